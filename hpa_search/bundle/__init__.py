@@ -1,0 +1,1 @@
+"""The exported winner and its predictions."""

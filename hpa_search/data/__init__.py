@@ -1,0 +1,1 @@
+"""Images and labels: reading, making, packing, splitting, augmenting."""

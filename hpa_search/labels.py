@@ -1,0 +1,68 @@
+"""The 28 location labels of the Human Protein Atlas task, in the competition's order."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+LABELS: tuple[str, ...] = (
+    "Nucleoplasm",
+    "Nuclear membrane",
+    "Nucleoli",
+    "Nucleoli fibrillar center",
+    "Nuclear speckles",
+    "Nuclear bodies",
+    "Endoplasmic reticulum",
+    "Golgi apparatus",
+    "Peroxisomes",
+    "Endosomes",
+    "Lysosomes",
+    "Intermediate filaments",
+    "Actin filaments",
+    "Focal adhesion sites",
+    "Microtubules",
+    "Microtubule ends",
+    "Cytokinetic bridge",
+    "Mitotic spindle",
+    "Microtubule organizing center",
+    "Centrosome",
+    "Lipid droplets",
+    "Plasma membrane",
+    "Cell junctions",
+    "Mitochondria",
+    "Aggresome",
+    "Cytosol",
+    "Cytoplasmic bodies",
+    "Rods & rings",
+)
+NUM_LABELS = len(LABELS)
+
+
+def parse_target(text: str) -> tuple[int, ...]:
+    """Read "0 16 25" as sorted distinct label ids.
+
+    Raises ValueError for an empty target, a word that is no number, a repeated id, or an id outside 0..27.
+    """
+    words = text.split()
+    if not words:
+        raise ValueError("no label; every image has at least one")
+    for word in words:
+        if not (word.isascii() and word.isdigit()):
+            raise ValueError(f"'{word}' is no label id; expected numbers from 0 to {NUM_LABELS - 1} separated by spaces")
+        if int(word) >= NUM_LABELS:
+            raise ValueError(f"label {word} is out of range 0 to {NUM_LABELS - 1}")
+    ids = sorted({int(word) for word in words})
+    if len(ids) != len(words):
+        raise ValueError(f"a label is repeated in '{text}'")
+    return tuple(ids)
+
+
+def to_vector(ids: Iterable[int]) -> np.ndarray:
+    """Return a bool vector of shape (28,) that is true at ``ids``."""
+    vector = np.zeros(NUM_LABELS, dtype=bool)
+    vector[list(ids)] = True
+    return vector
+
+
+def to_target(vector: np.ndarray) -> str:
+    """Return the label ids of a bool vector of shape (28,) as "0 16 25"."""
+    return " ".join(str(index) for index in np.flatnonzero(vector))

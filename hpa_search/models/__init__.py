@@ -1,0 +1,1 @@
+"""Networks: from uint8 RGBY images to 28 logits."""

@@ -1,0 +1,1 @@
+"""Scores, calibration, thresholds and ensembles: arrays in, arrays out."""

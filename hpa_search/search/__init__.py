@@ -1,0 +1,1 @@
+"""The search: what runs, where, for how long, and its ledger."""

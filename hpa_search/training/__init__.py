@@ -1,0 +1,1 @@
+"""One trial as an ordinary PyTorch program."""
