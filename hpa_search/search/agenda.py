@@ -1,0 +1,239 @@
+"""What runs next. A trial is trained in legs: from where it is to the epochs it may train to (its target).
+
+Every decision is written to the ledger before it is acted on, and an agenda built from a ledger decides as the one
+that wrote it would have. It knows neither Ray nor a clock of its own.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from hpa_search.search.rungs import Rungs
+from hpa_search.search.sampler_view import suggest
+from hpa_search.search.space import Search
+from hpa_search.search.study import End, Facts, Ledger
+
+MOST_LOSSES = 3
+Kind = Literal["resume", "promote", "sample", "finish"]
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Train trial ``number`` until it has ``target`` epochs; ``reported`` of them are in the ledger already."""
+
+    number: int
+    parameters: dict[str, Any]
+    reported: int
+    target: int
+
+
+class Watcher(Protocol):
+    """Is told what happens, after it is in the ledger."""
+
+    def started(self, leg: Leg) -> None:
+        """A leg is about to run."""
+
+    def reported(self, number: int, metrics: dict[str, float]) -> None:
+        """A trial has finished an epoch."""
+
+    def ended(self, number: int, state: str, why: str) -> None:
+        """A trial is `paused`, `complete`, `pruned` or `failed`."""
+
+
+class Agenda:
+    """Decides which leg runs next and takes the legs' reports.
+
+    ``spent_seconds`` tells the wall-clock seconds spent on this search, earlier drivers' included.
+    """
+
+    def __init__(self, search: Search, ledger: Ledger, *, slots: int, spent_seconds: Callable[[], float], watchers: tuple[Watcher, ...] = ()):
+        self.search, self.ledger, self.slots = search, ledger, slots
+        self.rungs = Rungs(search.rungs, search.scheduler.eta)
+        self.trials: dict[int, Facts] = {}
+        self.live: set[int] = set()
+        self.stopping = False
+        self._spent_seconds, self._watchers, self._losses = spent_seconds, watchers, Counter[int]()
+        self._load()
+
+    def _load(self) -> None:
+        self.trials = {facts.number: facts for facts in self.ledger.trials()}
+        for facts in self.trials.values():
+            for epoch, objective in facts.reports.items():
+                self.rungs.report(facts.number, epoch, objective)
+        for facts in list(self.trials.values()):
+            self._settle(facts)
+
+    def next(self) -> Leg | None:
+        """Return the leg to run now, or None if there is none at this moment."""
+        if self.stopping or self.out_of_time or len(self.live) >= self.slots:
+            return None
+        choice = self._choice()
+        return self._start(self._enact(*choice)) if choice else None
+
+    def _choice(self) -> tuple[Kind, int] | None:
+        """Decide, and change nothing: what was interrupted first, then promotions, then new trials, then finishers."""
+        if (number := self._interrupted()) is not None:
+            return "resume", number
+        if (number := self._promotable()) is not None:
+            return "promote", number
+        if self._may_sample():
+            return "sample", len(self.trials)
+        if (number := self._finisher()) is not None:
+            return "finish", number
+        return None
+
+    def _enact(self, kind: Kind, number: int) -> int:
+        if kind == "sample":
+            self._add(number)
+        elif kind == "promote":
+            self._set_target(number, self.rungs.next_level(self.trials[number].epochs))
+        elif kind == "finish":
+            self._set_target(number, self.rungs.levels[-1])
+        return number
+
+    @property
+    def finished(self) -> bool:
+        """Whether no leg runs and none ever will."""
+        return not self.live and not self.stopping and (self.out_of_time or self._choice() is None)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the budget's hours are spent: legs then end at their next epoch."""
+        return self.search.budget.hours is not None and self._spent_seconds() >= self.search.budget.hours * 3600
+
+    def report(self, number: int, metrics: dict[str, float]) -> bool:
+        """Record an epoch's metrics; return whether the leg is over."""
+        epoch, objective = int(metrics["epoch"]), metrics["objective"]
+        if not math.isfinite(objective):
+            self.fail(number, f"the objective was {objective} after epoch {epoch}")
+            return True
+        self._losses[number] = 0
+        facts = self.trials[number]
+        if epoch not in facts.reports:
+            self.ledger.report(number, epoch, objective)
+            self._update(number, reports={**facts.reports, epoch: objective})
+            self.rungs.report(number, epoch, objective)
+            self._tell("reported", number, metrics)
+        if epoch < self.trials[number].target:
+            if self.out_of_time:
+                self.live.discard(number)
+            return self.out_of_time
+        self.live.discard(number)
+        self._settle(self.trials[number])
+        return True
+
+    def fail(self, number: int, why: str) -> None:
+        """Record that a trial has failed."""
+        self.live.discard(number)
+        self._end(number, "failed", why)
+
+    def release(self, number: int) -> None:
+        """A leg was ended from outside; the trial goes on later."""
+        self.live.discard(number)
+
+    def lose(self, number: int) -> None:
+        """A leg ended through no fault of its trial's; the trial goes on later, unless that happens again and again."""
+        self.live.discard(number)
+        self._losses[number] += 1
+        if self._losses[number] >= MOST_LOSSES and self.trials[number].end is None:
+            self.fail(number, f"its run was lost {MOST_LOSSES} times in a row without an epoch done")
+
+    def close(self) -> None:
+        """End a finished search: what is paused or was cut short by the budget is pruned."""
+        assert not self.live
+        for number, facts in self.trials.items():
+            if facts.end is None:
+                self._end(number, "pruned", f"not promoted after epoch {facts.epochs}" if facts.epochs else "the budget was spent before its first epoch")
+
+    def paused(self) -> list[int]:
+        """Return the trials that wait at a rung."""
+        return [n for n, facts in self.trials.items() if facts.end is None and facts.epochs >= facts.target and n not in self.live]
+
+    def _interrupted(self) -> int | None:
+        waiting = (n for n, facts in self.trials.items() if facts.end is None and facts.epochs < facts.target and n not in self.live)
+        return min(waiting, default=None)
+
+    def _promotable(self) -> int | None:
+        if self.search.scheduler.kind != "promotion":
+            return None
+        number = self.rungs.promotable(self.paused())
+        if number is None:
+            return None
+        epochs = self.trials[number].epochs
+        return number if self._may_explore(self.rungs.next_level(epochs) - epochs) else None
+
+    def _may_sample(self) -> bool:
+        most = self.search.budget.trials
+        return (most is None or len(self.trials) < most) and self._may_explore(self.rungs.levels[0])
+
+    def _add(self, number: int) -> None:
+        points = self.search.start_points
+        point = points[number] if number < len(points) else None
+        parameters, distributions = suggest(self.search, self.ledger.frozen(), self.live, start_point=point)
+        target = self.rungs.levels[0]
+        added = self.ledger.add(parameters, distributions, target=target)
+        assert added == number
+        self.trials[number] = Facts(number, parameters, target, {}, None, None)
+
+    def _finisher(self) -> int | None:
+        """One of the best trials, to be trained to the top rung because an ensemble needs finished members."""
+        # Whatever is in training may turn out better than every trial that waits, so its places stay free.
+        places = self.search.final.members - len(self.live)
+        whole = [n for n, facts in self.trials.items() if facts.end == "complete"]
+        for number in self.rungs.best([*whole, *self.paused()])[: max(places, 0)]:
+            facts = self.trials[number]
+            if facts.end is None and self._within_epochs(self.rungs.levels[-1] - facts.epochs, share=1.0):
+                return number
+        return None
+
+    def _may_explore(self, epochs: int) -> bool:
+        """Whether the search may still explore: the reserve is kept for the finishers."""
+        budget = self.search.budget
+        if budget.hours is not None and self._spent_seconds() >= budget.hours * 3600 * (1 - budget.reserve):
+            return False
+        return self._within_epochs(epochs, share=1 - budget.reserve)
+
+    def _within_epochs(self, epochs: int, *, share: float) -> bool:
+        if self.search.budget.epochs is None:
+            return True
+        done = sum(facts.epochs for facts in self.trials.values())
+        promised = sum(self.trials[n].target - self.trials[n].epochs for n in self.live)
+        return done + promised + epochs <= share * self.search.budget.epochs
+
+    def _start(self, number: int) -> Leg:
+        facts = self.trials[number]
+        self.live.add(number)
+        leg = Leg(number, facts.parameters, facts.epochs, facts.target)
+        self._tell("started", leg)
+        return leg
+
+    def _settle(self, facts: Facts) -> None:
+        """Give a trial that has reached its target its next state."""
+        if facts.end is not None or facts.epochs < facts.target:
+            return
+        if facts.epochs >= self.rungs.levels[-1]:
+            self._end(facts.number, "complete", "trained to the end")
+        elif self.search.scheduler.kind != "stopping":
+            self._tell("ended", facts.number, "paused", f"waits at epoch {facts.epochs}")
+        elif self.rungs.survives(facts.number):
+            self._set_target(facts.number, self.rungs.next_level(facts.epochs))
+        else:
+            self._end(facts.number, "pruned", f"not among the best 1/{self.rungs.eta} after epoch {facts.epochs}")
+
+    def _set_target(self, number: int, target: int) -> None:
+        self.ledger.set_target(number, target)
+        self._update(number, target=target)
+
+    def _end(self, number: int, end: End, why: str) -> None:
+        self.ledger.end(number, end, why)
+        self._update(number, end=end, ended=why)
+        self._tell("ended", number, end, why)
+
+    def _update(self, number: int, **changes: Any) -> None:
+        self.trials[number] = Facts(**{**vars(self.trials[number]), **changes})
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        for watcher in self._watchers:
+            getattr(watcher, event)(*arguments)

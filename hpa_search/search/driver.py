@@ -1,0 +1,183 @@
+"""The driver: takes the lease, brings up Ray, slots and Tune, and runs the agenda to its end."""
+
+import logging
+import os
+import shutil
+import signal
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.actor import ActorHandle
+from ray.tune import PlacementGroupFactory
+
+from hpa_search.errors import UserError
+from hpa_search.files import write_text
+from hpa_search.search import lease
+from hpa_search.search.agenda import Agenda, Watcher
+from hpa_search.search.engine import AgendaScheduler, AgendaSearcher, StopWhen
+from hpa_search.search.exchange import Exchange
+from hpa_search.search.proxy import Proxy
+from hpa_search.search.slot import Slot, count_slots, gpus_per_slot, scaling
+from hpa_search.search.space import Search
+from hpa_search.search.status import FINISHED
+from hpa_search.search.worker import OpenTrial
+
+SCRATCH = ".scratch"
+CLOSING_SECONDS = 20.0
+
+
+def run_search(
+    search: Search,
+    out: Path,
+    *,
+    open_trial: OpenTrial,
+    job: Any,
+    ray_address: str | None = None,
+    watchers: tuple[Watcher, ...] = (),
+    say: Callable[[str], None] = print,
+) -> bool:
+    """Run the search in ``out``, from wherever its ledger is, and return whether it is finished (else it was stopped).
+
+    ``open_trial(job, number, parameters)`` opens a trial in a worker. ``ray_address`` names a Ray to join; without one
+    a local Ray is started and ended. Raises UserError while another driver holds the search, and when no slot can run.
+    """
+    stop = threading.Event()
+    held = lease.take(out, f"{search.name}-{uuid.uuid4().hex[:8]}", on_lost=stop.set, say=say)
+    try:
+        agenda = Agenda(search, held.ledger, slots=1, spent_seconds=lambda: held.spent_seconds, watchers=watchers)
+        if not agenda.finished:
+            with _ray(ray_address), _signals(stop):
+                _Run(agenda, out, open_trial, job, stop, say).to_the_end()
+        if agenda.finished:
+            agenda.close()
+            held.ledger.note(FINISHED, True)
+        return agenda.finished
+    finally:
+        held.release()
+
+
+class _Run:
+    """One stay of a driver on one Ray."""
+
+    def __init__(self, agenda: Agenda, out: Path, open_trial: OpenTrial, job: Any, stop: threading.Event, say: Callable[[str], None]):
+        self._agenda, self._out, self._stop, self._say = agenda, out, stop, say
+        self._arguments = {"open_trial": open_trial, "job": job}
+        self._given_up: str | None = None
+        self._scratch = out / SCRATCH / uuid.uuid4().hex[:8]
+
+    def to_the_end(self) -> None:
+        resources = self._agenda.search.resources
+        gpus = gpus_per_slot(resources)
+        self._agenda.slots = count_slots(resources, gpus)
+        self._say(f"{self._agenda.slots} slot(s), each {resources.cpus:g} CPU(s) and {gpus:g} GPU(s).")
+        name = f"exchange-{uuid.uuid4().hex[:8]}"
+        self._exchange = ray.remote(Exchange).options(name=name, num_cpus=0, max_concurrency=1000).remote(
+            self._agenda.slots, min(self._agenda.slots, self._legs_at_once())
+        )
+        slots = [self._slot(index, gpus) for index in range(self._agenda.slots)]
+        try:
+            self._tune(name)
+        finally:
+            ray.get(self._exchange.close.remote())
+            for slot in slots:
+                slot.close(CLOSING_SECONDS)
+            shutil.rmtree(self._out / SCRATCH, ignore_errors=True)
+        if self._given_up:
+            raise UserError(f"no slot could be kept running; the last one's reason: {self._given_up}")
+
+    def _legs_at_once(self) -> int:
+        """How many legs there are to begin with at least, up to the slots; the exchange waits for as many proxies."""
+        trials = self._agenda.search.budget.trials
+        unended = sum(facts.end is None for facts in self._agenda.trials.values())
+        return self._agenda.slots if trials is None else max(1, unended and 1, trials - len(self._agenda.trials))
+
+    def _slot(self, index: int, gpus: float) -> Slot:
+        return Slot(
+            index,
+            exchange=self._exchange,
+            scaling=scaling(self._agenda.search.resources, gpus),
+            scratch=self._scratch,
+            arguments=self._arguments,
+            on_given_up=self._give_up,
+        )
+
+    def _give_up(self, index: int, why: str) -> None:
+        self._say(f"Slot {index} is given up: {why}")
+        if ray.get(self._exchange.lose_slot.remote(index)) == 0:
+            self._given_up = why
+            self._stop.set()
+
+    def _tune(self, exchange_name: str) -> None:
+        searcher = AgendaSearcher(self._agenda, exchange_name)
+        tune.Tuner(
+            # Proxies only wait: they ask for a little memory and no CPU, which all belongs to the slots.
+            tune.with_resources(Proxy, PlacementGroupFactory([{"memory": 1_000_000}])),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=AgendaScheduler(self._agenda, searcher, self._write_error),
+                num_samples=-1,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="tune", storage_path=str(self._scratch), verbose=0, stop=StopWhen(self._agenda, self._stop, self._close_exchange)
+            ),
+        ).fit()
+
+    def _close_exchange(self) -> None:
+        self._exchange.close.remote()
+
+    def _write_error(self, number: int, details: str) -> None:
+        write_text(self._out / "trials" / f"{number:04d}" / "error.txt", details)
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    """Join a Ray, or start a local one; end what was started here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", str(10**9))
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
+    # Tune's own tables would stand among ours; its older reporter is the one that can be silenced.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # A slot is several processes; Ray warns when more than one a core start at a time.
+    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "64")
+    for name in ("ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if address is None:
+        # Train asks the dashboard before it frees resources, so it stays on.
+        ray.init(address="local", include_dashboard=True, log_to_driver=False, logging_level=logging.ERROR)
+    else:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """Take the first Ctrl-C or SIGTERM as a wish to stop; a second one ends the process as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: Any) -> None:
+        stop.set()
+        for known, handler in before.items():
+            signal.signal(known, handler)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,107 @@
+"""Our searcher and scheduler on Tune's public interfaces: both only ask the agenda.
+
+A Tune trial is one leg of ours. It never pauses: a leg ends at its target, and a trial that goes on later does so
+as a new leg, exactly as one that an earlier driver left behind.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from hpa_search.search.agenda import Agenda
+
+
+class _Unpickled:
+    """Tune pickles all it is given into its own folder, which is scratch: there is nothing worth keeping in ours."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (object, ())
+
+
+class AgendaSearcher(_Unpickled, Searcher):
+    """Suggests the agenda's next leg."""
+
+    def __init__(self, agenda: Agenda, exchange_name: str):
+        super().__init__(metric="number", mode="max")
+        self._agenda, self._exchange_name = agenda, exchange_name
+        self.running_legs: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next leg as a Tune trial's config; None for not now; FINISHED for never again."""
+        leg = self._agenda.next()
+        if leg is None:
+            return Searcher.FINISHED if self._agenda.finished else None
+        self.running_legs[trial_id] = leg.number
+        return {"leg": asdict(leg), "exchange": self._exchange_name}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Give a leg back that the scheduler did not end: its proxy died, or everything is being stopped."""
+        number = self.running_legs.pop(trial_id, None)
+        if number is not None:
+            self._agenda.lose(number)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger has it."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger has it."""
+
+
+class AgendaScheduler(_Unpickled, FIFOScheduler):
+    """Records each epoch and ends a leg where the agenda says so."""
+
+    def __init__(self, agenda: Agenda, searcher: AgendaSearcher, on_failure: Callable[[int, str], None]):
+        super().__init__()
+        self._agenda, self._searcher, self._on_failure = agenda, searcher, on_failure
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """Accept any metric: the objective is the agenda's business."""
+        return True
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Take a row from a proxy."""
+        if self._leg_goes_on(result):
+            return TrialScheduler.CONTINUE
+        # Told here, not in on_trial_complete: by then the same trial may be in its next leg.
+        self._searcher.running_legs.pop(trial.trial_id)
+        return TrialScheduler.STOP
+
+    def _leg_goes_on(self, result: dict[str, Any]) -> bool:
+        number, row = result["number"], _row(result)
+        if "failed" in row:
+            self._on_failure(number, row["details"])
+            self._agenda.fail(number, row["failed"])
+        elif "stopped" in row:
+            self._agenda.release(number)
+        else:
+            return not self._agenda.report(number, row)
+        return False
+
+
+class StopWhen(_Unpickled, Stopper):
+    """Ends the experiment once ``stop`` is set; ``on_stop`` then frees whatever waits."""
+
+    def __init__(self, agenda: Agenda, stop: threading.Event, on_stop: Callable[[], None]):
+        self._agenda, self._stop, self._on_stop = agenda, stop, on_stop
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No single leg is ended here."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether to end everything now."""
+        if self._stop.is_set() and not self._agenda.stopping:
+            self._agenda.stopping = True
+            self._on_stop()
+        return self._agenda.stopping
+
+
+def _row(result: dict[str, Any]) -> dict[str, Any]:
+    """Tune hands results over flattened: `row/epoch`."""
+    return {key.removeprefix("row/"): value for key, value in result.items() if key.startswith("row/")}

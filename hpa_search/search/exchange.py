@@ -1,0 +1,163 @@
+"""Where proxies hand legs to slots and slots hand epochs back: one small actor, owned by the driver.
+
+A slot's worker may die and be replaced, and so may a proxy, without a trial or an epoch being lost: a leg stays
+with its slot until it is over, and its rows stay here until the next leg of the trial.
+"""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+MOST_DEATHS = 2
+Row = dict[str, Any]
+
+
+@dataclass
+class _Slot:
+    """One slot: the leg it trains, and the worker incarnation that took it."""
+
+    leg: Row | None = None
+    taken_by: str | None = None
+    last_number: int | None = None
+    lost: bool = False
+
+
+@dataclass
+class _Mail:
+    """What came back for the current leg of one trial."""
+
+    rows: list[Row] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def post(self, row: Row) -> None:
+        self.rows.append(row)
+        self.news.set()
+
+
+class Exchange:
+    """The actor's class; its methods are awaited by proxies (start, next) and by workers (take, report, fail)."""
+
+    def __init__(self, slots: int, proxies_awaited: int):
+        self._slots = [_Slot() for _ in range(slots)]
+        self._mail: dict[int, _Mail] = {}
+        self._deaths = Counter[int]()
+        self._worker_groups = 0
+        self._closed = False
+        self._changed = asyncio.Condition()
+        self._proxies, self._awaited = 0, proxies_awaited
+
+    async def hello(self) -> None:
+        """A proxy is up. Legs start when all first proxies are.
+
+        Tune drops a proxy that is still starting as soon as another is free, and would start one again for each of the
+        first trials, if those are short.
+        """
+        self._proxies += 1
+        await self._tell()
+
+    async def start(self, leg: Row) -> None:
+        """Hand a leg to a slot, waiting for a free one; a leg that a slot is training already goes on there."""
+        async with self._changed:
+            if any(slot.leg and slot.leg["number"] == leg["number"] for slot in self._slots):
+                return
+            await self._changed.wait_for(lambda: self._closed or (self._proxies >= self._awaited and self._free(leg["number"])))
+            if self._closed:
+                return
+            slot = self._free(leg["number"])
+            assert slot is not None
+            slot.leg, slot.taken_by, slot.last_number = leg, None, leg["number"]
+            self._mail[leg["number"]] = _Mail()
+            self._changed.notify_all()
+
+    async def next(self, number: int, after: int) -> Row:
+        """Return the trial's first row beyond epoch ``after``, or the row that ends its leg: `failed` or `stopped`."""
+        while not self._closed:
+            mail = self._mail.setdefault(number, _Mail())
+            for row in mail.rows:
+                if "epoch" not in row or row["epoch"] > after:
+                    return row
+            mail.news.clear()
+            await mail.news.wait()
+        return {"stopped": True}
+
+    async def take(self, index: int, incarnation: str) -> Row | None:
+        """Return the leg that a slot's worker is to train, waiting for one; None when the search is over.
+
+        A leg is handed out again when the worker that took it died; a trial that kills twice without an epoch done
+        between is failed.
+        """
+        slot = self._slots[index]
+        async with self._changed:
+            if slot.leg and slot.taken_by not in (None, incarnation):
+                self._count_death(slot)
+            await self._changed.wait_for(lambda: self._closed or slot.leg is not None)
+            if self._closed:
+                return None
+            slot.taken_by = incarnation
+            return slot.leg
+
+    async def report(self, index: int, incarnation: str, row: Row) -> bool:
+        """Take an epoch's row; return whether the worker is to train on."""
+        slot = self._slots[index]
+        if self._closed or slot.taken_by != incarnation or slot.leg is None:
+            return False
+        self._deaths[slot.leg["number"]] = 0
+        self._mail[slot.leg["number"]].post(row)
+        if row["epoch"] < slot.leg["target"]:
+            return True
+        await self._end_leg(slot)
+        return False
+
+    async def fail(self, index: int, incarnation: str, why: str, details: str) -> None:
+        """The trial has failed; ``details`` is the traceback."""
+        slot = self._slots[index]
+        if slot.taken_by == incarnation and slot.leg is not None:
+            self._mail[slot.leg["number"]].post({"failed": why, "details": details})
+            await self._end_leg(slot)
+
+    async def group_started(self) -> None:
+        """A slot's worker group is up."""
+        self._worker_groups += 1
+
+    async def groups_started(self) -> int:
+        """Return how many worker groups have been started in all."""
+        return self._worker_groups
+
+    async def lose_slot(self, index: int) -> int:
+        """A slot is given up for good: its leg goes back. Return how many slots are left."""
+        slot = self._slots[index]
+        slot.lost = True
+        if slot.leg is not None:
+            self._mail[slot.leg["number"]].post({"stopped": True})
+            await self._end_leg(slot)
+        return sum(not other.lost for other in self._slots)
+
+    async def close(self) -> None:
+        """End everything: workers go home, proxies return."""
+        self._closed = True
+        for mail in self._mail.values():
+            mail.news.set()
+        await self._tell()
+
+    def _free(self, number: int) -> _Slot | None:
+        free = [slot for slot in self._slots if slot.leg is None and not slot.lost]
+        return min(free, key=lambda slot: slot.last_number != number, default=None)
+
+    def _count_death(self, slot: _Slot) -> None:
+        assert slot.leg is not None
+        number = slot.leg["number"]
+        self._deaths[number] += 1
+        if self._deaths[number] >= MOST_DEATHS:
+            why = f"its worker died {MOST_DEATHS} times without an epoch done between (killed, or out of the host's memory)"
+            self._mail[number].post({"failed": why, "details": why})
+            slot.leg = None
+            self._changed.notify_all()
+
+    async def _end_leg(self, slot: _Slot) -> None:
+        slot.leg = None
+        await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()

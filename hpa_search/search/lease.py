@@ -1,0 +1,108 @@
+"""The lease on a ledger: one driver at a time, and a dead one's place is taken without any clock being compared."""
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hpa_search.errors import UserError
+from hpa_search.search.study import JOURNAL, Ledger, cut_torn_line
+
+BEAT_SECONDS = 5.0
+LEASE_SECONDS = 20.0
+
+
+class Lease:
+    """Held by the driver that runs a search; a thread renews it, with the seconds spent, every few seconds."""
+
+    def __init__(self, ledger: Ledger, *, spent: float, on_lost: Callable[[], None] = lambda: None):
+        self.ledger = ledger
+        self._holder, self._beat, self._spent_before, self._began = uuid.uuid4().hex, 0, spent, time.monotonic()
+        self._on_lost, self._ended = on_lost, threading.Event()
+        self._write(held=True)
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+
+    @property
+    def spent_seconds(self) -> float:
+        """Wall-clock seconds that drivers have held this search, all of them together."""
+        return self._spent_before + time.monotonic() - self._began
+
+    def release(self) -> None:
+        """Give the lease back, so that the next driver need not wait."""
+        self._ended.set()
+        self._thread.join()
+        if self._is_ours():
+            self._write(held=False)
+
+    def _renew(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            if not self._is_ours():
+                self._on_lost()
+                return
+            self._write(held=True)
+
+    def _is_ours(self) -> bool:
+        return self.ledger.noted()["lease"]["holder"] == self._holder
+
+    def _write(self, *, held: bool) -> None:
+        self._beat += 1
+        lease = {"holder": self._holder, "beat": self._beat, "held": held, "place": _place(), "pid": os.getpid()}
+        self.ledger.note("lease", {**lease, "host": socket.gethostname(), "spent_seconds": self.spent_seconds})
+
+
+def take(out: Path, name: str, *, on_lost: Callable[[], None] = lambda: None, say: Callable[[str], None] = print) -> Lease:
+    """Take the lease on the search in ``out``, waiting for a silent driver's to run out.
+
+    Raises UserError while another driver renews it.
+    """
+    current = Ledger.create(out, name).noted().get("lease")
+    if current and current["held"] and not _holder_is_dead(current):
+        say(f"Another driver (process {current['pid']} on {current['host']}) may hold this search; waiting {LEASE_SECONDS:.0f} s for it.")
+        _wait_for_silence(out, name, current)
+    cut_torn_line(out / JOURNAL)
+    lease = Lease(Ledger.create(out, name), spent=current["spent_seconds"] if current else 0.0, on_lost=on_lost)
+    if not lease._is_ours():
+        raise UserError(f"{out}: another driver took this search at the same moment; let it run")
+    return lease
+
+
+def is_alive(lease: dict[str, Any] | None, seen: Callable[[], dict[str, Any]]) -> bool:
+    """Return whether a driver holds the search; ``seen`` reads the lease again after one beat if that is needed."""
+    if not lease or not lease["held"] or _holder_is_dead(lease):
+        return False
+    if lease["place"] == _place():
+        return True
+    time.sleep(BEAT_SECONDS + 1)
+    return seen()["beat"] != lease["beat"]
+
+
+def _wait_for_silence(out: Path, name: str, current: dict[str, Any]) -> None:
+    deadline = time.monotonic() + LEASE_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(0.5)
+        latest = Ledger.create(out, name).noted()["lease"]
+        if not latest["held"]:
+            return
+        if (latest["holder"], latest["beat"]) != (current["holder"], current["beat"]):
+            raise UserError(
+                f"{out}: this search is being run by process {latest['pid']} on {latest['host']}; "
+                "watch it with `hpa-search status`, or stop that process first"
+            )
+
+
+def _holder_is_dead(lease: dict[str, Any]) -> bool:
+    """Only a process of this very machine and process namespace can be known to be dead at once."""
+    return lease["place"] == _place() != "" and not Path(f"/proc/{lease['pid']}").exists()
+
+
+def _place() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""

@@ -1,0 +1,53 @@
+"""ASHA's rungs as a state machine: no clock, no Ray, and the same state whatever the order of the reports.
+
+Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2: a trial pauses at a rung, and
+is promoted to the next when it is among the best 1/eta of the trials that have reached it.
+"""
+
+from collections.abc import Iterable
+
+
+class Rungs:
+    """Scores of trials at the rungs' epochs; says which paused trial deserves to go on."""
+
+    def __init__(self, levels: tuple[int, ...], eta: int):
+        assert levels == tuple(sorted(set(levels))) and levels[0] > 0
+        self.levels, self.eta = levels, eta
+        self._scores: list[dict[int, float]] = [{} for _ in levels]
+        self._reached: dict[int, int] = {}
+
+    def report(self, trial: int, epoch: int, score: float) -> None:
+        """Record a trial's score after ``epoch`` epochs; only those at a rung count."""
+        self._reached[trial] = max(self._reached.get(trial, 0), epoch)
+        if epoch in self.levels:
+            self._scores[self.levels.index(epoch)][trial] = score
+
+    def next_level(self, epoch: int) -> int:
+        """Return the first rung's epochs above ``epoch``; the top rung has none above it."""
+        return next(level for level in self.levels if level > epoch)
+
+    def promotable(self, paused: Iterable[int]) -> int | None:
+        """Return the paused trial to promote: from the highest rung that has one, the best of it; None if there is none."""
+        waiting = set(paused)
+        for level, scores in reversed(list(zip(self.levels[:-1], self._scores[:-1], strict=True))):
+            for trial in self._ranked(scores)[: len(scores) // self.eta]:
+                if trial in waiting and self._reached[trial] == level:
+                    return trial
+        return None
+
+    def survives(self, trial: int) -> bool:
+        """The stopping variant's rule: is the trial among the best 1/eta, at least one, of those at its rung so far?"""
+        scores = self._scores[self.levels.index(self._reached[trial])]
+        return trial in self._ranked(scores)[: max(1, len(scores) // self.eta)]
+
+    def best(self, trials: Iterable[int]) -> list[int]:
+        """Return the trials that have reached a rung, best first: the higher rung wins, then the score there."""
+        placed = {}
+        for index, scores in enumerate(self._scores):
+            placed.update({trial: (index, score) for trial, score in scores.items()})
+        known = [trial for trial in trials if trial in placed]
+        return sorted(known, key=lambda trial: (placed[trial], -trial), reverse=True)
+
+    @staticmethod
+    def _ranked(scores: dict[int, float]) -> list[int]:
+        return sorted(scores, key=lambda trial: (-scores[trial], trial))

@@ -1,0 +1,66 @@
+"""What TPE is shown: a study in memory made from the ledger, in which a paused trial counts as pruned.
+
+Optuna has no paused state. Left RUNNING, paused trials count as bad (`constant_liar`), and TPE hardly learns.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from hpa_search.search.space import Search, Value
+
+MOST_TRIALS = 1000
+
+
+def suggest(
+    search: Search, trials: Sequence[FrozenTrial], training: set[int], *, start_point: Mapping[str, Value] | None = None
+) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    """Return parameters, and their distributions, for the trial whose number is ``len(trials)``.
+
+    The answer depends on nothing but the arguments. ``training`` holds the numbers of the trials in training now.
+    A ``start_point`` fixes the values that it names.
+    """
+    study = optuna.create_study(direction="maximize", sampler=_sampler(search.seed, len(trials)))
+    study.add_trials([shown for trial in _kept(trials) if (shown := _shown(trial, trial.number in training))])
+    if start_point is not None:
+        study.enqueue_trial(dict(start_point))
+    trial = study.ask()
+    return search.suggest(trial), trial.distributions  # type: ignore[arg-type]
+
+
+def _sampler(seed: int, number: int) -> optuna.samplers.TPESampler:
+    word = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(seed=word, multivariate=True, group=True, constant_liar=True)
+
+
+def _kept(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The best half and the latest half of what TPE is shown: its time grows with the number of trials."""
+    if len(trials) <= MOST_TRIALS:
+        return list(trials)
+    latest = trials[-MOST_TRIALS // 2 :]
+    best = sorted(trials[: -MOST_TRIALS // 2], key=_rank, reverse=True)[: MOST_TRIALS // 2]
+    return [*sorted(best, key=lambda trial: trial.number), *latest]
+
+
+def _rank(trial: FrozenTrial) -> tuple[int, float]:
+    last = max(trial.intermediate_values, default=0)
+    return last, trial.intermediate_values.get(last, -np.inf)
+
+
+def _shown(trial: FrozenTrial, in_training: bool) -> FrozenTrial | None:
+    """Return how TPE sees a trial; None for a failed one, and for one that has nothing to say yet."""
+    common = {"params": trial.params, "distributions": trial.distributions, "intermediate_values": trial.intermediate_values}
+    if trial.state == TrialState.COMPLETE:
+        return create_trial(state=TrialState.COMPLETE, value=trial.value, **common)
+    if in_training:
+        return create_trial(state=TrialState.RUNNING, **common)
+    if trial.state == TrialState.FAIL or not trial.intermediate_values:
+        return None
+    return create_trial(state=TrialState.PRUNED, **common)

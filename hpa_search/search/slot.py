@@ -1,0 +1,85 @@
+"""Slots: long-lived Ray Train runs, owned by the driver, whose workers are started once and train leg after leg."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from hpa_search.search.space import Resources
+from hpa_search.search.worker import worker_loop
+
+MOST_ENDS = 3
+
+
+class Slot:
+    """One slot: a thread that keeps its Train run going until the exchange is closed.
+
+    A run ends before that when its controller is killed; it is started again, and given up only when it ends
+    ``MOST_ENDS`` times in a row without having brought a worker group up.
+    """
+
+    def __init__(self, index: int, *, exchange: ActorHandle, scaling: ScalingConfig, scratch: Path, arguments: dict[str, Any], on_given_up: Callable[[int, str], None]):
+        self.index, self._exchange, self._scaling, self._scratch = index, exchange, scaling, scratch
+        self._arguments = {**arguments, "exchange": exchange, "slot": index}
+        self._on_given_up, self._closing = on_given_up, threading.Event()
+        self._thread = threading.Thread(target=self._keep_running, name=f"slot-{index}", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout: float) -> None:
+        """Wait for the run's end after the exchange was closed."""
+        self._closing.set()
+        self._thread.join(timeout)
+
+    def _keep_running(self) -> None:
+        ends, run = 0, 0
+        while not self._closing.is_set():
+            before, why = self._groups(), "its run ended"
+            try:
+                self._fit(run)
+            except Exception as error:  # whatever ended the run, the slot's answer is the same
+                why = str(error)
+            run += 1
+            ends = ends + 1 if self._groups() == before else 0
+            if ends >= MOST_ENDS and not self._closing.is_set():
+                self._on_given_up(self.index, why)
+                return
+
+    def _groups(self) -> int:
+        return 0 if self._closing.is_set() else ray.get(self._exchange.groups_started.remote())
+
+    def _fit(self, run: int) -> None:
+        TorchTrainer(
+            worker_loop,
+            train_loop_config=self._arguments,
+            scaling_config=self._scaling,
+            run_config=RunConfig(name=f"slot-{self.index}-{run}", storage_path=str(self._scratch), failure_config=FailureConfig(max_failures=-1)),
+        ).fit()
+
+
+def scaling(resources: Resources, gpus: float) -> ScalingConfig:
+    """Return what one slot asks of the cluster."""
+    per_worker = {"CPU": resources.cpus, **({"GPU": gpus} if gpus else {})}
+    return ScalingConfig(num_workers=1, use_gpu=gpus > 0, resources_per_worker=per_worker)
+
+
+def gpus_per_slot(resources: Resources) -> float:
+    """Return the GPUs of a slot; `auto` is one where the cluster has any."""
+    return float(ray.cluster_resources().get("GPU", 0) > 0) if resources.gpus == "auto" else resources.gpus
+
+
+def count_slots(resources: Resources, gpus: float) -> int:
+    """Return how many slots the cluster's nodes hold now, or the number that was asked for."""
+    if resources.slots != "auto":
+        return resources.slots
+    slots = 0
+    for node in ray.nodes():
+        if node["Alive"]:
+            has = node["Resources"]
+            by_gpu = int(has.get("GPU", 0) / gpus + 1e-6) if gpus else 10**9
+            slots += min(by_gpu, int(has.get("CPU", 0) / resources.cpus + 1e-6))
+    return max(slots, 1)

@@ -1,0 +1,58 @@
+"""A trial that sleeps instead of training, with a checkpoint on disk: for tests of the search itself."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpa_search.files import write_json
+
+
+@dataclass(frozen=True)
+class SleepJob:
+    """Where checkpoints go, how long an epoch takes, and what happens in which trial's epochs."""
+
+    out: Path
+    seconds: float = 0.05
+    raises_in: tuple[int, ...] = ()
+    nan_in: tuple[int, ...] = ()
+    kills_in: tuple[int, ...] = ()
+
+
+@dataclass
+class Sleeper:
+    job: SleepJob
+    number: int
+    learning_rate: float
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.job.out) / "trials" / f"{self.number:04d}" / "history.json"
+
+    def run_epoch(self) -> dict[str, Any]:
+        epoch = len(self.history) + 1
+        started = time.time()
+        if epoch == 2 and self.number in self.job.kills_in:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if epoch == 2 and self.number in self.job.raises_in:
+            raise RuntimeError("this trial raises")
+        time.sleep(self.job.seconds)
+        objective = float("nan") if self.number in self.job.nan_in else self.learning_rate * epoch**0.5
+        row = {"epoch": epoch, "objective": objective, "pid": os.getpid(), "started": started, "ended": time.time()}
+        self.history.append(row)
+        write_json(self.path, [{k: v if v == v else None for k, v in r.items()} for r in self.history])
+        return row
+
+    def close(self) -> None:
+        pass
+
+
+def open_sleeper(job: SleepJob, number: int, parameters: dict[str, Any]) -> Sleeper:
+    trial = Sleeper(job, number, parameters["learning_rate"])
+    if trial.path.exists():
+        trial.history = json.loads(trial.path.read_text())
+    return trial
