@@ -1,2 +1,3 @@
 """Distributed hyperparameter search for multi-label microscopy image classification."""
+
 __version__ = "0.1.0"

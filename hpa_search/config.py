@@ -48,7 +48,9 @@ class TrialConfig(Record):
     @model_validator(mode="after")
     def _consistent(self) -> "TrialConfig":
         if self.loss != "focal" and self.gamma is not None:
-            raise ValueError(f"gamma is set but loss is '{self.loss}'; gamma belongs to loss 'focal' (give it 'when: {{loss: focal}}')")
+            raise ValueError(
+                f"gamma is set but loss is '{self.loss}'; gamma belongs to loss 'focal' (give it 'when: {{loss: focal}}')"
+            )
         if self.resolution == "downsize" and self.small_size > self.full_size:
             raise ValueError(f"small_size {self.small_size} is larger than full_size {self.full_size}")
         return self

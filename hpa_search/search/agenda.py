@@ -48,7 +48,15 @@ class Agenda:
     ``spent_seconds`` tells the wall-clock seconds spent on this search, earlier drivers' included.
     """
 
-    def __init__(self, search: Search, ledger: Ledger, *, slots: int, spent_seconds: Callable[[], float], watchers: tuple[Watcher, ...] = ()):
+    def __init__(
+        self,
+        search: Search,
+        ledger: Ledger,
+        *,
+        slots: int,
+        spent_seconds: Callable[[], float],
+        watchers: tuple[Watcher, ...] = (),
+    ) -> None:
         self.search, self.ledger, self.slots = search, ledger, slots
         self.rungs = Rungs(search.rungs, search.scheduler.eta)
         self.trials: dict[int, Facts] = {}
@@ -145,14 +153,22 @@ class Agenda:
         assert not self.live
         for number, facts in self.trials.items():
             if facts.end is None:
-                self._end(number, "pruned", f"not promoted after epoch {facts.epochs}" if facts.epochs else "the budget was spent before its first epoch")
+                self._end(
+                    number,
+                    "pruned",
+                    f"not promoted after epoch {facts.epochs}" if facts.epochs else "the budget was spent before its first epoch",
+                )
 
     def paused(self) -> list[int]:
         """Return the trials that wait at a rung."""
-        return [n for n, facts in self.trials.items() if facts.end is None and facts.epochs >= facts.target and n not in self.live]
+        return [
+            n for n, facts in self.trials.items() if facts.end is None and facts.epochs >= facts.target and n not in self.live
+        ]
 
     def _interrupted(self) -> int | None:
-        waiting = (n for n, facts in self.trials.items() if facts.end is None and facts.epochs < facts.target and n not in self.live)
+        waiting = (
+            n for n, facts in self.trials.items() if facts.end is None and facts.epochs < facts.target and n not in self.live
+        )
         return min(waiting, default=None)
 
     def _promotable(self) -> int | None:

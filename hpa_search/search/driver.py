@@ -13,7 +13,6 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.actor import ActorHandle
 from ray.tune import PlacementGroupFactory
 
 from hpa_search.errors import UserError
@@ -65,7 +64,9 @@ def run_search(
 class _Run:
     """One stay of a driver on one Ray."""
 
-    def __init__(self, agenda: Agenda, out: Path, open_trial: OpenTrial, job: Any, stop: threading.Event, say: Callable[[str], None]):
+    def __init__(
+        self, agenda: Agenda, out: Path, open_trial: OpenTrial, job: Any, stop: threading.Event, say: Callable[[str], None]
+    ) -> None:
         self._agenda, self._out, self._stop, self._say = agenda, out, stop, say
         self._arguments = {"open_trial": open_trial, "job": job}
         self._given_up: str | None = None
@@ -77,8 +78,10 @@ class _Run:
         self._agenda.slots = count_slots(resources, gpus)
         self._say(f"{self._agenda.slots} slot(s), each {resources.cpus:g} CPU(s) and {gpus:g} GPU(s).")
         name = f"exchange-{uuid.uuid4().hex[:8]}"
-        self._exchange = ray.remote(Exchange).options(name=name, num_cpus=0, max_concurrency=1000).remote(
-            self._agenda.slots, min(self._agenda.slots, self._legs_at_once())
+        self._exchange = (
+            ray.remote(Exchange)
+            .options(name=name, num_cpus=0, max_concurrency=1000)
+            .remote(self._agenda.slots, min(self._agenda.slots, self._legs_at_once()))
         )
         slots = [self._slot(index, gpus) for index in range(self._agenda.slots)]
         try:
@@ -125,7 +128,10 @@ class _Run:
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
-                name="tune", storage_path=str(self._scratch), verbose=0, stop=StopWhen(self._agenda, self._stop, self._close_exchange)
+                name="tune",
+                storage_path=str(self._scratch),
+                verbose=0,
+                stop=StopWhen(self._agenda, self._stop, self._close_exchange),
             ),
         ).fit()
 

@@ -27,7 +27,7 @@ class _Unpickled:
 class AgendaSearcher(_Unpickled, Searcher):
     """Suggests the agenda's next leg."""
 
-    def __init__(self, agenda: Agenda, exchange_name: str):
+    def __init__(self, agenda: Agenda, exchange_name: str) -> None:
         super().__init__(metric="number", mode="max")
         self._agenda, self._exchange_name = agenda, exchange_name
         self.running_legs: dict[str, int] = {}
@@ -56,7 +56,7 @@ class AgendaSearcher(_Unpickled, Searcher):
 class AgendaScheduler(_Unpickled, FIFOScheduler):
     """Records each epoch and ends a leg where the agenda says so."""
 
-    def __init__(self, agenda: Agenda, searcher: AgendaSearcher, on_failure: Callable[[int, str], None]):
+    def __init__(self, agenda: Agenda, searcher: AgendaSearcher, on_failure: Callable[[int, str], None]) -> None:
         super().__init__()
         self._agenda, self._searcher, self._on_failure = agenda, searcher, on_failure
 
@@ -87,7 +87,7 @@ class AgendaScheduler(_Unpickled, FIFOScheduler):
 class StopWhen(_Unpickled, Stopper):
     """Ends the experiment once ``stop`` is set; ``on_stop`` then frees whatever waits."""
 
-    def __init__(self, agenda: Agenda, stop: threading.Event, on_stop: Callable[[], None]):
+    def __init__(self, agenda: Agenda, stop: threading.Event, on_stop: Callable[[], None]) -> None:
         self._agenda, self._stop, self._on_stop = agenda, stop, on_stop
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:

@@ -38,7 +38,7 @@ class _Mail:
 class Exchange:
     """The actor's class; its methods are awaited by proxies (start, next) and by workers (take, report, fail)."""
 
-    def __init__(self, slots: int, proxies_awaited: int):
+    def __init__(self, slots: int, proxies_awaited: int) -> None:
         self._slots = [_Slot() for _ in range(slots)]
         self._mail: dict[int, _Mail] = {}
         self._deaths = Counter[int]()

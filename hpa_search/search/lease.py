@@ -19,7 +19,7 @@ LEASE_SECONDS = 20.0
 class Lease:
     """Held by the driver that runs a search; a thread renews it, with the seconds spent, every few seconds."""
 
-    def __init__(self, ledger: Ledger, *, spent: float, on_lost: Callable[[], None] = lambda: None):
+    def __init__(self, ledger: Ledger, *, spent: float, on_lost: Callable[[], None] = lambda: None) -> None:
         self.ledger = ledger
         self._holder, self._beat, self._spent_before, self._began = uuid.uuid4().hex, 0, spent, time.monotonic()
         self._on_lost, self._ended = on_lost, threading.Event()
@@ -62,7 +62,9 @@ def take(out: Path, name: str, *, on_lost: Callable[[], None] = lambda: None, sa
     """
     current = Ledger.create(out, name).noted().get("lease")
     if current and current["held"] and not _holder_is_dead(current):
-        say(f"Another driver (process {current['pid']} on {current['host']}) may hold this search; waiting {LEASE_SECONDS:.0f} s for it.")
+        say(
+            f"Another driver (process {current['pid']} on {current['host']}) may hold this search; waiting {LEASE_SECONDS:.0f} s for it."
+        )
         _wait_for_silence(out, name, current)
     cut_torn_line(out / JOURNAL)
     lease = Lease(Ledger.create(out, name), spent=current["spent_seconds"] if current else 0.0, on_lost=on_lost)

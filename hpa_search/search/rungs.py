@@ -10,7 +10,7 @@ from collections.abc import Iterable
 class Rungs:
     """Scores of trials at the rungs' epochs; says which paused trial deserves to go on."""
 
-    def __init__(self, levels: tuple[int, ...], eta: int):
+    def __init__(self, levels: tuple[int, ...], eta: int) -> None:
         assert levels == tuple(sorted(set(levels))) and levels[0] > 0
         self.levels, self.eta = levels, eta
         self._scores: list[dict[int, float]] = [{} for _ in levels]

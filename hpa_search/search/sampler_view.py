@@ -30,7 +30,7 @@ def suggest(
     if start_point is not None:
         study.enqueue_trial(dict(start_point))
     trial = study.ask()
-    return search.suggest(trial), trial.distributions  # type: ignore[arg-type]
+    return search.suggest(trial), trial.distributions
 
 
 def _sampler(seed: int, number: int) -> optuna.samplers.TPESampler:
@@ -56,7 +56,7 @@ def _rank(trial: FrozenTrial) -> tuple[int, float]:
 
 def _shown(trial: FrozenTrial, in_training: bool) -> FrozenTrial | None:
     """Return how TPE sees a trial; None for a failed one, and for one that has nothing to say yet."""
-    common = {"params": trial.params, "distributions": trial.distributions, "intermediate_values": trial.intermediate_values}
+    common: dict[str, Any] = {"params": trial.params, "distributions": trial.distributions, "intermediate_values": trial.intermediate_values}
     if trial.state == TrialState.COMPLETE:
         return create_trial(state=TrialState.COMPLETE, value=trial.value, **common)
     if in_training:

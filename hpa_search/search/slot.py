@@ -23,7 +23,16 @@ class Slot:
     ``MOST_ENDS`` times in a row without having brought a worker group up.
     """
 
-    def __init__(self, index: int, *, exchange: ActorHandle, scaling: ScalingConfig, scratch: Path, arguments: dict[str, Any], on_given_up: Callable[[int, str], None]):
+    def __init__(
+        self,
+        index: int,
+        *,
+        exchange: ActorHandle,
+        scaling: ScalingConfig,
+        scratch: Path,
+        arguments: dict[str, Any],
+        on_given_up: Callable[[int, str], None],
+    ) -> None:
         self.index, self._exchange, self._scaling, self._scratch = index, exchange, scaling, scratch
         self._arguments = {**arguments, "exchange": exchange, "slot": index}
         self._on_given_up, self._closing = on_given_up, threading.Event()
@@ -57,7 +66,9 @@ class Slot:
             worker_loop,
             train_loop_config=self._arguments,
             scaling_config=self._scaling,
-            run_config=RunConfig(name=f"slot-{self.index}-{run}", storage_path=str(self._scratch), failure_config=FailureConfig(max_failures=-1)),
+            run_config=RunConfig(
+                name=f"slot-{self.index}-{run}", storage_path=str(self._scratch), failure_config=FailureConfig(max_failures=-1)
+            ),
         ).fit()
 
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -67,7 +67,8 @@ class Dimension(Record):
     def active(self, drawn: Mapping[str, Value]) -> bool:
         """Return whether this dimension exists beside the values drawn before it."""
         return all(
-            name in drawn and drawn[name] in (wanted if isinstance(wanted, tuple) else (wanted,)) for name, wanted in self.when.items()
+            name in drawn and drawn[name] in (wanted if isinstance(wanted, tuple) else (wanted,))
+            for name, wanted in self.when.items()
         )
 
     def suggest(self, name: str, trial: Suggests) -> Value:
@@ -214,7 +215,9 @@ class Search(Record):
                 raise ValueError(f"{where}.{name}: {value!r} is outside {dimension.bounds[0]:g} to {dimension.bounds[1]:g}")
         unused = set(point) - set(self.suggest(_Draw(random.Random(0), point)))
         if unused:
-            raise ValueError(f"{where}: {', '.join(sorted(unused))} does not exist beside the point's other values (see its 'when')")
+            raise ValueError(
+                f"{where}: {', '.join(sorted(unused))} does not exist beside the point's other values (see its 'when')"
+            )
 
     def suggest(self, trial: Suggests) -> dict[str, Value]:
         """Draw one value for each dimension that is active, in the file's order."""
@@ -247,7 +250,7 @@ class Search(Record):
 class _Draw:
     """Draws at random, unless a value is given beforehand."""
 
-    def __init__(self, rng: random.Random, given: Mapping[str, Value]):
+    def __init__(self, rng: random.Random, given: Mapping[str, Value]) -> None:
         self._rng, self._given = rng, given
 
     def suggest_categorical(self, name: str, choices: list[Value]) -> Value:
@@ -270,7 +273,7 @@ def _within(value: Value, bounds: tuple[float, float]) -> bool:
 def _check_value(where: str, name: str, value: Value) -> None:
     field = TrialConfig.model_fields[name]
     try:
-        TypeAdapter(Annotated[field.annotation, *field.metadata]).validate_python(value)
+        TypeAdapter(Annotated[field.annotation, *field.metadata]).validate_python(value)  # type: ignore[arg-type, misc]
     except ValidationError as error:
         raise ValueError(f"{where}: {error.errors()[0]['msg']} (given: {value!r})") from None
 
@@ -302,7 +305,9 @@ def _check_draws(search: Search, where: str) -> None:
         try:
             check_backbone(search.trial_config(values))
         except ValidationError as error:
-            raise UserError(f"{where}: the space holds a configuration that cannot work, {values}: {error.errors()[0]['msg']}") from None
+            raise UserError(
+                f"{where}: the space holds a configuration that cannot work, {values}: {error.errors()[0]['msg']}"
+            ) from None
         except ValueError as error:
             raise UserError(f"{where}: the space holds a configuration that cannot work, {values}: {error}") from None
 

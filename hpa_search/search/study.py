@@ -52,7 +52,7 @@ class Facts:
 class Ledger:
     """Reads and writes the study of one search. Only the driver that holds the lease may write."""
 
-    def __init__(self, storage: BaseStorage, study_id: int):
+    def __init__(self, storage: BaseStorage, study_id: int) -> None:
         self.storage, self._study_id = storage, study_id
 
     @classmethod
@@ -84,7 +84,9 @@ class Ledger:
 
     def add(self, parameters: dict[str, Any], distributions: dict[str, BaseDistribution], *, target: int) -> int:
         """Record a new trial in one write; return its number."""
-        trial = create_trial(state=TrialState.RUNNING, params=parameters, distributions=distributions, user_attrs={"target": target})
+        trial = create_trial(
+            state=TrialState.RUNNING, params=parameters, distributions=distributions, user_attrs={"target": target}
+        )
         trial_id = self.storage.create_new_trial(self._study_id, template_trial=trial)
         return self.storage.get_trial_number_from_id(trial_id)
 
@@ -122,7 +124,7 @@ def cut_torn_line(journal: Path) -> int:
 
     A last line torn by a kill or a full disk would make the journal unreadable for ever after the next append.
     """
-    with open(journal, "r+b") as file:
+    with journal.open("r+b") as file:
         content = file.read()
         kept = content.rfind(b"\n") + 1
         if kept < len(content):
@@ -150,7 +152,7 @@ def _journal(path: Path) -> JournalStorage:
 class _DriverLock:
     """A lock that dies with its holder; Optuna's own outlives a killed driver by 30 seconds."""
 
-    def __init__(self, journal: Path):
+    def __init__(self, journal: Path) -> None:
         self._lock = FileLock(f"{journal}.lock")
 
     def acquire(self) -> bool:

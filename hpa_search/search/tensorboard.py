@@ -12,7 +12,7 @@ _NOT_SCALARS = {"epoch"}
 class TensorBoard:
     """Writes each epoch's metrics as it is reported; the step is the epoch."""
 
-    def __init__(self, out: Path):
+    def __init__(self, out: Path) -> None:
         self._folder = out / "tensorboard"
         self._writers: dict[int, SummaryWriter] = {}
 

@@ -19,7 +19,7 @@ MOST_ROWS = 20
 class View:
     """Follows the trials of a search and shows them."""
 
-    def __init__(self, search: Search, console: Console):
+    def __init__(self, search: Search, console: Console) -> None:
         self._search, self._console = search, console
         self._states: dict[int, str] = {}
         self._epochs: dict[int, int] = {}
@@ -47,7 +47,9 @@ class View:
         self._states[leg.number], self._targets[leg.number] = "running", leg.target
         self._epochs.setdefault(leg.number, leg.reported)
         what = ", ".join(f"{name}={_short(value)}" for name, value in leg.parameters.items())
-        self._line(f"trial {leg.number}: to epoch {leg.target}" + (f" ({what})" if leg.reported == 0 else f", from epoch {leg.reported}"))
+        self._line(
+            f"trial {leg.number}: to epoch {leg.target}" + (f" ({what})" if leg.reported == 0 else f", from epoch {leg.reported}")
+        )
 
     def reported(self, number: int, metrics: dict[str, float]) -> None:
         """Note an epoch."""
@@ -56,7 +58,9 @@ class View:
         self._objectives[number] = max(metrics["objective"], self._objectives.get(number, float("-inf")))
         best = max(self._objectives, key=lambda trial: self._objectives[trial])
         name = self._search.objective.metric
-        self._line(f"trial {number}: epoch {self._epochs[number]}, {name} {metrics['objective']:.4f}; best {self._objectives[best]:.4f} (trial {best})")
+        self._line(
+            f"trial {number}: epoch {self._epochs[number]}, {name} {metrics['objective']:.4f}; best {self._objectives[best]:.4f} (trial {best})"
+        )
 
     def ended(self, number: int, state: str, why: str) -> None:
         """Note a trial's new state."""

@@ -3,7 +3,7 @@
 import gc
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,9 +12,11 @@ from ray.actor import ActorHandle
 
 
 class RunningTrial(Protocol):
-    """A trial in training; ``history`` holds a row of metrics for each epoch done, and a checkpoint is behind it."""
+    """A trial in training; each epoch in its history has a checkpoint behind it."""
 
-    history: list[dict[str, Any]]
+    @property
+    def history(self) -> Sequence[dict[str, Any]]:
+        """The rows of epochs 1, 2, ..."""
 
     def run_epoch(self) -> dict[str, Any]:
         """Train one epoch, save it, and return its metrics, among them `epoch` (from 1) and `objective`."""
@@ -83,7 +85,9 @@ def _train(post: Post, leg: dict[str, Any], trial: RunningTrial) -> None:
 
 
 def _in_words(error: Exception) -> str:
-    kind = "out of memory" if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" else type(error).__name__
+    kind = (
+        "out of memory" if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" else type(error).__name__
+    )
     return f"{kind}: {str(error).splitlines()[0] if str(error) else 'no message'}"
 
 

@@ -1,0 +1,100 @@
+"""What a bundle's JSON file says, as frozen records; and the bundle as it lies on disk, checked by hash.
+
+Nothing here or in `predict` unpickles: weights are safetensors, the rest is JSON.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from hpa_search.config import Record, TrialConfig, explain
+from hpa_search.data.kaggle import COLOURS
+from hpa_search.errors import UserError
+from hpa_search.labels import LABELS
+from hpa_search.scoring.thresholds import DecisionRule
+
+MANIFEST = "bundle.json"
+FORMAT = 1
+
+
+class Member(Record):
+    """One network of the ensemble: a trial at an epoch, its share, and its weights' file and hash."""
+
+    trial: int = Field(ge=0)
+    epoch: int = Field(ge=1)
+    weight: float = Field(gt=0, le=1)
+    config: TrialConfig
+    file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.safetensors$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Manifest(Record):
+    """Everything a bundle needs to predict, and where it comes from."""
+
+    format: int
+    name: str
+    labels: tuple[str, ...]
+    channels: tuple[str, ...]
+    mean: tuple[float, float, float, float]
+    std: tuple[float, float, float, float]
+    members: tuple[Member, ...] = Field(min_length=1)
+    rule: dict[str, Any]
+    provenance: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Manifest":
+        if self.format != FORMAT:
+            raise ValueError(f"format {self.format} is not known to this version, which reads format {FORMAT}")
+        if self.labels != LABELS or self.channels != COLOURS:
+            raise ValueError("labels or channels are not those of this task")
+        if abs(sum(member.weight for member in self.members) - 1) > 1e-6:
+            raise ValueError("the members' weights do not add up to 1")
+        DecisionRule.from_json(self.rule)
+        return self
+
+    @property
+    def decision_rule(self) -> DecisionRule:
+        """The calibration and thresholds of the ensemble."""
+        return DecisionRule.from_json(self.rule)
+
+
+def sha256(path: Path) -> str:
+    """Return the hash of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Read a bundle's manifest and check every file of it.
+
+    Raises UserError that names the file which is missing, damaged or foreign.
+    """
+    path = bundle / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{bundle} is no bundle: {MANIFEST} cannot be read ({error.strerror}); give the bundle/ of a search's --out"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged, no valid JSON ({error}); export the bundle again with `hpa-search finish`") from None
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        raise explain(error, str(path), Manifest) from None
+    for member in manifest.members:
+        _check_file(bundle / member.file, member.sha256)
+    return manifest
+
+
+def _check_file(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise UserError(f"{path}: missing from the bundle; export it again with `hpa-search finish`")
+    found = sha256(path)
+    if found != expected:
+        raise UserError(
+            f"{path}: damaged or foreign: its SHA-256 is {found[:12]}…, the bundle's is {expected[:12]}…; export it again"
+        )

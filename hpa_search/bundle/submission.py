@@ -1,0 +1,64 @@
+"""A submission: `Id,Predicted`, in the given order, never an empty row."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from hpa_search.bundle.manifest import read_manifest
+from hpa_search.bundle.predict import bundle_probabilities
+from hpa_search.data.kaggle import image_ids, read_dataset
+from hpa_search.data.packed import pack
+from hpa_search.data.progress import progress
+from hpa_search.errors import UserError
+from hpa_search.files import whole
+from hpa_search.labels import to_target
+from hpa_search.scoring.thresholds import decide
+
+
+def write_submission(path: Path, ids: Sequence[str], labels: np.ndarray) -> None:
+    """Write ``labels``, bool (n, 28) with one or more in each row, for the images ``ids``."""
+    assert labels.any(axis=1).all(), "a row without a label"
+    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("Id", "Predicted"))
+        writer.writerows((identifier, to_target(row)) for identifier, row in zip(ids, labels, strict=True))
+
+
+def predict_folder(bundle: Path, images: Path, out: Path, cache: Path, *, console: Console) -> None:
+    """Label a folder of images, or a dataset, with a bundle and write the submission to ``out``.
+
+    Raises UserError for a damaged bundle, a damaged image, or a folder without images.
+    """
+    manifest = read_manifest(bundle)
+    folder, ids = _find_images(images)
+    with progress(console, "Reading images") as tell:
+        packed = pack(folder, ids, cache, tell)
+    sizes = sorted({member.config.input_size for member in manifest.members})
+    if sizes != [packed.size]:
+        console.print(
+            f"The images are {packed.size} px; the bundle's networks see {', '.join(map(str, sizes))} px: resized.",
+            highlight=False,
+        )
+    with progress(console, "Predicting") as tell:
+        probabilities = bundle_probabilities(bundle, manifest, packed, np.arange(len(ids)), tell)
+    decision = decide(probabilities, manifest.decision_rule.thresholds)
+    write_submission(out, ids, decision.labels)
+    filled = f" {decision.filled} had no label above its threshold and got their likeliest." if decision.filled else ""
+    console.print(f"{len(ids)} images labelled in {out}.{filled}", highlight=False)
+
+
+def _find_images(images: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return the folder of the images and their ids, in the order of sample_submission.csv where there is one."""
+    if not images.is_dir():
+        raise UserError(f"{images} is not a folder; give a folder of <Id>_<colour>.png or a dataset")
+    if (images / "train.csv").is_file():
+        dataset = read_dataset(images)
+        return (dataset.test_folder, dataset.test_ids) if dataset.test_ids else (dataset.train_folder, dataset.ids)
+    folder = next((images / name for name in ("test", "train") if (images / name).is_dir()), images)
+    ids = image_ids(folder)
+    if not ids:
+        raise UserError(f"{folder}: no images here; their files are named <Id>_red.png, _green.png, _blue.png, _yellow.png")
+    return folder, ids

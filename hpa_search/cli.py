@@ -1,0 +1,172 @@
+"""The command line: reads options and calls one function each. Heavy imports happen inside the commands."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from hpa_search import __version__
+from hpa_search.errors import UserError
+
+FOLDER = click.Path(path_type=Path)
+CACHE = click.option(
+    "--cache",
+    type=FOLDER,
+    default=lambda: Path(os.environ.get("HPA_SEARCH_CACHE", "~/.cache/hpa-search")).expanduser(),
+    help="Where decoded images are kept, local to the machine (default: $HPA_SEARCH_CACHE or ~/.cache/hpa-search).",
+)
+
+
+class _Fault(click.ClickException):
+    exit_code = 2
+
+
+def _told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Show a UserError as one message and exit with code 2."""
+
+    @wraps(function)
+    def command(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except UserError as error:
+            raise _Fault(str(error)) from None
+
+    return command
+
+
+def _console() -> Console:
+    return Console(soft_wrap=True)
+
+
+@click.group()
+@click.version_option(__version__)
+def main() -> None:
+    """Hyperparameter search for multi-label microscopy image classification."""
+
+
+@main.group()
+def data() -> None:
+    """Make and check datasets in the Kaggle layout."""
+
+
+@data.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--images", type=int, default=600, show_default=True, help="Training images.")
+@click.option("--test-images", type=int, default=None, help="Test images (default: a fifth of the training images).")
+@click.option("--size", type=int, default=128, show_default=True, help="Height and width in pixels.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--lift", type=int, default=0, show_default=True, help="At least so many positives of each class.")
+@_told
+def phantom(folder: Path, images: int, test_images: int | None, size: int, seed: int, lift: int) -> None:
+    """Make a synthetic dataset in FOLDER. Results on phantoms say nothing about the real atlas."""
+    from hpa_search.data.phantom import make_phantom
+    from hpa_search.data.progress import progress
+
+    with progress(_console(), "Drawing images") as tell:
+        make_phantom(folder, images=images, size=size, seed=seed, lift=lift, test_images=test_images, progress=tell)
+    click.echo(f"{images} images in {folder}. Next: hpa-search data check {folder}")
+
+
+@data.command()
+@click.argument("folder", type=FOLDER)
+@click.option(
+    "--sheet", type=FOLDER, default=Path("sheet.png"), show_default=True, help="Where to write the sheet of sample images."
+)
+@CACHE
+@_told
+def check(folder: Path, sheet: Path, cache: Path) -> None:
+    """List every fault of the dataset in FOLDER; without any, count its labels and write a sheet of samples."""
+    from hpa_search.data.check import check_dataset
+    from hpa_search.data.progress import progress
+
+    with progress(_console(), "Reading images") as tell:
+        report = check_dataset(folder, sheet, cache, tell)
+    if report.faults:
+        raise _Fault(f"{folder} has {len(report.faults)} fault(s):\n" + "\n".join(report.faults))
+    assert report.counts is not None
+    click.echo(report.counts.to_string(index=False))
+    click.echo(
+        f"{report.images} images of {report.size} px, {report.test_images} test images; no fault found. Sheet: {report.sheet}"
+    )
+
+
+@main.command()
+@click.argument("space", type=FOLDER)
+@click.option("--data", "folder", type=FOLDER, required=True, help="The dataset, in the Kaggle layout.")
+@click.option(
+    "--out", type=FOLDER, required=True, help="Where everything about the search goes; one that is there is gone on with."
+)
+@click.option("--ray", "address", default=None, help="A Ray to join, such as auto or HOST:6379; without it one is started here.")
+@CACHE
+@_told
+def run(space: Path, folder: Path, out: Path, address: str | None, cache: Path) -> None:
+    """Search the space of the file SPACE, finish, and export the winner."""
+    from hpa_search.run import run as run_all
+
+    if not run_all(space, folder, out, cache, ray_address=address, console=_console()):
+        sys.exit(130)
+
+
+@main.command()
+@click.argument("out", type=FOLDER)
+@click.option("--data", "folder", type=FOLDER, default=None, help="Where the dataset is now, if it was moved.")
+@CACHE
+@_told
+def finish(out: Path, folder: Path | None, cache: Path) -> None:
+    """Choose the ensemble and write the bundle from what is in OUT now."""
+    from hpa_search.finish import finish as finish_search
+    from hpa_search.finish import summary
+
+    for line in summary(out, finish_search(out, cache, data=folder, say=click.echo)):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("out", type=FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_told
+def status(out: Path, as_json: bool) -> None:
+    """Show the state of the search in OUT and of each trial."""
+    from hpa_search.search.status import read_status
+
+    found = read_status(out)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    click.echo(f"{found['state']}, {found['seconds']:.0f} s spent, {len(found['trials'])} trials")
+    for trial in found["trials"]:
+        best = max((report["objective"] for report in trial["reports"]), default=None)
+        shown = "" if best is None else f"best {best:.4f}"
+        click.echo(f"{trial['number']:>5}  {trial['state']:<9} {trial['epochs']:>3} epochs  {shown:<12} {trial['ended'] or ''}")
+
+
+@main.command()
+@click.argument("out", type=FOLDER)
+@click.option("--port", type=int, default=6006, show_default=True)
+@_told
+def tensorboard(out: Path, port: int) -> None:
+    """Serve TensorBoard on the trials of the search in OUT."""
+    folder = out / "tensorboard"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: nothing to show; give the --out of a `hpa-search run`")
+    sys.exit(subprocess.call([sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(port)]))
+
+
+@main.command()
+@click.argument("bundle", type=FOLDER)
+@click.argument("images", type=FOLDER)
+@click.option("--out", type=FOLDER, default=Path("submission.csv"), show_default=True)
+@CACHE
+@_told
+def predict(bundle: Path, images: Path, out: Path, cache: Path) -> None:
+    """Label IMAGES, a folder of <Id>_<colour>.png or a dataset (its test/, else its train/), with BUNDLE."""
+    from hpa_search.bundle.submission import predict_folder
+
+    predict_folder(bundle, images, out, cache, console=_console())

@@ -1,0 +1,39 @@
+"""Faults of a dataset, collected so that one error reports them all."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from hpa_search.errors import UserError
+
+SHOWN = 50
+"""Faults printed in the message of one error; the rest are counted."""
+LONGEST = 300
+"""Characters kept of one fault, as a damaged file may hold a line of any length."""
+
+
+class DatasetFaults(UserError):  # noqa: N818  (a list of faults, not one error)
+    """Everything found wrong in a dataset, reported as one error with a line for each fault.
+
+    Attributes: ``where`` is the folder or file that was read; ``faults`` has one line for each fault, each
+    naming its file and, for a table, its line number.
+    """
+
+    def __init__(self, where: Path | str, faults: Iterable[str]) -> None:
+        self.where = str(where)
+        self.faults = tuple(one_line(fault) for fault in faults)
+        count = len(self.faults)
+        lines = [f"{one_line(self.where)} has {count} {'fault' if count == 1 else 'faults'}; correct the files and try again:"]
+        lines += [f"  {fault}" for fault in self.faults[:SHOWN]]
+        if count > SHOWN:
+            lines.append(f"  ... and {count - SHOWN} more")
+        super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[type["DatasetFaults"], tuple[str, tuple[str, ...]]]:
+        # An exception is otherwise rebuilt in another process from its message alone, which this one does not take.
+        return type(self), (self.where, self.faults)
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` with what cannot be printed as escapes, cut to `LONGEST` characters."""
+    kept = text if len(text) <= LONGEST else text[: LONGEST - 4] + " ..."
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in kept)

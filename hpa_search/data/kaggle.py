@@ -1,0 +1,219 @@
+"""A dataset in the layout of the Kaggle competition: tables of labels beside folders of PNG files.
+
+    DIR/train.csv               Id,Target      one row an image; Target is label ids such as "16 0"
+    DIR/train/<Id>_<colour>.png                four 8-bit grey files an image, all square and of one size
+    DIR/groups.csv              Id,Group       optional: images that a split must not tear apart
+    DIR/test/<Id>_<colour>.png                 optional: images without labels
+    DIR/sample_submission.csv   Id,Predicted   optional: the order of the test images
+
+This module reads the tables and the names of the files; `hpa_search.data.packed` reads the pixels. The networks
+take square images, so an image that is not square is refused there.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hpa_search.data.faults import DatasetFaults
+from hpa_search.data.tables import read_table
+from hpa_search.errors import UserError
+from hpa_search.labels import NUM_LABELS, parse_target, to_vector
+
+COLOURS = ("red", "green", "blue", "yellow")
+"""The channels of an image in the order in which they are stored: microtubules, protein, nucleus, ER."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The tables of one dataset; row i of every field but ``test_ids`` is the image ``ids[i]``.
+
+    ``labels`` is bool (n, 28). ``groups`` has a name for each image, or is None where there is no groups.csv;
+    an image that groups.csv does not name is a group of its own. ``test_ids`` is in the order of
+    sample_submission.csv, sorted where there is none, and empty where there is no folder test/.
+    """
+
+    root: Path
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    groups: tuple[str, ...] | None
+    test_ids: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != (len(self.ids), NUM_LABELS) or self.labels.dtype != bool:
+            raise ValueError(f"labels are {self.labels.dtype} {self.labels.shape}; expected bool {(len(self.ids), NUM_LABELS)}")
+        if self.groups is not None and len(self.groups) != len(self.ids):
+            raise ValueError(f"{len(self.groups)} groups for {len(self.ids)} images")
+
+    @property
+    def train_folder(self) -> Path:
+        """The folder of the labelled images."""
+        return self.root / "train"
+
+    @property
+    def test_folder(self) -> Path:
+        """The folder of the images without labels."""
+        return self.root / "test"
+
+
+def read_dataset(root: Path) -> Dataset:
+    """Read the tables of a dataset and check that every image has its four files.
+
+    Raises DatasetFaults that lists every fault of every table. The pixels are not read.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder; expected a dataset with train.csv and train/")
+    faults: list[str] = []
+    targets = _read_targets(root, faults)
+    groups = _read_groups(root, targets, faults)
+    test_ids = _read_test_ids(root, faults)
+    if faults or targets is None:
+        raise DatasetFaults(root, faults)
+    labels = np.stack([to_vector(target) for target in targets.values()])
+    return Dataset(root, tuple(targets), labels, groups, test_ids)
+
+
+def image_file(identifier: str, colour: str) -> str:
+    """Return the name of the file of one channel of an image."""
+    return f"{identifier}_{colour}.png"
+
+
+def image_ids(folder: Path) -> tuple[str, ...]:
+    """Return the sorted Ids of all images of which ``folder`` holds at least one channel.
+
+    Hidden files are passed over. Raises UserError if the folder cannot be listed.
+    """
+    try:
+        return tuple(sorted(_channels(folder)))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed: {error.strerror}") from error
+
+
+def _channels(folder: Path) -> dict[str, set[str]]:
+    """Return the channels that ``folder`` holds of each image."""
+    found: dict[str, set[str]] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            identifier, _, colour = entry.name.removesuffix(".png").rpartition("_")
+            # A hidden file is never an image: unpacking an archive made on a Mac leaves "._<Id>_red.png" beside each.
+            if entry.name.endswith(".png") and colour in COLOURS and not entry.name.startswith(".") and entry.is_file():
+                found.setdefault(identifier, set()).add(colour)
+    return found
+
+
+def _id_fault(identifier: str) -> str | None:
+    """Say why ``identifier`` cannot be part of a file name, or return None."""
+    if not identifier or identifier != identifier.strip():
+        return f"Id '{identifier}' is empty or has spaces around it"
+    if identifier.startswith(".") or "/" in identifier or "\\" in identifier or not identifier.isprintable():
+        return f"Id '{identifier}' cannot be part of a file name; it may hold no '/', no '\\', no control mark and no leading dot"
+    if len(os.fsencode(image_file(identifier, "yellow"))) > 255:
+        return f"Id '{identifier[:40]}...' is too long for a file name"
+    return None
+
+
+class _Ids:
+    """The Ids of one table, each checked and seen once."""
+
+    def __init__(self, table: str, faults: list[str]) -> None:
+        self.table, self.faults = table, faults
+        self.lines: dict[str, int] = {}
+
+    def add(self, identifier: str, line: int) -> bool:
+        """Take an Id; returns whether it is well formed and new, and otherwise adds a fault."""
+        fault = _id_fault(identifier)
+        if fault is None and identifier in self.lines:
+            fault = f"Id '{identifier}' is already on line {self.lines[identifier]}"
+        if fault is not None:
+            self.faults.append(f"{self.table}, line {line}: {fault}")
+            return False
+        self.lines[identifier] = line
+        return True
+
+
+def _read_targets(root: Path, faults: list[str]) -> dict[str, tuple[int, ...]] | None:
+    """Read train.csv as label ids by Id; None where it is no table. An Id whose labels are at fault has none."""
+    rows = read_table(root / "train.csv", ("Id", "Target"), faults)
+    if rows is None:
+        return None
+    if not rows:
+        faults.append("train.csv: has no rows; expected one for each image")
+    ids, targets = _Ids("train.csv", faults), {}
+    for line, (identifier, target) in rows:
+        if ids.add(identifier, line):
+            try:
+                targets[identifier] = parse_target(target)
+            except ValueError as error:
+                targets[identifier] = ()
+                faults.append(f"train.csv, line {line}: {error}")
+    _compare_files(root / "train", "train.csv", ids.lines, faults)
+    return targets
+
+
+def _read_groups(root: Path, targets: dict[str, tuple[int, ...]] | None, faults: list[str]) -> tuple[str, ...] | None:
+    """Read groups.csv as one name for each Id of train.csv; None where there is no such file."""
+    path = root / "groups.csv"
+    if not path.exists():
+        return None
+    rows = read_table(path, ("Id", "Group"), faults)
+    if rows is None or targets is None:
+        return None
+    ids = _Ids("groups.csv", faults)
+    # The prefixes keep a group that happens to be named as an image apart from the group of that image alone.
+    names = {identifier: f"image {identifier}" for identifier in targets}
+    for line, (identifier, group) in rows:
+        if not ids.add(identifier, line):
+            continue
+        if identifier not in targets:
+            faults.append(f"groups.csv, line {line}: Id '{identifier}' is not in train.csv")
+        elif not group.strip():
+            faults.append(f"groups.csv, line {line}: no group; leave the row out for an image that is a group of its own")
+        else:
+            names[identifier] = f"group {group}"
+    return tuple(names.values())
+
+
+def _read_test_ids(root: Path, faults: list[str]) -> tuple[str, ...]:
+    """Return the Ids of the test images, in the order in which a submission lists them."""
+    if not (root / "test").exists():
+        return ()
+    if not (root / "sample_submission.csv").exists():
+        return _listed_test_ids(root / "test", faults)
+    rows = read_table(root / "sample_submission.csv", ("Id", "Predicted"), faults)
+    if rows is None:
+        return ()
+    ids = _Ids("sample_submission.csv", faults)
+    for line, (identifier, _) in rows:
+        ids.add(identifier, line)
+    _compare_files(root / "test", "sample_submission.csv", ids.lines, faults)
+    return tuple(ids.lines)
+
+
+def _listed_test_ids(folder: Path, faults: list[str]) -> tuple[str, ...]:
+    try:
+        ids = image_ids(folder)
+    except UserError as error:
+        faults.append(str(error))
+        return ()
+    for identifier in ids:
+        if (fault := _id_fault(identifier)) is not None:
+            faults.append(f"test/{identifier}_*.png: {fault}")
+    _compare_files(folder, "test/", dict.fromkeys(ids, 0), faults)
+    return ids
+
+
+def _compare_files(folder: Path, table: str, ids: dict[str, int], faults: list[str]) -> None:
+    """Add a fault for each file that an Id lacks, and for each image of the folder that no row names."""
+    try:
+        channels = _channels(folder)
+    except OSError as error:
+        faults.append(f"{folder.name}/: {'missing' if isinstance(error, FileNotFoundError) else error.strerror}")
+        return
+    for identifier in ids:
+        for colour in COLOURS:
+            if colour not in channels.get(identifier, ()):
+                faults.append(f"{folder.name}/{image_file(identifier, colour)}: missing")
+    for identifier in sorted(channels.keys() - ids.keys()):
+        colours = ", ".join(colour for colour in COLOURS if colour in channels[identifier])
+        faults.append(f"{folder.name}/{identifier}_*.png ({colours}): {table} has no row for Id '{identifier}'")

@@ -1,0 +1,92 @@
+"""Batches of images and labels on the device, the next one fetched while the present one is worked on."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+AHEAD = 2
+"""Batches that are fetched before they are asked for; each holds batch_size x 4 x s x s bytes."""
+
+
+class Images(Protocol):
+    """Anything that hands out images by row number, such as the packed cache."""
+
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the images at ``rows`` (b,) as uint8 of shape (b, 4, s, s), a copy of its own."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images uint8 (b, 4, s, s) and labels float32 (b, 28), both on the device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def shuffled(rows: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return ``rows`` in the order of ``epoch``, which depends on ``seed`` and ``epoch`` alone."""
+    return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+def split_rows(rows: NDArray[np.int64], batch_size: int, *, training: bool) -> list[NDArray[np.int64]]:
+    """Cut ``rows`` into batches; the short last one is kept, but in training not if it has one row.
+
+    A batch norm over a 1x1 feature map has nothing to average over in a batch of one.
+    """
+    parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    if training and parts and len(parts[-1]) == 1:
+        parts.pop()
+    return parts
+
+
+class Batches:
+    """Iterates over the batches ``parts`` of rows, in order: the image at a row goes with ``labels`` (n, 28) at that row.
+
+    It can be iterated over again. One thread fetches ahead; stopping early ends it.
+    """
+
+    def __init__(
+        self, images: Images, labels: NDArray[np.bool_], parts: list[NDArray[np.int64]], device: torch.device | None = None
+    ) -> None:
+        self._images = images
+        self._labels = labels
+        self._parts = parts
+        self._device = device or torch.device("cpu")
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __iter__(self) -> Iterator[Batch]:
+        waiting: deque[Future[Batch]] = deque()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
+            try:
+                for rows in self._parts:
+                    waiting.append(pool.submit(self._fetch, rows))
+                    if len(waiting) > AHEAD:
+                        yield self._to_device(waiting.popleft().result())
+                while waiting:
+                    yield self._to_device(waiting.popleft().result())
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _fetch(self, rows: NDArray[np.int64]) -> Batch:
+        """Return one batch in host memory, page-locked where a GPU is to copy from it."""
+        images = torch.from_numpy(self._images.gather(rows))
+        labels = torch.from_numpy(self._labels[rows]).float()
+        if self._device.type != "cuda":
+            return Batch(images, labels)
+        return Batch(images.pin_memory(), labels.pin_memory())
+
+    def _to_device(self, batch: Batch) -> Batch:
+        return Batch(batch.images.to(self._device, non_blocking=True), batch.labels.to(self._device, non_blocking=True))

@@ -1,0 +1,202 @@
+"""The image cache: a dataset decoded once into one memory map that all processes of a machine share.
+
+    CACHE/<key>/        pixels.npy  uint8 (n, 4, H, H), channels red, green, blue, yellow
+                        pack.json   the Ids of its rows
+    CACHE/<key>-<px>/   the same at px x px, made from the former
+
+The key is a hash of the names, sizes and modification times of the files and of the versions of decoder and format;
+it does not see a file that is changed and keeps both its size and its time.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from hpa_search.data.cache import make_once, pixels_file
+from hpa_search.data.decode import common_size, decode_image
+from hpa_search.data.faults import DatasetFaults
+from hpa_search.data.kaggle import COLOURS, image_file
+from hpa_search.data.resize import resize
+from hpa_search.errors import UserError
+
+FORMAT = 1
+"""Counted up when the content of a pack changes, so that packs of older versions are not taken."""
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and the number of all."""
+
+
+@dataclass(frozen=True, eq=False)
+class PackedImages:
+    """The images of one pack: ``pixels`` is a read-only memory map, uint8 (n, 4, S, S), its row i the image ``ids[i]``.
+
+    Pickled as its path: another process on the machine opens the same map.
+    """
+
+    path: Path
+    ids: tuple[str, ...]
+    pixels: np.ndarray
+
+    def __post_init__(self) -> None:
+        n, size = len(self.ids), self.pixels.shape[-1]
+        if self.pixels.dtype != np.uint8 or self.pixels.shape != (n, len(COLOURS), size, size):
+            raise ValueError(f"pixels are {self.pixels.dtype} {self.pixels.shape}; expected uint8 (n, 4, S, S) with n = {n}")
+
+    def __reduce__(self) -> tuple[Callable[[Path], "PackedImages"], tuple[Path]]:
+        return open_packed, (self.path,)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels."""
+        return int(self.pixels.shape[-1])
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """Copy the images at ``rows`` (b,) into a new uint8 array (b, 4, S, S). Raises IndexError out of range."""
+        return np.take(np.asarray(self.pixels), rows, axis=0)
+
+    def at_size(self, px: int) -> "PackedImages":
+        """Return the pack at ``px`` x ``px`` pixels, made from the native pack on the first call.
+
+        Raises UserError where there is no room for it, ValueError for a size below 1.
+        """
+        if px == self.size:
+            return self
+        if px < 1:
+            raise ValueError(f"size {px} px is below 1")
+        native = self.path.with_name(self.path.name.partition("-")[0])
+        if (source := open_packed(native)).size == px:
+            return source
+        return _ensure(native.with_name(f"{native.name}-{px}"), partial(_write_resized, source, px))
+
+
+def pack(
+    folder: Path, ids: Sequence[str], cache: Path, progress: Progress | None = None, workers: int | None = None
+) -> PackedImages:
+    """Decode the images ``<Id>_<colour>.png`` of ``folder`` into a pack under ``cache``, or open the pack that is there.
+
+    The first of several callers decodes, with ``workers`` threads (default: one a core); the others wait for it. All
+    images are read whatever is found, so that one DatasetFaults reports every image that is missing, damaged, not
+    8-bit grey, not square or not of the size of most; the cache then holds nothing of them. Raises UserError as well
+    where the cache cannot be written.
+    """
+    if not ids:
+        raise UserError(f"{folder}: no image to read")
+    files = _files(folder, ids)
+    key = _key(files)
+    if key is None:
+        raise DatasetFaults(folder, find_faults(folder, ids, progress, workers))
+    packed = _ensure(cache / key, partial(_write_decoded, folder, ids, key, progress, workers))
+    if packed.ids != tuple(ids):
+        raise UserError(f"{packed.path}: holds other images than it should; delete it and try again")
+    return packed
+
+
+def open_packed(path: Path) -> PackedImages:
+    """Open the pack at ``path``. Raises UserError if it is none."""
+    try:
+        ids = tuple(json.loads((path / "pack.json").read_text(encoding="utf-8"))["ids"])
+        return PackedImages(path, ids, np.load(path / "pixels.npy", mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError) as error:
+        raise UserError(f"{path}: is no image cache that can be read ({error}); delete it and try again") from error
+
+
+def _ensure(path: Path, build: Callable[[Path], None]) -> PackedImages:
+    """Open the pack at ``path``; ``build`` it first if there is none, or none that can be read."""
+    make_once(path, lambda: _is_pack(path), build)
+    return open_packed(path)
+
+
+def _is_pack(path: Path) -> bool:
+    try:
+        open_packed(path)
+    except UserError:
+        return False
+    return True
+
+
+def find_faults(
+    folder: Path, ids: Sequence[str], progress: Progress | None = None, workers: int | None = None
+) -> tuple[str, ...]:
+    """Decode the images of ``folder`` without keeping them and return one line for each file at fault, in order."""
+    files = _files(folder, ids)
+    size = common_size([file for channels in files for file in channels])
+    return _collect(lambda row: decode_image(files[row], size)[1], len(ids), progress, workers)
+
+
+def _files(folder: Path, ids: Sequence[str]) -> list[list[Path]]:
+    return [[folder / image_file(identifier, colour) for colour in COLOURS] for identifier in ids]
+
+
+def _key(files: Sequence[Sequence[Path]]) -> str | None:
+    """Hash the manifest of the files; None if one of them is not there."""
+    digest = hashlib.sha256(f"format {FORMAT}, Pillow {PIL.__version__}\n".encode())
+    try:
+        for channels in files:
+            for file in channels:
+                found = file.stat()
+                digest.update(os.fsencode(file.name) + f"\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+    except OSError:
+        return None
+    return digest.hexdigest()[:32]
+
+
+def _collect(work: Callable[[int], list[str]], count: int, progress: Progress | None, workers: int | None) -> tuple[str, ...]:
+    """Run ``work`` on every row in threads (Pillow, reading and writing let go of the interpreter) and join its faults."""
+    faults: list[str] = []
+    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+        for done, found in enumerate(pool.map(work, range(count)), start=1):
+            faults += found
+            if progress is not None:
+                progress(done, count)
+    return tuple(faults)
+
+
+def _write_decoded(
+    folder: Path, ids: Sequence[str], key: str, progress: Progress | None, workers: int | None, building: Path
+) -> None:
+    """Decode all images into the folder ``building``."""
+    files = _files(folder, ids)
+    size = common_size([file for channels in files for file in channels])
+    # Where no header can be read nothing will be written, and any size does.
+    shape = (len(ids), len(COLOURS), size or 1, size or 1)
+
+    with pixels_file(building, shape) as write:
+
+        def work(row: int) -> list[str]:
+            image, found = decode_image(files[row], size)
+            if image is not None:
+                write(row, image)
+            return found
+
+        faults = _collect(work, len(ids), progress, workers)
+    if faults:
+        raise DatasetFaults(folder, faults)
+    if _key(files) != key:
+        raise UserError(f"{folder}: its files changed while they were read; try again when nothing writes there")
+    _write_ids(building, ids)
+
+
+def _write_resized(source: PackedImages, px: int, building: Path) -> None:
+    """Resize all images of ``source`` into the folder ``building``."""
+    with pixels_file(building, (len(source), len(COLOURS), px, px)) as write:
+
+        def work(row: int) -> list[str]:
+            write(row, resize(source.pixels[row : row + 1], px)[0])
+            return []
+
+        _collect(work, len(source), None, None)
+    _write_ids(building, source.ids)
+
+
+def _write_ids(building: Path, ids: Sequence[str]) -> None:
+    (building / "pack.json").write_text(json.dumps({"format": FORMAT, "ids": list(ids)}), encoding="utf-8")

@@ -1,0 +1,158 @@
+"""The phantom: a synthetic atlas in the exact layout of the Kaggle download, for demos and tests.
+
+Results on a phantom are never results on the Human Protein Atlas.
+"""
+
+import multiprocessing
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hpa_search.data.phantom_image import COLOURS, draw_image
+from hpa_search.data.phantom_labels import LabelSet, draw_label_sets
+from hpa_search.errors import UserError
+from hpa_search.files import write_text
+
+SIZES = range(32, 2049)
+MOST_IMAGES = 1_000_000
+FEW_IMAGES = 48
+"""Fewer images than these are drawn sooner than a pool of processes starts."""
+
+_TRAIN, _TEST = 0, 1
+_CHUNK = 8
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One image to draw; ``seed`` names its random stream."""
+
+    folder: Path
+    name: str
+    labels: LabelSet
+    size: int
+    seed: tuple[int, ...]
+
+
+def make_phantom(
+    folder: Path,
+    *,
+    images: int,
+    size: int,
+    seed: int,
+    lift: float | int = 0,
+    test_images: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> None:
+    """Write a phantom of ``images`` training images and ``test_images`` (default a quarter of them) into ``folder``.
+
+    Written are ``train/`` and ``test/`` with 8-bit grey ``<Id>_{red,green,blue,yellow}.png`` of ``size`` x ``size`` px,
+    ``train.csv`` (``Id,Target``), ``sample_submission.csv`` (``Id,Predicted``, all 0) and, which Kaggle keeps to itself,
+    ``test_labels.csv`` (``Id,Target``) to score predictions with.
+
+    Labels come at their real frequencies. ``lift`` raises the rare classes to at least that many training images each
+    (below 1: that share of the images); the test images are lifted in proportion, to at least one image a class.
+    The same arguments give the same bytes, whatever the number of processes ``workers`` (default: one a core). ``progress``
+    is called with the images done and in all. Raises UserError for a folder that holds anything, for sizes or counts out
+    of range, and where the disk refuses; what was begun is then taken away again.
+    """
+    tests = max(1, round(images / 4)) if test_images is None else test_images
+    _check(images, tests, size, seed, lift)
+    wanted = round(lift * images) if lift < 1 else round(lift)
+    _claim(folder)
+    try:
+        train = _jobs(folder / "train", images, size, wanted, (seed, _TRAIN))
+        test = _jobs(folder / "test", tests, size, _in_proportion(wanted, tests, images), (seed, _TEST))
+        _draw_all(train + test, workers, progress)
+        _write_tables(folder, train, test)
+    except BaseException as error:
+        for part in ("train", "test"):
+            shutil.rmtree(folder / part, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(
+                f"{folder}: cannot write the phantom ({error.strerror}); free space or choose another folder"
+            ) from None
+        raise
+
+
+def _check(images: int, tests: int, size: int, seed: int, lift: float) -> None:
+    if size not in SIZES:
+        raise UserError(f"a phantom of {size} px images: the size must be from {SIZES[0]} to {SIZES[-1]} px")
+    for count, what in ((images, "training"), (tests, "test")):
+        if not 1 <= count <= MOST_IMAGES:
+            raise UserError(f"a phantom of {count} {what} images: ask for 1 to {MOST_IMAGES:,}")
+    if seed < 0:
+        raise UserError(f"seed {seed}: a seed is 0 or more")
+    if not 0 <= lift <= images:
+        raise UserError(f"lift {lift}: give a number of images a class, at most {images}, or a share below 1")
+
+
+def _claim(folder: Path) -> None:
+    """Make ``folder``; one that holds anything is refused."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: already there and not an empty folder; name a new one")
+    try:
+        for part in ("train", "test"):
+            (folder / part).mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot make the folder ({error.strerror}); choose another place") from None
+
+
+def _in_proportion(wanted: int, tests: int, images: int) -> int:
+    return 0 if wanted == 0 else max(1, round(wanted * tests / images))
+
+
+def _jobs(folder: Path, number: int, size: int, lift: int, seed: tuple[int, int]) -> list[_Job]:
+    """Draw names and labels of one part of the phantom, in the order of its table: by name, as Kaggle has it."""
+    rng = np.random.default_rng(seed)
+    label_sets = draw_label_sets(number, lift, rng)
+    names = sorted(str(uuid.UUID(bytes=rng.bytes(16), version=4)) for _ in range(number))
+    parts = enumerate(zip(names, label_sets, strict=True))
+    return [_Job(folder, name, labels, size, (*seed, index)) for index, (name, labels) in parts]
+
+
+def _draw_all(jobs: Sequence[_Job], workers: int | None, progress: Callable[[int, int], None] | None) -> None:
+    processes = (os.cpu_count() or 1) if workers is None else workers
+    tell = progress or (lambda done, total: None)
+    tell(0, len(jobs))
+    for done, _ in enumerate(_in_processes(jobs, processes), start=1):
+        tell(done, len(jobs))
+
+
+def _in_processes(jobs: Sequence[_Job], processes: int) -> Iterator[None]:
+    """Write the images of ``jobs``, yielding after each; processes are spawned, since a fork may copy held locks."""
+    if processes <= 1 or len(jobs) < FEW_IMAGES:
+        yield from map(_write_image, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        try:
+            yield from pool.map(_write_image, jobs, chunksize=_CHUNK)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _write_image(job: _Job) -> None:
+    planes = draw_image(job.labels, job.size, np.random.default_rng(job.seed))
+    for colour, plane in zip(COLOURS, planes, strict=True):
+        Image.fromarray(plane).save(job.folder / f"{job.name}_{colour}.png")
+
+
+def _write_tables(folder: Path, train: Sequence[_Job], test: Sequence[_Job]) -> None:
+    """Write the tables after all images, ``train.csv`` last: a phantom that has one is complete."""
+    write_text(folder / "test_labels.csv", _table("Target", test))
+    write_text(folder / "sample_submission.csv", "Id,Predicted\n" + "".join(f"{job.name},0\n" for job in test))
+    write_text(folder / "train.csv", _table("Target", train))
+
+
+def _table(column: str, jobs: Sequence[_Job]) -> str:
+    rows = (f"{job.name},{' '.join(map(str, job.labels))}\n" for job in jobs)
+    return f"Id,{column}\n" + "".join(rows)

@@ -1,0 +1,186 @@
+"""Training, validation and test rows, alike in their labels, with no group torn apart.
+
+Stratification is iterative (Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of multi-label data", as
+in the package iterative-stratification) and works on whole groups: a group has the labels that any of its images
+has, and its size as one label more. The algorithm counts every group as one, so groups that fill a good part of a
+part by themselves are placed first, by size alone.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from iterstrat.ml_stratifiers import IterativeStratification
+from sklearn.utils import check_random_state
+
+from hpa_search.data.faults import DatasetFaults
+from hpa_search.data.tables import read_table
+from hpa_search.errors import UserError
+from hpa_search.files import whole
+
+PARTS = ("train", "validation", "test")
+LARGE = 0.05
+"""A group with more rows than this share of the smallest part is placed by its size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows of a dataset in three parts: sorted int arrays without a row in common; only ``test`` may be empty."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    def __post_init__(self) -> None:
+        parts = (self.train, self.validation, self.test)
+        for name, rows in zip(PARTS, parts, strict=True):
+            if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer) or np.any(np.diff(rows) <= 0) or np.any(rows < 0):
+                raise ValueError(f"{name} rows are not a sorted array of distinct row numbers")
+        together = np.concatenate(parts)
+        if len(np.unique(together)) != len(together):
+            raise ValueError("the parts of the split have rows in common")
+        if not len(self.train) or not len(self.validation):
+            raise ValueError(f"{len(self.train)} training and {len(self.validation)} validation rows; both need at least one")
+
+
+def stratified_split(labels: np.ndarray, groups: Sequence[str] | None, fractions: tuple[float, float, float], seed: int) -> Split:
+    """Split rows into training, validation and test parts of about ``fractions``, alike in their labels.
+
+    ``labels`` is bool (n, c); ``groups`` names the group of each row, None where each row is its own. A class that
+    two groups have is in training and validation, one that three have in test too, where moving a group can bring
+    that about without taking another class from its part. The same arguments give the same split.
+
+    Raises UserError if the fractions do not add up to 1, if training's or validation's is 0, or if there are fewer
+    groups than parts.
+    """
+    if not (min(fractions[:2]) > 0 and fractions[2] >= 0 and abs(sum(fractions) - 1) < 1e-6):
+        raise UserError(f"split fractions {fractions}: training and validation must be above 0, and all must add up to 1")
+    shares = np.array([share for share in fractions if share > 0])
+    part = _stratify(labels, groups, shares, seed)
+    return Split(*(np.flatnonzero(part == index) for index in range(len(PARTS))))
+
+
+def folds(labels: np.ndarray, groups: Sequence[str] | None, k: int, seed: int) -> np.ndarray:
+    """Return the fold 0..k-1 of each row, int (n,), stratified as `stratified_split` is, with groups kept whole.
+
+    Raises UserError if ``k`` is below 2 or there are fewer groups than folds.
+    """
+    if k < 2:
+        raise UserError(f"{k} folds: at least 2 are needed")
+    return _stratify(labels, groups, np.full(k, 1 / k), seed)
+
+
+def write_split(path: Path, ids: Sequence[str], split: Split) -> None:
+    """Write a split of all of ``ids`` as a CSV file ``Id,Split`` in the order of the dataset.
+
+    Raises ValueError if a row is in no part.
+    """
+    names = np.full(len(ids), "", dtype=object)
+    for name in PARTS:
+        names[getattr(split, name)] = name
+    if not all(names):
+        raise ValueError("a row of the dataset is in no part of the split")
+    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("Id", "Split"))
+        writer.writerows(zip(ids, names, strict=True))
+
+
+def read_split(path: Path, ids: Sequence[str]) -> Split:
+    """Read a split of exactly the images ``ids``, in any order.
+
+    Raises DatasetFaults, a UserError that names the file and each line at fault: an Id that the dataset does not
+    have, that is named twice or not at all, another word than train, validation or test, or an empty part.
+    """
+    faults: list[str] = []
+    rows = read_table(path, ("Id", "Split"), faults) or []
+    places = {identifier: row for row, identifier in enumerate(ids)}
+    parts = np.full(len(ids), -1)
+    for line, (identifier, part) in rows:
+        if identifier not in places:
+            faults.append(f"{path.name}, line {line}: Id '{identifier}' is not in the dataset")
+        elif part not in PARTS:
+            faults.append(f"{path.name}, line {line}: '{part}' is no part; expected {', '.join(PARTS)}")
+        elif parts[places[identifier]] >= 0:
+            faults.append(f"{path.name}, line {line}: Id '{identifier}' is named twice")
+        else:
+            parts[places[identifier]] = PARTS.index(part)
+    if not faults:
+        left_out = [identifier for identifier, part in zip(ids, parts, strict=True) if part < 0]
+        faults += [f"{path.name}: no row for Id '{identifier}' of the dataset" for identifier in left_out]
+        faults += [f"{path.name}: no image is in {PARTS[part]}" for part in (0, 1) if part not in parts]
+    if faults:
+        raise DatasetFaults(path, faults)
+    return Split(*(np.flatnonzero(parts == index) for index in range(len(PARTS))))
+
+
+def _stratify(labels: np.ndarray, groups: Sequence[str] | None, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Return the part of each row, int (n,): parts take ``shares`` of the groups, and none is empty."""
+    members = np.arange(len(labels)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    count = int(members.max(initial=-1)) + 1
+    if count < len(shares):
+        raise UserError(f"{count} groups of images cannot be split into {len(shares)} parts; add images, or ask for fewer parts")
+    held = np.zeros((count, labels.shape[1]), dtype=bool)
+    np.logical_or.at(held, members, labels)
+    sizes = np.bincount(members, minlength=count)
+    random = check_random_state(seed)
+    parts, wanted = _place_large(sizes, shares)
+    order = random.permutation(np.flatnonzero(parts < 0))
+    if len(order):
+        features = np.hstack([held, _size_labels(sizes)])[order]
+        parts[order] = IterativeStratification(features, wanted / wanted.sum(), random)
+    _fill_empty(parts, sizes, len(shares))
+    _spread_rare(parts, held, sizes, len(shares))
+    return parts[members]
+
+
+def _place_large(sizes: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give each large group, the largest first, to the part that wants most rows.
+
+    Returns the part of each group, -1 for the others, and the rows (float) that each part still wants.
+    """
+    wanted = shares * sizes.sum()
+    parts = np.full(len(sizes), -1)
+    large = np.flatnonzero(sizes > max(1.0, LARGE * wanted.min()))
+    for group in large[np.argsort(-sizes[large], kind="stable")]:
+        parts[group] = wanted.argmax()
+        wanted[parts[group]] -= sizes[group]
+    return parts, wanted.clip(min=1e-9)
+
+
+def _size_labels(sizes: np.ndarray) -> np.ndarray:
+    """Return a bool column for each power of two from 2 up that sizes of groups reach, true for those within it."""
+    magnitude = np.log2(sizes).astype(int)
+    return magnitude[:, None] == np.unique(magnitude[magnitude > 0])[None, :]
+
+
+def _fill_empty(parts: np.ndarray, sizes: np.ndarray, count: int) -> None:
+    """Give each part that has no group the smallest group of the part that has most, in place."""
+    for empty in range(count):
+        if not np.any(parts == empty):
+            largest = np.flatnonzero(parts == np.bincount(parts).argmax())
+            parts[largest[sizes[largest].argmin()]] = empty
+
+
+def _spread_rare(parts: np.ndarray, held: np.ndarray, sizes: np.ndarray, count: int) -> None:
+    """Move single groups, in place, so that a class of g groups is in each of the first g parts, the rarest class first.
+
+    The stratification gives a class to the part that wants most of it: of two groups with fractions .7 .15 .15 both
+    go to training, and validation could not judge the class.
+    """
+    owners = held.sum(axis=0)
+    for label in np.argsort(owners, kind="stable"):
+        for part in range(min(count, int(owners[label]))):
+            if not np.any(held[parts == part, label]):
+                spare = [group for group in np.flatnonzero(held[:, label]).tolist() if _can_leave(group, parts, held, owners)]
+                if spare:
+                    parts[min(spare, key=lambda group: (sizes[group], held[group].sum()))] = part
+
+
+def _can_leave(group: int, parts: np.ndarray, held: np.ndarray, owners: np.ndarray) -> bool:
+    """Whether the part of ``group`` keeps every class that it should have, and a group, when this one leaves."""
+    others = (parts == parts[group]) & (np.arange(len(parts)) != group)
+    should_have = held[group] & (owners > parts[group])
+    return bool(others.any()) and bool(np.all(held[others].any(axis=0)[should_have]))

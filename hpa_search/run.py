@@ -1,0 +1,42 @@
+"""The main job: check the data, search, finish; or go on with what an earlier run left."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from hpa_search.data.kaggle import read_dataset
+from hpa_search.data.packed import pack
+from hpa_search.data.progress import progress
+from hpa_search.finish import finish, summary
+from hpa_search.search.driver import run_search
+from hpa_search.search.space import read_search
+from hpa_search.search.tensorboard import TensorBoard
+from hpa_search.search.view import View
+from hpa_search.search.workspace import prepare
+from hpa_search.training.job import open_trial
+
+
+def run(space: Path, data: Path, out: Path, cache: Path, *, ray_address: str | None, console: Console) -> bool:
+    """Run the search of the file ``space`` on ``data`` into ``out``; return whether it finished, or was stopped.
+
+    Raises UserError for everything the user can mend; nothing in ``out`` is damaged by it.
+    """
+    search, text = read_search(space)
+    view = View(search, console)
+    dataset = read_dataset(data)
+    with progress(console, "Checking and packing images") as tell:
+        images = pack(dataset.train_folder, dataset.ids, cache, tell)
+        if dataset.test_ids:
+            pack(dataset.test_folder, dataset.test_ids, cache, tell)
+    job = prepare(out, search, text, dataset, images, cache, view.say)
+    with view.showing():
+        finished = run_search(
+            search, out, open_trial=open_trial, job=job, ray_address=ray_address, watchers=(TensorBoard(out), view), say=view.say
+        )
+    if not finished:
+        view.say(f"Stopped; everything so far is in {out}. To go on, give the same command again:")
+        view.say(f"  hpa-search run {space} --data {data} --out {out}")
+        return False
+    for line in summary(out, finish(out, cache, data=data, say=view.say)):
+        view.say(line)
+    return True

@@ -1,0 +1,190 @@
+"""Per-class calibration: a logistic map of each class's logits to probabilities (Platt 1999), pulled towards identity."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.special import expit
+from scipy.special import logit as exact_logit
+
+from hpa_search.scoring.metrics import Floats, as_labels, as_scores
+
+_MAX_STEPS = 200
+_LAST_STEP = 1e-6
+# Relative error of a summed loss.
+_ROUNDING = 1e-12
+# A diverged network gives logits of thousands, on which the fit would crawl; beyond 50 a logit says nothing more.
+_LARGEST_LOGIT = 50.0
+
+
+def logit(probabilities: ArrayLike, margin: float = 1e-7) -> Floats:
+    """Return log(p / (1 - p)) in float64 with p clipped to [margin, 1 - margin], so that 0 and 1 stay finite (+-16.1).
+
+    Raises ValueError for NaN or values outside [0, 1].
+    """
+    p = as_probabilities(probabilities).astype(np.float64, copy=False)
+    return exact_logit(np.clip(p, margin, 1 - margin))
+
+
+def as_probabilities(probabilities: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[np.floating]:
+    """Return ``probabilities`` as floats; ValueError for NaN, values outside [0, 1] or another shape than ``shape``."""
+    p = as_scores(probabilities, shape, name="probabilities")
+    if p.size and (p.min() < 0 or p.max() > 1):
+        raise ValueError("probabilities lie outside 0 to 1 (are they logits?)")
+    return p
+
+
+def read_vector(content: Mapping[str, Any], field: str) -> Floats:
+    """Return ``content[field]``, a list of finite numbers, as float64 (k,); ValueError that names the field otherwise."""
+    try:
+        vector = np.array(content[field], dtype=np.float64)
+    except KeyError:
+        raise ValueError(f"'{field}' is missing") from None
+    except (TypeError, ValueError):
+        raise ValueError(f"'{field}' must be a list of numbers") from None
+    return frozen_vector(vector, field)
+
+
+def frozen_vector(values: ArrayLike, field: str) -> Floats:
+    """Return a read-only float64 copy (k,) of ``values``; ValueError unless 1-D, not empty and finite."""
+    vector = np.array(values, dtype=np.float64)
+    if vector.ndim != 1 or not vector.size or not np.isfinite(vector).all():
+        raise ValueError(f"'{field}' must be a list of finite numbers, one a class")
+    vector.setflags(write=False)
+    return vector
+
+
+@dataclass(frozen=True, eq=False)
+class Platt:
+    """The map p = sigmoid(slope * logit + offset) of each class; ``slope`` and ``offset`` have shape (k,), slope >= 0.
+
+    Logits are clipped to [-50, 50] first.
+    """
+
+    slope: Floats
+    offset: Floats
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "slope", frozen_vector(self.slope, "slope"))
+        object.__setattr__(self, "offset", frozen_vector(self.offset, "offset"))
+        if self.slope.shape != self.offset.shape:
+            raise ValueError(f"{self.slope.size} slopes but {self.offset.size} offsets")
+        if self.slope.min() < 0:
+            raise ValueError("'slope' must not be negative: the map would turn a class's order round")
+
+    def probabilities(self, logits: ArrayLike) -> Floats:
+        """Return the calibrated probabilities (n, k) of ``logits`` (n, k); ValueError for NaN or another k."""
+        z = as_scores(logits, name="logits")
+        if z.ndim != 2 or z.shape[1] != self.slope.size:
+            raise ValueError(f"logits have shape {z.shape}, the calibration has {self.slope.size} classes")
+        return expit(self.slope * np.clip(z, -_LARGEST_LOGIT, _LARGEST_LOGIT) + self.offset)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the map as lists of numbers that `from_json` reads back exactly."""
+        return {"slope": self.slope.tolist(), "offset": self.offset.tolist()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Platt":
+        """Read what `to_json` wrote; ValueError that names a field that is missing or wrong."""
+        return cls(read_vector(content, "slope"), read_vector(content, "offset"))
+
+
+def fit_platt(
+    logits: ArrayLike, labels: ArrayLike, ridge_slope: float = 1.0, ridge_offset: float = 0.1, start: Platt | None = None
+) -> Platt:
+    """Fit p = sigmoid(a z + b) to each class of ``logits`` (n, k) by penalised maximum likelihood.
+
+    Minimises, per class, sum of log losses + ``ridge_slope``/2 (a - 1)^2 + ``ridge_offset``/2 b^2. With the factor 1/2 a
+    ridge is the inverse variance of a Gaussian prior, and on real predictions macro F1 is as good or slightly better
+    than without (+0.0025, standard error 0.001, fitted on 1,554 rows; equal on 3,107). The losses are summed, not
+    averaged, so the pull to identity fades as rows are added. A class without positives gets the finite optimum of the
+    same sum: its offset is pushed down until the n probabilities sum to 0.1 |b| (about 1), and its order stays unless
+    its logits are high. Where the optimum has a < 0 (worse than chance) the map is the best constant, a = 0.
+    ``start``, a calibration of nearly the same rows, saves time and changes the result by less than 1e-8.
+    Platt 1999, "Probabilistic outputs for support vector machines"; damped Newton for all classes at once.
+    Raises ValueError for NaN logits, unequal shapes, or a ridge that is not positive.
+    """
+    truth = as_labels(labels)
+    columns = as_scores(logits, truth.shape, name="logits").T.astype(np.float64, order="C", copy=True)
+    np.clip(columns, -_LARGEST_LOGIT, _LARGEST_LOGIT, out=columns)
+    if not (ridge_slope > 0 and ridge_offset > 0):
+        raise ValueError(f"ridges must be positive, got {ridge_slope} and {ridge_offset}")
+    problem = _Problem(columns, truth, ridge_slope, ridge_offset)
+    first = (np.ones(len(columns)), np.zeros(len(columns))) if start is None else (start.slope, start.offset)
+    slope, offset = _minimise(problem, np.stack(first))
+    for c in np.flatnonzero(slope < 0):
+        slope[c], offset[c] = 0.0, problem.best_constant(int(c))
+    return Platt(slope, offset)
+
+
+class _Problem:
+    """The penalised losses of all classes as functions of slope and offset; ``columns`` are logits (k, n)."""
+
+    def __init__(self, columns: Floats, labels: NDArray[np.bool_], ridge_slope: float, ridge_offset: float) -> None:
+        self.columns, self.rows = columns, columns.shape[1]
+        self.positives = labels.sum(axis=0).astype(np.float64)
+        # The labels enter the loss only through these sums: sum of log losses = sum softplus(a z + b) - a sum yz - b sum y.
+        self.positive_logits = np.array([z[rows].sum() for z, rows in zip(columns, labels.T, strict=True)])
+        self.ridge = np.array([ridge_slope, ridge_offset])
+        # Fresh arrays of this size cost more than the arithmetic done in them.
+        self._z, self._p, self._w = np.empty((3, *columns.shape))
+
+    def evaluate(self, classes: NDArray[np.intp], point: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return the loss (c,), gradient (2, c) and Hessian entries aa, ab, bb (3, c) of ``classes`` at ``point`` (2, c)."""
+        z, p, w = (buffer[: len(classes)] for buffer in (self._z, self._p, self._w))
+        np.take(self.columns, classes, axis=0, out=z)
+        np.multiply(z, point[0, :, None], out=p)
+        p += point[1, :, None]
+        softplus = np.maximum(p, 0, out=w).sum(axis=1)
+        expit(p, out=p)
+        # log(1 + exp(u)) = max(u, 0) - log(max(p, 1 - p)): exact in both tails, and p is there already.
+        np.subtract(1, p, out=w)
+        np.maximum(w, p, out=w)
+        softplus -= np.log(w, out=w).sum(axis=1)
+        targets = np.stack([self.positive_logits[classes], self.positives[classes]])
+        pull = point - np.array([[1.0], [0.0]])
+        loss = softplus - (targets * point).sum(axis=0) + self.ridge @ pull**2 / 2
+        gradient = np.stack([np.einsum("kn,kn->k", p, z), p.sum(axis=1)]) - targets + self.ridge[:, None] * pull
+        np.multiply(p, p, out=w)
+        np.subtract(p, w, out=w)
+        bb = w.sum(axis=1) + self.ridge[1]
+        w *= z
+        return loss, gradient, np.stack([np.einsum("kn,kn->k", w, z) + self.ridge[0], w.sum(axis=1), bb])
+
+    def best_constant(self, c: int) -> float:
+        """Return the offset that minimises the loss of class ``c`` at slope 0: the root of an increasing function."""
+        return float(brentq(lambda b: self.rows * expit(b) - self.positives[c] + self.ridge[1] * b, -1e3, 1e3, xtol=1e-12))
+
+
+def _newton_step(gradient: Floats, hessian: Floats) -> Floats:
+    """Return -H^-1 g of each class, shape (2, c); the ridges keep H positive definite."""
+    aa, ab, bb = hessian
+    determinant = aa * bb - ab * ab
+    return np.stack([ab * gradient[1] - bb * gradient[0], ab * gradient[0] - aa * gradient[1]]) / determinant
+
+
+def _minimise(problem: _Problem, point: Floats) -> Floats:
+    """Return the minimum (2, k) of each class's strictly convex loss by Newton steps, halved until the loss falls.
+
+    Classes run side by side, and one that has converged leaves. A step below 1e-6 is the last: its error is its square.
+    """
+    point = point.copy()
+    active, scale = np.arange(point.shape[1]), np.ones(point.shape[1])
+    loss, gradient, hessian = problem.evaluate(active, point)
+    step = _newton_step(gradient, hessian)
+    for _ in range(_MAX_STEPS):
+        done = np.abs(step).max(axis=0) < _LAST_STEP
+        point[:, active[done]] += step[:, done]
+        active, loss, scale, step = active[~done], loss[~done], scale[~done], step[:, ~done]
+        if not active.size:
+            return point
+        tried = point[:, active] + scale * step
+        new_loss, gradient, hessian = problem.evaluate(active, tried)
+        better = new_loss <= loss + _ROUNDING * (1 + np.abs(loss))
+        point[:, active] = np.where(better, tried, point[:, active])
+        step = np.where(better, _newton_step(gradient, hessian), step)
+        loss, scale = np.where(better, new_loss, loss), np.where(better, 1.0, scale / 2)
+    raise AssertionError(f"calibration of classes {active.tolist()} did not converge")

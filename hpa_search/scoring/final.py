@@ -1,0 +1,59 @@
+"""The final stage as one choice: select an ensemble, calibrate it, fit thresholds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hpa_search.scoring.calibration import Floats, logit
+from hpa_search.scoring.ensemble import blend, greedy, member_probabilities
+from hpa_search.scoring.metrics import as_labels
+from hpa_search.scoring.thresholds import Booleans, DecisionRule, fit_rule
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """What was chosen: a weight (m,) for each member, those of weight 0 taking no part, and the rule for their mean."""
+
+    weights: Floats
+    rule: DecisionRule
+
+    def __call__(self, member_logits: NDArray[np.floating]) -> Booleans:
+        """Return the labels (n, k) for the members' logits (m, n, k)."""
+        return self.rule.predict(ensemble_logits(member_logits, self.weights)).labels
+
+
+def ensemble_logits(member_logits: NDArray[np.floating], weights: ArrayLike) -> Floats:
+    """Return the log odds (n, k) of the weighted mean of the members' probabilities; logits are (m, n, k).
+
+    Members are averaged as they are: calibrating each one first cost 0.01 macro F1 on real predictions.
+    """
+    used = np.flatnonzero(weights)
+    return logit(blend(member_probabilities(member_logits[used]), np.asarray(weights)[used]))
+
+
+@dataclass(frozen=True)
+class FinalChoice:
+    """How to choose: macro AP over ``classes``, ``rounds`` of greedy selection, at most ``max_members`` members.
+
+    Classes without a positive among the rows at hand (a fold may have none) are left out of the selection.
+    """
+
+    classes: tuple[int, ...]
+    rounds: int = 20
+    max_members: int = 5
+
+    def __call__(self, member_logits: NDArray[np.floating], labels: ArrayLike) -> Ensemble:
+        """Choose on ``member_logits`` (m, n, k) and ``labels`` (n, k)."""
+        truth = as_labels(labels)
+        weights = self._weights(member_probabilities(member_logits.astype(np.float32)), truth)
+        return Ensemble(weights, fit_rule(ensemble_logits(member_logits, weights), truth))
+
+    def _weights(self, members: NDArray[np.floating], labels: NDArray[np.bool_]) -> Floats:
+        scored = [c for c in self.classes if labels[:, c].any()] or None
+        weights = greedy(members, labels, scored, self.rounds)
+        kept = np.sort(np.argsort(-weights, kind="stable")[: self.max_members])
+        if np.count_nonzero(weights) > len(kept):
+            weights = np.zeros_like(weights)
+            weights[kept] = greedy(members[kept], labels, scored, self.rounds)
+        return weights

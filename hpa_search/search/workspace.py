@@ -1,0 +1,140 @@
+"""What OUT holds beside the ledger: the search file, the split, and on which data; written once, checked ever after."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpa_search.data.kaggle import COLOURS, Dataset, image_file
+from hpa_search.data.packed import PackedImages
+from hpa_search.data.splits import Split, read_split, stratified_split, write_split
+from hpa_search.data.statistics import channel_statistics
+from hpa_search.errors import UserError
+from hpa_search.files import write_json, write_text
+from hpa_search.labels import LABELS, to_target
+from hpa_search.search.space import Search, parse_search
+from hpa_search.training.job import SPLIT, Job
+
+SEARCH = "search.yaml"
+PROVENANCE = "provenance.json"
+
+
+def prepare(
+    out: Path, search: Search, text: str, dataset: Dataset, images: PackedImages, cache: Path, say: Callable[[str], None]
+) -> Job:
+    """Make ``out`` ready for the search, or check that it holds this very search on this very data.
+
+    Raises UserError if it holds another search, other data or foreign files, or if no class has enough positives.
+    """
+    fingerprint = _fingerprint(dataset)
+    if (out / PROVENANCE).is_file():
+        _check_same(out, search, fingerprint)
+    else:
+        _check_empty(out)
+        split = stratified_split(
+            dataset.labels, dataset.groups, (search.split.train, search.split.validation, search.split.test), search.split.seed
+        )
+        classes = _objective_classes(search, dataset.labels, split)
+        mean, std = channel_statistics(images, split.train)
+        write_split(out / SPLIT, dataset.ids, split)
+        write_text(out / SEARCH, text)
+        # Last: its presence says that the others are whole.
+        write_json(out / PROVENANCE, _provenance(dataset, images, fingerprint, classes, mean, std))
+    return _job(out, search, dataset, cache, say)
+
+
+def read_workspace(out: Path) -> tuple[Search, dict[str, Any]]:
+    """Return the search of ``out`` and its provenance. Raises UserError if there is none."""
+    try:
+        text = (out / SEARCH).read_text(encoding="utf-8")
+        return parse_search(text, str(out / SEARCH)), json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{out}: no search here, or a damaged one ({error}); give the --out of a `hpa-search run`") from None
+
+
+def _job(out: Path, search: Search, dataset: Dataset, cache: Path, say: Callable[[str], None]) -> Job:
+    provenance = read_workspace(out)[1]
+    split, classes = read_split(out / SPLIT, dataset.ids), tuple(provenance["classes"])
+    say(f"Data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images.")
+    least = search.objective.min_positives
+    say(
+        f"Objective: validation {search.objective.metric} over {len(classes)} of 28 classes (those with {least} or more positives in training and in validation)."
+    )
+    return Job(
+        data=dataset.root.resolve(),
+        cache=cache.resolve(),
+        out=out.resolve(),
+        epochs=search.scheduler.max_epochs,
+        seed=search.seed,
+        objective=search.objective.metric,
+        classes=classes,
+        mean=tuple(provenance["mean"]),
+        std=tuple(provenance["std"]),
+        fixed=dict(search.fixed),
+    )
+
+
+def _objective_classes(search: Search, labels: np.ndarray, split: Split) -> list[int]:
+    least = search.objective.min_positives
+    enough = (labels[split.train].sum(axis=0) >= least) & (labels[split.validation].sum(axis=0) >= least)
+    if not enough.any():
+        raise UserError(
+            f"no class has {least} positives (objective.min_positives) in the training and in the validation rows; "
+            "lower min_positives, give validation a larger share, or use more images"
+        )
+    return [int(index) for index in np.flatnonzero(enough)]
+
+
+def _check_same(out: Path, search: Search, fingerprint: str) -> None:
+    there, provenance = read_workspace(out)
+    if there != search:
+        changed = [name for name in Search.model_fields if getattr(there, name) != getattr(search, name)]
+        raise UserError(
+            f"{out} holds another search: {', '.join(changed)} differ from {out / SEARCH}; choose another --out, or run that file"
+        )
+    if provenance["fingerprint"] != fingerprint:
+        raise UserError(
+            f"{out} holds a search on other data (its --data was {provenance['data']}); choose another --out, or give that data"
+        )
+
+
+def _check_empty(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; --out must be a folder")
+    known = {SEARCH, SPLIT}
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in known) if out.is_dir() else []
+    if foreign:
+        raise UserError(
+            f"{out} holds files that are no search ({', '.join(foreign[:3])}); choose an empty or new folder as --out"
+        )
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    """A hash of ids, labels, groups and file sizes: the same for a copy of the data in another place."""
+    digest = hashlib.sha256()
+    groups = dataset.groups or dataset.ids
+    for identifier, labels, group in zip(dataset.ids, dataset.labels, groups, strict=True):
+        sizes = [(dataset.train_folder / image_file(identifier, colour)).stat().st_size for colour in COLOURS]
+        digest.update(f"{identifier},{to_target(labels)},{group},{sizes}\n".encode())
+    return digest.hexdigest()
+
+
+def _provenance(
+    dataset: Dataset, images: PackedImages, fingerprint: str, classes: list[int], mean: np.ndarray, std: np.ndarray
+) -> dict[str, Any]:
+    return {
+        "version": version("hpa-search"),
+        "data": str(dataset.root.resolve()),
+        "fingerprint": fingerprint,
+        "images": len(dataset.ids),
+        "native_size": images.size,
+        "labels": list(LABELS),
+        "classes": classes,
+        "mean": [float(value) for value in mean],
+        "std": [float(value) for value in std],
+        "packages": {name: version(name) for name in ("torch", "timm", "ray", "optuna", "numpy", "scikit-learn")},
+    }

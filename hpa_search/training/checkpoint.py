@@ -1,0 +1,142 @@
+"""What a trial leaves in its folder, written so that a stop at any instant loses at most the epoch in progress.
+
+    weights/epoch-003.safetensors   the network after epoch 3; kept for the last epoch and the best one
+    checkpoint.pt                   optimizer state, metrics of every epoch, and the name of the weights it goes with
+    logits.npz                      validation logits of every epoch, float16 (n, 28), keys epoch_001, epoch_002 ...
+    metrics.csv                     the metrics again, for people
+
+An epoch counts once checkpoint.pt has been renamed into place. What it refers to is written before, what it makes
+superfluous is removed after. Every epoch of a trial starts from a seed of its own, so no generator's state is kept.
+"""
+
+import csv
+import io
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from torch import Tensor
+
+from hpa_search.files import whole, write_text
+
+logger = logging.getLogger(__name__)
+
+Metrics = dict[str, float]
+Logits = dict[int, NDArray[np.float16]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trial after a completed epoch: ``history`` has the metrics of epochs 1, 2, ...; ``identity`` says whose it is."""
+
+    identity: dict[str, Any]
+    history: tuple[Metrics, ...]
+    network: Mapping[str, Tensor]
+    optimizer: dict[str, Any]
+    logits: Logits
+
+    def __post_init__(self) -> None:
+        epochs = list(range(1, len(self.history) + 1))
+        if not epochs or sorted(self.logits) != epochs or [row["epoch"] for row in self.history] != epochs:
+            raise ValueError(f"epochs of logits {sorted(self.logits)} and of metrics do not run from 1 without holes")
+
+    @property
+    def epoch(self) -> int:
+        """The last completed epoch."""
+        return len(self.history)
+
+
+def best_epoch(history: tuple[Metrics, ...]) -> int:
+    """Return the epoch with the highest objective, the earliest of equals."""
+    return 1 + max(range(len(history)), key=lambda index: history[index]["objective"])
+
+
+def weights_path(folder: Path, epoch: int) -> Path:
+    """Return where the trial in ``folder`` keeps its weights of ``epoch``; they exist for the last and the best only."""
+    return folder / "weights" / f"epoch-{epoch:03d}.safetensors"
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write all of ``checkpoint`` to ``folder``, in the order that the module describes."""
+    last, best = checkpoint.epoch, best_epoch(checkpoint.history)
+    _save_logits(folder / "logits.npz", checkpoint.logits)
+    with whole(weights_path(folder, last)) as temporary:
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.network.items()}
+        safetensors.torch.save_file(weights, temporary)
+    content = {
+        "identity": checkpoint.identity,
+        "history": list(checkpoint.history),
+        "best_epoch": best,
+        "weights": weights_path(folder, last).name,
+        "optimizer": checkpoint.optimizer,
+    }
+    with whole(folder / "checkpoint.pt") as temporary:
+        torch.save(content, temporary)
+    _settle(folder, checkpoint.history)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return what the trial in ``folder`` last completed, or None, with a warning in the log, if it cannot be used.
+
+    A trial repeats exactly from its seed, so starting it anew costs time and changes nothing.
+    """
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return None
+    try:
+        return _load(folder, path)
+    except Exception as error:  # a damaged file can make the readers raise nearly anything
+        logger.warning("%s cannot be used (%s: %s); the trial starts again from epoch 0", path, type(error).__name__, error)
+        return None
+
+
+def read_logits(folder: Path) -> Logits:
+    """Return the validation logits (n, 28), float16, of each epoch of the trial in ``folder``."""
+    with np.load(folder / "logits.npz", allow_pickle=False) as stored:
+        return {int(name.removeprefix("epoch_")): stored[name] for name in stored.files}
+
+
+def _load(folder: Path, path: Path) -> Checkpoint:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    history = tuple(content["history"])
+    # A trial that was stopped between its logits and its checkpoint has logits of one epoch too many.
+    logits = {epoch: values for epoch, values in read_logits(folder).items() if epoch <= len(history)}
+    # Opening the best weights checks that the file is as long as its header says; they are not needed to go on.
+    with safe_open(weights_path(folder, best_epoch(history)), "pt"):
+        pass
+    network = safetensors.torch.load_file(folder / "weights" / content["weights"])
+    checkpoint = Checkpoint(content["identity"], history, network, content["optimizer"], logits)
+    _settle(folder, history)
+    return checkpoint
+
+
+def _save_logits(path: Path, logits: Logits) -> None:
+    arrays: dict[str, Any] = {f"epoch_{epoch:03d}": values for epoch, values in logits.items()}
+    with whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _save_metrics(path: Path, history: tuple[Metrics, ...]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[-1]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, text.getvalue())
+
+
+def _settle(folder: Path, history: tuple[Metrics, ...]) -> None:
+    """Make the rest of ``folder`` agree with its checkpoint, also where a stop left it half written."""
+    kept = {weights_path(folder, len(history)), weights_path(folder, best_epoch(history))}
+    left_over = [path for path in (folder / "weights").iterdir() if path not in kept]
+    for name in ("logits.npz", "checkpoint.pt", "metrics.csv"):
+        left_over += folder.glob(f".{name}.*")
+    for path in left_over:
+        path.unlink(missing_ok=True)
+    _save_metrics(folder / "metrics.csv", history)

@@ -1,0 +1,71 @@
+"""Where and in what precision a trial trains: chosen once a process, and said with the reason."""
+
+import logging
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device, the type in which convolutions are computed on it, and whether weights lie channels last."""
+
+    device: torch.device
+    dtype: torch.dtype
+    channels_last: bool
+    reason: str
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of the network's weights."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Return the context in which to call the network; it changes nothing where ``dtype`` is float32."""
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
+    def __str__(self) -> str:
+        layout = "channels last" if self.channels_last else "channels first"
+        return f"{self.device}, {str(self.dtype).removeprefix('torch.')}, {layout}: {self.reason}"
+
+
+@cache
+def choose_device() -> Device:
+    """Return this process's CUDA device if there is one, else the CPU; log it with the reason the first time.
+
+    It also makes torch's kernels repeatable, and takes the number of threads from OMP_NUM_THREADS if that is set.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdigit() and int(threads) > 0:
+        torch.set_num_threads(int(threads))
+    chosen = _cuda() if torch.cuda.is_available() else _cpu()
+    logger.info("device: %s", chosen)
+    return chosen
+
+
+def _cuda() -> Device:
+    _make_cuda_repeatable()
+    device = torch.device("cuda", torch.cuda.current_device())
+    name = torch.cuda.get_device_name(device)
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return Device(device, torch.bfloat16, True, f"{name} computes in bfloat16")
+    return Device(device, torch.float32, True, f"{name} has no bfloat16 of its own")
+
+
+def _cpu() -> Device:
+    # Never bfloat16 here: most CPUs emulate it, many times slower than float32.
+    threads = torch.get_num_threads()
+    return Device(torch.device("cpu"), torch.float32, False, f"no CUDA device is visible; {threads} threads")
+
+
+def _make_cuda_repeatable() -> None:
+    """Choose deterministic kernels, so that a trial repeats from its seed; warn where an operation has none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
