@@ -273,7 +273,7 @@ def _within(value: Value, bounds: tuple[float, float]) -> bool:
 def _check_value(where: str, name: str, value: Value) -> None:
     field = TrialConfig.model_fields[name]
     try:
-        TypeAdapter(Annotated[field.annotation, *field.metadata]).validate_python(value)  # type: ignore[arg-type, misc]
+        TypeAdapter(Annotated[field.annotation, field]).validate_python(value)  # type: ignore[arg-type]
     except ValidationError as error:
         raise ValueError(f"{where}: {error.errors()[0]['msg']} (given: {value!r})") from None
 

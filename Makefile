@@ -1,0 +1,42 @@
+# Two targets do all of their set-up on a machine with only Python and git: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Real images and labels for some tests; those skip, saying so, where there are none.
+ifneq ($(wildcard ../shared/data),)
+export HPA_TEST_DATA ?= $(abspath ../shared/data)
+endif
+export OMP_NUM_THREADS ?= 1
+export HPA_SEARCH_CACHE ?= $(abspath demo/cache)
+
+.PHONY: demo test test-all lint install benchmarks clean
+
+demo: install
+	rm -rf demo
+	$(BIN)/hpa-search data phantom demo/data --images 900 --test-images 60 --size 96 --seed 1 --lift 24
+	$(BIN)/hpa-search run search_spaces/demo.yaml --data demo/data --out demo/out
+
+test: install lint
+	$(BIN)/pytest -m "not slow" -q
+
+test-all: install lint
+	$(BIN)/pytest -q
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) demo

@@ -1,0 +1,24 @@
+"""What the tests of the search share: a search over one learning rate, and its ledger in a folder of its own."""
+
+import pytest
+
+from hpa_search.search.space import parse_search
+
+TEXT = """
+name: toy
+space:
+  learning_rate: {{log_range: [1.0e-4, 1.0e-1]}}
+budget: {budget}
+scheduler: {{kind: {kind}, min_epochs: 1, max_epochs: 9, eta: 3}}
+resources: {{slots: 2, cpus: 0.5, gpus: 0}}
+final: {{members: {members}}}
+seed: {seed}
+"""
+
+
+@pytest.fixture(scope="session")
+def make_search():
+    def make(budget="{trials: 12}", kind="promotion", members=3, seed=0):
+        return parse_search(TEXT.format(budget=budget, kind=kind, members=members, seed=seed), "toy.yaml")
+
+    return make

@@ -1,0 +1,173 @@
+import math
+import random
+
+import pytest
+
+from hpa_search.search.agenda import MOST_LOSSES, Agenda
+from hpa_search.search.study import Ledger
+
+
+class Clock:
+    seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+def open_agenda(search, out, slots=2, clock=None):
+    return Agenda(search, Ledger.create(out, "toy"), slots=slots, spent_seconds=clock or Clock())
+
+
+def score(leg, epoch):
+    return leg.parameters["learning_rate"] * epoch**0.5
+
+
+def advance(agenda, legs, leg):
+    """Report the leg's next epoch; take it off ``legs`` when it is over."""
+    epoch = agenda.trials[leg.number].epochs + 1
+    if agenda.report(leg.number, {"epoch": epoch, "objective": score(leg, epoch)}):
+        legs.remove(leg)
+
+
+def play(agenda, chooser, most_steps=10_000):
+    """Run slots in a random order until the agenda is finished; return the epochs done."""
+    legs, steps = [], 0
+    while not agenda.finished and steps < most_steps:
+        while (leg := agenda.next()) is not None:
+            legs.append(leg)
+        if not legs:
+            break
+        advance(agenda, legs, chooser.choice(legs))
+        steps += 1
+    return steps
+
+
+def check_whole(search, trials):
+    """Epochs run from 1 without holes, everything has ended, and the best members are trained to the top."""
+    for facts in trials:
+        assert sorted(facts.reports) == list(range(1, facts.epochs + 1))
+        assert facts.end is not None
+    assert sum(facts.end == "complete" for facts in trials) >= min(search.final.members, len(trials))
+
+
+@pytest.mark.parametrize("kind", ["promotion", "stopping", "none"])
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_search_runs_to_its_end(make_search, tmp_path, kind, slots):
+    search = make_search(kind=kind)
+    agenda = open_agenda(search, tmp_path, slots)
+    play(agenda, random.Random(0))
+    assert agenda.finished
+    agenda.close()
+    trials = agenda.ledger.trials()
+    assert len(trials) == 12
+    if kind != "stopping":  # which trains to the top whatever survives, and no more
+        check_whole(search, trials)
+    if kind == "promotion":
+        assert sum(facts.epochs for facts in trials) < 12 * 9 / 2
+
+
+def test_never_more_legs_than_slots(make_search, tmp_path):
+    agenda = open_agenda(make_search(), tmp_path, slots=2)
+    assert [agenda.next() is not None for _ in range(4)] == [True, True, False, False]
+
+
+def test_a_search_with_one_slot_repeats_exactly(make_search, tmp_path):
+    runs = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        agenda = open_agenda(make_search(seed=5), tmp_path / name, slots=1)
+        play(agenda, random.Random(0))
+        agenda.close()
+        runs.append(agenda.ledger.trials())
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(make_search, tmp_path, seed):
+    """One slot: the decisions of the runs that were killed are those of a run that was not."""
+    chooser, search = random.Random(seed), make_search(seed=3)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole = open_agenda(search, tmp_path / "whole", slots=1)
+    play(whole, chooser)
+    whole.close()
+    while True:
+        agenda = open_agenda(search, tmp_path / "killed", slots=1)
+        play(agenda, chooser, most_steps=chooser.randint(0, 6))
+        if agenda.finished:
+            break
+    agenda.close()
+    assert agenda.ledger.trials() == whole.ledger.trials()
+
+
+def test_a_decision_is_in_the_ledger_before_the_leg_is_handed_out(make_search, tmp_path):
+    agenda = open_agenda(make_search(), tmp_path, slots=1)
+    leg = agenda.next()
+    again = open_agenda(make_search(), tmp_path, slots=1)
+    assert again.next() == leg
+
+
+def test_a_report_is_taken_once(make_search, tmp_path):
+    agenda = open_agenda(make_search(kind="none"), tmp_path)
+    leg = agenda.next()
+    assert not agenda.report(leg.number, {"epoch": 1, "objective": 0.3})
+    assert not agenda.report(leg.number, {"epoch": 1, "objective": 0.9})
+    assert agenda.ledger.trials()[0].reports == {1: 0.3}
+
+
+@pytest.mark.parametrize("objective", [math.nan, math.inf])
+def test_a_trial_without_a_finite_objective_fails_and_the_search_goes_on(make_search, tmp_path, objective):
+    agenda = open_agenda(make_search(), tmp_path)
+    leg = agenda.next()
+    assert agenda.report(leg.number, {"epoch": 1, "objective": objective})
+    assert agenda.ledger.trials()[leg.number].end == "failed"
+    assert agenda.next().number == leg.number + 1
+
+
+def test_a_trial_whose_legs_are_lost_again_and_again_fails(make_search, tmp_path):
+    agenda = open_agenda(make_search(), tmp_path, slots=1)
+    for _ in range(MOST_LOSSES):
+        assert agenda.next().number == 0
+        agenda.lose(0)
+    assert agenda.trials[0].end == "failed"
+    assert agenda.next().number == 1
+
+
+def test_the_budget_of_epochs_is_kept_and_its_reserve_finishes_members(make_search, tmp_path):
+    search = make_search(budget="{epochs: 60, reserve: 0.4}", members=2)
+    agenda = open_agenda(search, tmp_path)
+    play(agenda, random.Random(1))
+    agenda.close()
+    trials = agenda.ledger.trials()
+    assert sum(facts.epochs for facts in trials) <= 60
+    assert sum(facts.end == "complete" for facts in trials) >= 2
+
+
+def test_the_reserve_of_hours_finishes_members_and_the_end_cuts_legs_short(make_search, tmp_path):
+    clock = Clock()
+    agenda = open_agenda(make_search(budget="{hours: 1, reserve: 0.25}"), tmp_path, slots=1, clock=clock)
+    legs = [agenda.next()]
+    for _ in range(3):
+        advance(agenda, legs, legs[0])
+        legs.append(agenda.next()) if not legs else None
+    clock.seconds = 3600 * 0.8
+    while legs:
+        advance(agenda, legs, legs[0])
+    finisher = agenda.next()
+    assert finisher.target == 9 and finisher.reported > 0
+    clock.seconds = 3600
+    assert agenda.report(finisher.number, {"epoch": finisher.reported + 1, "objective": 0.5})
+    assert agenda.next() is None and agenda.finished
+    agenda.close()
+    assert all(facts.end for facts in agenda.ledger.trials())
+
+
+def test_start_points_come_first_and_once(make_search, tmp_path):
+    from hpa_search.search.space import Search
+
+    search = Search.model_validate({**make_search().model_dump(), "start_points": [{"learning_rate": 0.01}, {"learning_rate": 0.02}]})
+    agenda = open_agenda(search, tmp_path, slots=1)
+    agenda.next()
+    agenda = open_agenda(search, tmp_path, slots=3)
+    rates = [agenda.next().parameters["learning_rate"] for _ in range(3)]
+    assert rates[:2] == [0.01, 0.02] and rates[2] not in rates[:2]

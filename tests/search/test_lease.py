@@ -1,0 +1,76 @@
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from hpa_search.errors import UserError
+from hpa_search.search import lease
+from hpa_search.search.study import Ledger
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.3)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 1.5)
+
+
+def take(out):
+    return lease.take(out, "toy", say=lambda line: None)
+
+
+def test_a_lease_given_back_is_there_at_once(tmp_path):
+    take(tmp_path).release()
+    started = time.monotonic()
+    take(tmp_path).release()
+    assert time.monotonic() - started < 1
+
+
+def test_a_renewed_lease_is_refused(tmp_path):
+    held = take(tmp_path)
+    with pytest.raises(UserError, match=f"being run by process {os.getpid()}"):
+        take(tmp_path)
+    held.release()
+
+
+def test_a_silent_driver_elsewhere_is_waited_for(tmp_path):
+    held = take(tmp_path)
+    held._ended.set()  # as if its host had stopped
+    held._thread.join()
+    ledger = Ledger.create(tmp_path, "toy")
+    ledger.note("lease", {**ledger.noted()["lease"], "place": "another host"})
+    started = time.monotonic()
+    take(tmp_path).release()
+    assert time.monotonic() - started >= 1.5
+
+
+def test_a_driver_killed_on_this_machine_is_not_waited_for(tmp_path):
+    program = (
+        "import os, signal, sys; from pathlib import Path; from hpa_search.search import lease\n"
+        "lease.take(Path(sys.argv[1]), 'toy'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    started = time.monotonic()
+    take(tmp_path).release()
+    assert time.monotonic() - started < 1
+
+
+def test_time_spent_adds_up_over_drivers(tmp_path):
+    first = take(tmp_path)
+    time.sleep(0.5)
+    first.release()
+    second = take(tmp_path)
+    assert second.spent_seconds >= 0.5
+    second.release()
+
+
+def test_a_driver_that_lost_its_lease_is_told(tmp_path):
+    lost = threading.Event()
+    held = lease.take(tmp_path, "toy", on_lost=lost.set)
+    ledger = Ledger.create(tmp_path, "toy")
+    ledger.note("lease", {**ledger.noted()["lease"], "holder": "another", "host": socket.gethostname()})
+    assert lost.wait(3)
+    held._thread.join()
