@@ -29,7 +29,7 @@ class _Fault(click.ClickException):
 
 
 def _told(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Show a UserError as one message and exit with code 2."""
+    """Show a UserError, or what the system refused, as one message and exit with code 2."""
 
     @wraps(function)
     def command(*arguments: Any, **options: Any) -> Any:
@@ -37,6 +37,11 @@ def _told(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments, **options)
         except UserError as error:
             raise _Fault(str(error)) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            raise _Fault(f"{place}{error.strerror or error}; free the place or name another") from None
 
     return command
 
@@ -149,7 +154,7 @@ def status(out: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("out", type=FOLDER)
-@click.option("--port", type=int, default=6006, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=6006, show_default=True)
 @_told
 def tensorboard(out: Path, port: int) -> None:
     """Serve TensorBoard on the trials of the search in OUT."""
@@ -170,3 +175,7 @@ def predict(bundle: Path, images: Path, out: Path, cache: Path) -> None:
     from hpa_search.bundle.submission import predict_folder
 
     predict_folder(bundle, images, out, cache, console=_console())
+
+
+if __name__ == "__main__":
+    main()

@@ -2,15 +2,16 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from hpa_search.errors import UserError, nearest
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Record(BaseModel):
-    """A frozen record; an unknown field, or a value out of its range, is an error when it is built."""
+    """A frozen record; an unknown field, or a value of another type or out of its range, is an error when it is built.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    Nothing is converted: neither '3' nor true is a number.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class TrialConfig(Record):
@@ -59,25 +60,3 @@ class TrialConfig(Record):
     def input_size(self) -> int:
         """Height and width in pixels of the images that the network sees."""
         return self.small_size if self.resolution == "downsize" else self.full_size
-
-
-def explain(error: ValidationError, where: str, model: type[BaseModel]) -> UserError:
-    """Turn pydantic's errors into one message: a line a fault, each with its key, its value and what is allowed."""
-    lines = []
-    for fault in error.errors():
-        path = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            lines.append(f"{path}: unknown key{nearest(str(fault['loc'][-1]), _keys(model, fault['loc'][:-1]))}")
-            continue
-        message = fault["msg"].removeprefix("Value error, ")
-        given = "" if isinstance(fault["input"], dict) else f" (given: {fault['input']!r})"
-        lines.append(f"{path}: {message}{given}" if path else message)
-    return UserError("\n".join(f"{where}: {line}" for line in lines))
-
-
-def _keys(model: Any, path: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that are allowed at ``path`` inside ``model``."""
-    for part in path:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = field.annotation if field else None
-    return list(getattr(model, "model_fields", {}))

@@ -83,7 +83,12 @@ def _replace(bundle: Path, building: Path) -> None:
     old = building.with_name(f"{building.name}.old")
     if bundle.exists():
         bundle.rename(old)
-    building.rename(bundle)
+    try:
+        building.rename(bundle)
+    except OSError:
+        if old.exists():
+            old.rename(bundle)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -4,16 +4,16 @@ Nothing here or in `predict` unpickles: weights are safetensors, the rest is JSO
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from hpa_search.config import Record, TrialConfig, explain
+from hpa_search.config import Record, TrialConfig
 from hpa_search.data.kaggle import COLOURS
 from hpa_search.errors import UserError
-from hpa_search.labels import LABELS
+from hpa_search.explain import explain
+from hpa_search.labels import LABELS, NUM_LABELS
 from hpa_search.scoring.thresholds import DecisionRule
 
 MANIFEST = "bundle.json"
@@ -27,8 +27,10 @@ class Member(Record):
     epoch: int = Field(ge=1)
     weight: float = Field(gt=0, le=1)
     config: TrialConfig
-    file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.safetensors$")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    file: str = Field(
+        pattern=r"^[A-Za-z0-9_-]+\.safetensors$", description="the name of a .safetensors file in the bundle's own folder"
+    )
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits")
 
 
 class Manifest(Record):
@@ -52,7 +54,10 @@ class Manifest(Record):
             raise ValueError("labels or channels are not those of this task")
         if abs(sum(member.weight for member in self.members) - 1) > 1e-6:
             raise ValueError("the members' weights do not add up to 1")
-        DecisionRule.from_json(self.rule)
+        if min(self.std) < 0:
+            raise ValueError(f"std {list(self.std)} has a negative entry")
+        if self.decision_rule.thresholds.size != NUM_LABELS:
+            raise ValueError(f"rule: {self.decision_rule.thresholds.size} thresholds; expected {NUM_LABELS}")
         return self
 
     @property
@@ -74,17 +79,16 @@ def read_manifest(bundle: Path) -> Manifest:
     """
     path = bundle / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(
             f"{bundle} is no bundle: {MANIFEST} cannot be read ({error.strerror}); give the bundle/ of a search's --out"
         ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: damaged, no valid JSON ({error}); export the bundle again with `hpa-search finish`") from None
     try:
-        manifest = Manifest.model_validate(content)
+        manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
-        raise explain(error, str(path), Manifest) from None
+        again = "The bundle is damaged or foreign; export it again with `hpa-search finish`"
+        raise UserError(f"{explain(error, str(path), Manifest)}\n{again}") from None
     for member in manifest.members:
         _check_file(bundle / member.file, member.sha256)
     return manifest

@@ -61,6 +61,8 @@ def network_logits(
     with torch.inference_mode(), device.autocast():
         for part, batch in zip(parts, batches, strict=True):
             logits[part] = network(batch.images).float().cpu().numpy()
+    if not np.isfinite(logits).all():
+        raise UserError(f"{weights}: its network '{config.backbone}' gives values that are no numbers; leave it out")
     return logits
 
 
@@ -69,11 +71,10 @@ def _highest(rows: NDArray[np.int64]) -> int:
 
 
 def _load(config: TrialConfig, weights: Path, mean: Sequence[float], std: Sequence[float]) -> Network:
-    network = build_network(config, mean, std)
     try:
+        network = build_network(config, mean, std)
         network.load_state_dict(safetensors.torch.load_file(weights))
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        raise UserError(
-            f"{weights}: its weights do not fit the network '{config.backbone}': {str(error).splitlines()[0]}"
-        ) from None
+        why = " ".join(str(error).split())[:300]
+        raise UserError(f"{weights}: its weights do not fit the network '{config.backbone}': {why}") from None
     return network

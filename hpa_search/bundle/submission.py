@@ -1,6 +1,7 @@
 """A submission: `Id,Predicted`, in the given order, never an empty row."""
 
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from hpa_search.bundle.manifest import read_manifest
 from hpa_search.bundle.predict import bundle_probabilities
-from hpa_search.data.kaggle import image_ids, read_dataset
+from hpa_search.data.kaggle import image_ids, read_dataset, read_test_ids
 from hpa_search.data.packed import pack
 from hpa_search.data.progress import progress
 from hpa_search.errors import UserError
@@ -32,6 +33,7 @@ def predict_folder(bundle: Path, images: Path, out: Path, cache: Path, *, consol
 
     Raises UserError for a damaged bundle, a damaged image, or a folder without images.
     """
+    _check_place(out)
     manifest = read_manifest(bundle)
     folder, ids = _find_images(images)
     with progress(console, "Reading images") as tell:
@@ -50,14 +52,22 @@ def predict_folder(bundle: Path, images: Path, out: Path, cache: Path, *, consol
     console.print(f"{len(ids)} images labelled in {out}.{filled}", highlight=False)
 
 
+def _check_place(out: Path) -> None:
+    """Refuse, before hours of predicting, a place that no file can be written to."""
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if out.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"{out}: no file can be written here; give --out the name of a CSV file in a folder of yours")
+
+
 def _find_images(images: Path) -> tuple[Path, tuple[str, ...]]:
     """Return the folder of the images and their ids, in the order of sample_submission.csv where there is one."""
     if not images.is_dir():
         raise UserError(f"{images} is not a folder; give a folder of <Id>_<colour>.png or a dataset")
+    if test_ids := read_test_ids(images):
+        return images / "test", test_ids
     if (images / "train.csv").is_file():
-        dataset = read_dataset(images)
-        return (dataset.test_folder, dataset.test_ids) if dataset.test_ids else (dataset.train_folder, dataset.ids)
-    folder = next((images / name for name in ("test", "train") if (images / name).is_dir()), images)
+        return images / "train", read_dataset(images).ids
+    folder = images / "train" if (images / "train").is_dir() else images
     ids = image_ids(folder)
     if not ids:
         raise UserError(f"{folder}: no images here; their files are named <Id>_red.png, _green.png, _blue.png, _yellow.png")

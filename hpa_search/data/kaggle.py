@@ -74,6 +74,15 @@ def read_dataset(root: Path) -> Dataset:
     return Dataset(root, tuple(targets), labels, groups, test_ids)
 
 
+def read_test_ids(root: Path) -> tuple[str, ...]:
+    """Read the Ids of the test images alone, as `Dataset.test_ids`. Raises DatasetFaults that lists every fault of them."""
+    faults: list[str] = []
+    ids = _read_test_ids(root, faults)
+    if faults:
+        raise DatasetFaults(root, faults)
+    return ids
+
+
 def image_file(identifier: str, colour: str) -> str:
     """Return the name of the file of one channel of an image."""
     return f"{identifier}_{colour}.png"

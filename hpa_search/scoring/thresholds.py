@@ -14,6 +14,10 @@ from hpa_search.scoring.metrics import Booleans, Floats, as_labels, f1_of_counts
 # A class is predicted where its probability is >= its threshold, everywhere in this package.
 
 
+UNSEEN = 0.5
+"""The least threshold of a class without positives: nothing shows when it occurs, so it has to be likelier than not."""
+
+
 def plug_in(probabilities: ArrayLike) -> Floats:
     """Return the thresholds (k,) that maximise each class's expected F1 if ``probabilities`` (n, k) are calibrated.
 
@@ -139,7 +143,9 @@ def fit_rule(logits: ArrayLike, labels: ArrayLike, start: Platt | None = None) -
     fitted on 1,500 to 3,000 rows. ``start``, a calibration of nearly the same rows, saves time and changes nothing.
     """
     platt = fit_platt(logits, labels, start=start)
-    return DecisionRule(platt, plug_in(platt.probabilities(logits)))
+    thresholds = plug_in(platt.probabilities(logits))
+    absent = ~as_labels(labels).any(axis=0)
+    return DecisionRule(platt, np.where(absent, np.maximum(thresholds, UNSEEN), thresholds))
 
 
 def cross_fitted(

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from hpa_search.config import Record, TrialConfig, explain
+from hpa_search.config import Record, TrialConfig
 from hpa_search.errors import UserError, nearest
+from hpa_search.explain import allowed, explain, faults, given
 from hpa_search.models.build import check_backbone
+from hpa_search.search.space_file import load_mapping, read_text
 
 Value = str | bool | int | float | None
 DRAWS_CHECKED = 300
@@ -44,8 +44,8 @@ class Dimension(Record):
         kinds = [kind for kind in ("choice", "range", "log_range", "integer") if getattr(self, kind) is not None]
         if len(kinds) != 1:
             raise ValueError(f"give exactly one of choice, range, log_range, integer (given: {', '.join(kinds) or 'none'})")
-        if self.choice is not None and len(set(map(repr, self.choice))) != len(self.choice):
-            raise ValueError("a choice stands there twice")
+        if self.choice is not None and len(set(self.choice)) != len(self.choice):
+            raise ValueError("two choices are equal (0, 0.0 and false are)")
         if self.choice is None and self.bounds[0] > self.bounds[1]:
             raise ValueError(f"the lower end {self.bounds[0]} is above the upper end {self.bounds[1]}")
         if self.log_range is not None and self.log_range[0] <= 0:
@@ -86,7 +86,7 @@ class SplitSettings(Record):
     train: float = Field(default=0.7, gt=0, lt=1)
     validation: float = Field(default=0.15, gt=0, lt=1)
     test: float = Field(default=0.15, ge=0, lt=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
 
     @model_validator(mode="after")
     def _whole(self) -> "SplitSettings":
@@ -99,7 +99,7 @@ class Objective(Record):
     """What is maximised on the validation rows, over the classes with enough positives in training and validation."""
 
     metric: Literal["macro_ap", "macro_f1"] = "macro_ap"
-    min_positives: int = Field(default=1, ge=1)
+    min_positives: int = Field(default=1, ge=1, le=1_000_000)
 
 
 class Budget(Record):
@@ -110,7 +110,7 @@ class Budget(Record):
 
     trials: int | None = Field(default=None, ge=1, le=100_000)
     hours: float | None = Field(default=None, gt=0, le=10_000)
-    epochs: int | None = Field(default=None, ge=1)
+    epochs: int | None = Field(default=None, ge=1, le=100_000_000)
     reserve: float = Field(default=0.25, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -124,7 +124,7 @@ class SchedulerSettings(Record):
     """How long trials run: ASHA by `promotion` (Li et al. 2020), its `stopping` variant, or `none` (all to the end)."""
 
     kind: Literal["promotion", "stopping", "none"] = "promotion"
-    min_epochs: int = Field(default=1, ge=1)
+    min_epochs: int = Field(default=1, ge=1, le=100_000)
     max_epochs: int = Field(default=27, ge=1, le=100_000)
     eta: int = Field(default=3, ge=2, le=100)
 
@@ -141,16 +141,18 @@ class Resources(Record):
     ``slots`` trials train at a time; `auto` is as many as the cluster holds when the search starts.
     """
 
-    slots: int | Literal["auto"] = "auto"
-    cpus: float = Field(default=1.0, gt=0)
-    gpus: float | Literal["auto"] = "auto"
+    slots: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = Field(
+        default="auto", description="'auto' or a whole number from 1 to 1000"
+    )
+    cpus: float = Field(default=1.0, gt=0, le=1024)
+    gpus: Annotated[float, Field(ge=0, le=1024)] | Literal["auto"] = Field(
+        default="auto", description="'auto', a fraction from 0 to 1, or a whole number to 1024"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> "Resources":
-        if isinstance(self.slots, int) and not 1 <= self.slots <= 1000:
-            raise ValueError(f"slots must be 'auto' or 1 to 1000 (given: {self.slots})")
-        if not isinstance(self.gpus, str) and (self.gpus < 0 or (self.gpus > 1 and self.gpus != int(self.gpus))):
-            raise ValueError(f"gpus must be 'auto', a fraction from 0 to 1, or a whole number (given: {self.gpus})")
+        if not isinstance(self.gpus, str) and self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus: above 1 only whole numbers will do {given(self.gpus)}")
         return self
 
 
@@ -165,11 +167,14 @@ class FinalStage(Record):
 class Search(Record):
     """A whole search, as its file says."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+        description="a name of 1 to 64 letters, digits, '_', '.', '-', a letter or digit first",
+    )
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
     fixed: Mapping[str, Value] = Field(default_factory=dict)
     space: Mapping[str, Dimension] = Field(default_factory=dict)
-    start_points: tuple[Mapping[str, Value], ...] = ()
+    start_points: tuple[Mapping[str, Value], ...] = Field(default=(), strict=False)
     objective: Objective = Objective()
     split: SplitSettings = SplitSettings()
     budget: Budget
@@ -179,9 +184,10 @@ class Search(Record):
 
     @model_validator(mode="after")
     def _sound(self) -> "Search":
-        for name in (*self.fixed, *self.space):
-            if name not in TrialConfig.model_fields:
-                raise ValueError(f"'{name}' is no setting of a trial{nearest(name, TrialConfig.model_fields)}")
+        for where, names in (("fixed", self.fixed), ("space", self.space)):
+            for name in names:
+                if name not in TrialConfig.model_fields:
+                    raise ValueError(f"{where}.{name}: no setting of a trial has this name{_nearest_setting(name)}")
         for name in set(self.fixed) & set(self.space):
             raise ValueError(f"'{name}' is both fixed and in the space; keep one")
         for name, value in self.fixed.items():
@@ -197,7 +203,9 @@ class Search(Record):
             _check_value(f"space.{name}", name, value)
         for parent, wanted in dimension.when.items():
             if parent not in earlier:
-                raise ValueError(f"space.{name}.when: '{parent}' is no dimension above it{nearest(parent, earlier)}")
+                raise ValueError(f"space.{name}.when: no dimension '{parent}' stands above this one{nearest(parent, earlier)}")
+            if wanted == ():
+                raise ValueError(f"space.{name}.when.{parent}: names no value")
             choices = self.space[parent].choice
             for value in wanted if isinstance(wanted, tuple) else (wanted,):
                 if choices is None or value not in choices:
@@ -267,15 +275,19 @@ class _Draw:
 
 
 def _within(value: Value, bounds: tuple[float, float]) -> bool:
-    return isinstance(value, int | float) and bounds[0] <= value <= bounds[1]
+    return isinstance(value, int | float) and not isinstance(value, bool) and bounds[0] <= value <= bounds[1]
 
 
 def _check_value(where: str, name: str, value: Value) -> None:
     field = TrialConfig.model_fields[name]
     try:
-        TypeAdapter(Annotated[field.annotation, field]).validate_python(value)  # type: ignore[arg-type]
-    except ValidationError as error:
-        raise ValueError(f"{where}: {error.errors()[0]['msg']} (given: {value!r})") from None
+        TypeAdapter(Annotated[field.annotation, field]).validate_python(value, strict=True)  # type: ignore[arg-type]
+    except ValidationError:
+        raise ValueError(f"{where}: expected {allowed(field)} {given(value)}") from None
+
+
+def _nearest_setting(name: str) -> str:
+    return nearest(name, TrialConfig.model_fields) or f"; there are {', '.join(TrialConfig.model_fields)}"
 
 
 def parse_search(text: str, where: str) -> Search:
@@ -284,12 +296,7 @@ def parse_search(text: str, where: str) -> Search:
     Every configuration the space can draw has to be buildable, so a few hundred are drawn and checked here.
     Raises UserError naming the key, the value and what is allowed.
     """
-    try:
-        content = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError) as error:
-        raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{where}: expected a mapping with 'name', 'space' and 'budget' at the top; see search_spaces/demo.yaml")
+    content = load_mapping(text, where)
     try:
         search = Search.model_validate(content)
     except ValidationError as error:
@@ -304,18 +311,13 @@ def _check_draws(search: Search, where: str) -> None:
     for values in drawn:
         try:
             check_backbone(search.trial_config(values))
-        except ValidationError as error:
-            raise UserError(
-                f"{where}: the space holds a configuration that cannot work, {values}: {error.errors()[0]['msg']}"
-            ) from None
         except ValueError as error:
-            raise UserError(f"{where}: the space holds a configuration that cannot work, {values}: {error}") from None
+            fault = faults(error, TrialConfig)[0] if isinstance(error, ValidationError) else error
+            what = f"the space holds a configuration that cannot work, {values}" if values else "the fixed settings cannot work"
+            raise UserError(f"{where}: {what}: {fault}") from None
 
 
 def read_search(path: Path) -> tuple[Search, str]:
     """Return the search of a file and the file's text. Raises UserError as ``parse_search``, or if it cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+    text = read_text(path)
     return parse_search(text, str(path)), text

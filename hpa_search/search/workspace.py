@@ -1,19 +1,21 @@
 """What OUT holds beside the ledger: the search file, the split, and on which data; written once, checked ever after."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from hpa_search.config import Record
 from hpa_search.data.kaggle import COLOURS, Dataset, image_file
 from hpa_search.data.packed import PackedImages
 from hpa_search.data.splits import Split, read_split, stratified_split, write_split
 from hpa_search.data.statistics import channel_statistics
 from hpa_search.errors import UserError
+from hpa_search.explain import explain
 from hpa_search.files import write_json, write_text
 from hpa_search.labels import LABELS, to_target
 from hpa_search.search.space import Search, parse_search
@@ -21,6 +23,21 @@ from hpa_search.training.job import SPLIT, Job
 
 SEARCH = "search.yaml"
 PROVENANCE = "provenance.json"
+
+
+class Provenance(Record):
+    """Which software and data a search stands on: ``mean`` and ``std`` (4 each, 0..1 units) are the training rows'."""
+
+    version: str
+    data: str
+    fingerprint: str
+    images: int
+    native_size: int
+    labels: tuple[str, ...]
+    classes: tuple[int, ...]
+    mean: tuple[float, float, float, float]
+    std: tuple[float, float, float, float]
+    packages: dict[str, str]
 
 
 def prepare(
@@ -34,14 +51,14 @@ def prepare(
     if (out / PROVENANCE).is_file():
         _check_same(out, search, fingerprint)
     else:
-        _check_empty(out)
+        _check_empty(out, text, cache)
         split = stratified_split(
             dataset.labels, dataset.groups, (search.split.train, search.split.validation, search.split.test), search.split.seed
         )
         classes = _objective_classes(search, dataset.labels, split)
         mean, std = channel_statistics(images, split.train)
-        write_split(out / SPLIT, dataset.ids, split)
         write_text(out / SEARCH, text)
+        write_split(out / SPLIT, dataset.ids, split)
         # Last: its presence says that the others are whole.
         write_json(out / PROVENANCE, _provenance(dataset, images, fingerprint, classes, mean, std))
     return _job(out, search, dataset, cache, say)
@@ -51,9 +68,12 @@ def read_workspace(out: Path) -> tuple[Search, dict[str, Any]]:
     """Return the search of ``out`` and its provenance. Raises UserError if there is none."""
     try:
         text = (out / SEARCH).read_text(encoding="utf-8")
-        return parse_search(text, str(out / SEARCH)), json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
+        provenance = Provenance.model_validate_json((out / PROVENANCE).read_bytes())
+    except ValidationError as error:
+        raise explain(error, str(out / PROVENANCE), Provenance) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{out}: no search here, or a damaged one ({error}); give the --out of a `hpa-search run`") from None
+    return parse_search(text, str(out / SEARCH)), provenance.model_dump(mode="json")
 
 
 def _job(out: Path, search: Search, dataset: Dataset, cache: Path, say: Callable[[str], None]) -> Job:
@@ -102,15 +122,23 @@ def _check_same(out: Path, search: Search, fingerprint: str) -> None:
         )
 
 
-def _check_empty(out: Path) -> None:
+def _check_empty(out: Path, text: str, cache: Path) -> None:
+    """Refuse a folder that holds anything but the cache and the beginnings of this very search."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out must be a folder")
-    known = {SEARCH, SPLIT}
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in known) if out.is_dir() else []
+    begun = (out / SEARCH).is_file() and (out / SEARCH).read_bytes() == text.encode()
+    known = {SEARCH, SPLIT} if begun else set()
+    found = [path for path in out.iterdir() if not _is_remnant(path)] if out.is_dir() else []
+    foreign = sorted(path.name for path in found if path.name not in known and not cache.resolve().is_relative_to(path.resolve()))
     if foreign:
         raise UserError(
             f"{out} holds files that are no search ({', '.join(foreign[:3])}); choose an empty or new folder as --out"
         )
+
+
+def _is_remnant(path: Path) -> bool:
+    """Whether a killed process has left this file half written."""
+    return any(path.name.startswith(f".{name}.") for name in (SEARCH, SPLIT, PROVENANCE))
 
 
 def _fingerprint(dataset: Dataset) -> str:
@@ -126,15 +154,15 @@ def _fingerprint(dataset: Dataset) -> str:
 def _provenance(
     dataset: Dataset, images: PackedImages, fingerprint: str, classes: list[int], mean: np.ndarray, std: np.ndarray
 ) -> dict[str, Any]:
-    return {
-        "version": version("hpa-search"),
-        "data": str(dataset.root.resolve()),
-        "fingerprint": fingerprint,
-        "images": len(dataset.ids),
-        "native_size": images.size,
-        "labels": list(LABELS),
-        "classes": classes,
-        "mean": [float(value) for value in mean],
-        "std": [float(value) for value in std],
-        "packages": {name: version(name) for name in ("torch", "timm", "ray", "optuna", "numpy", "scikit-learn")},
-    }
+    return Provenance(
+        version=version("hpa-search"),
+        data=str(dataset.root.resolve()),
+        fingerprint=fingerprint,
+        images=len(dataset.ids),
+        native_size=images.size,
+        labels=LABELS,
+        classes=tuple(classes),
+        mean=tuple(map(float, mean)),  # type: ignore[arg-type]
+        std=tuple(map(float, std)),  # type: ignore[arg-type]
+        packages={name: version(name) for name in ("torch", "timm", "ray", "optuna", "numpy", "scikit-learn")},
+    ).model_dump(mode="json")

@@ -1,0 +1,95 @@
+"""A YAML file as plain values: mappings, lists, text, numbers; nothing that could swamp or surprise what reads them."""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from hpa_search.errors import UserError
+
+LARGEST = 100_000
+"""Characters of a file."""
+MOST_VALUES = 20_000
+"""Values in a file, those of an alias counted wherever it stands: nine levels of nine aliases are 400 million."""
+DEEPEST = 20
+LONGEST_TEXT = 200
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file. Raises UserError if it cannot be read or is too large to be a search space."""
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is not a file; give a search-space file such as search_spaces/demo.yaml")
+        if path.stat().st_size > 4 * LARGEST:
+            raise UserError(f"{path}: too large for a search-space file ({path.stat().st_size:,} bytes)")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give a search-space file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: no text file (byte {error.start} is not UTF-8); give a search-space file") from None
+
+
+def load_mapping(text: str, where: str) -> dict[str, Any]:
+    """Return the mapping that a YAML 1.2 text holds, its lists as tuples; ``where`` names it in messages.
+
+    Raises UserError for what is no YAML, no mapping, too large or too deep, or holds dates, bytes or odd keys.
+    """
+    if len(text) > LARGEST:
+        raise UserError(f"{where}: too large for a search-space file ({len(text):,} characters; at most {LARGEST:,})")
+    try:
+        content = YAML(typ="safe", pure=True).load(text)
+    except RecursionError:
+        raise UserError(f"{where}: nested too deeply; a search-space file has {DEEPEST} levels at most") from None
+    except (YAMLError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        raise UserError(f"{where}{_fault(error)}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: expected a mapping with 'name', 'space' and 'budget' at the top; see search_spaces/demo.yaml")
+    return _Plain(where).copy(content, ())
+
+
+def _fault(error: Exception) -> str:
+    """Return where in the text the fault is, and what it is."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0] or type(error).__name__
+    hint = "; indent with spaces, not with tabs" if "'\\t'" in problem else ""
+    return f"{f', line {mark.line + 1}, column {mark.column + 1}' if mark else ''}: not valid YAML: {problem}{hint}"
+
+
+class _Plain:
+    """Copies what a file holds, counting as it goes."""
+
+    def __init__(self, where: str) -> None:
+        self._where, self._left = where, MOST_VALUES
+
+    def copy(self, value: Any, path: tuple[str, ...]) -> Any:
+        """Return a copy of ``value`` with lists as tuples. Raises UserError naming the key at fault."""
+        self._left -= 1
+        if self._left < 0 or len(path) > DEEPEST:
+            raise UserError(f"{self._where}: too large or nested too deeply for a search-space file (see its aliases, if any)")
+        if isinstance(value, dict):
+            return {self._key(key, path): self.copy(inner, (*path, key)) for key, inner in value.items()}
+        if isinstance(value, list):
+            return tuple(self.copy(inner, (*path, str(index))) for index, inner in enumerate(value))
+        self._check_scalar(value, path)
+        return value
+
+    def _key(self, key: Any, path: tuple[str, ...]) -> str:
+        if not isinstance(key, str):
+            at = ".".join(path) or "at the top"
+            raise UserError(
+                f"{self._where}: {at}: the key {str(key)[:40]!r} is not text; put it in quotes if it is meant as such"
+            )
+        self._check_scalar(key, path)
+        return key
+
+    def _check_scalar(self, value: Any, path: tuple[str, ...]) -> None:
+        fault = None
+        if not isinstance(value, str | bool | int | float | None):
+            fault = f"a {type(value).__name__} is no value here; expected text or a number"
+        elif isinstance(value, str) and (len(value) > LONGEST_TEXT or not value.isprintable()):
+            fault = f"text must be printable and of {LONGEST_TEXT} characters at most"
+        elif isinstance(value, int) and abs(value) >= 2**63:
+            fault = "the number is too large"
+        if fault:
+            raise UserError(f"{self._where}: {'.'.join(path) or 'at the top'}: {fault}")

@@ -1,0 +1,65 @@
+"""A bundle of two untrained networks, and folders of images for it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from hpa_search.bundle.export import Candidate, write_bundle
+from hpa_search.config import TrialConfig
+from hpa_search.models.build import build_network
+from hpa_search.scoring.calibration import Platt
+from hpa_search.scoring.thresholds import DecisionRule
+
+MEAN, STD = (0.1, 0.2, 0.3, 0.4), (0.2, 0.2, 0.2, 0.2)
+CONFIGS = (
+    TrialConfig(backbone="test_resnet", small_size=32, full_size=64, batch_size=4, channels="rgby"),
+    TrialConfig(backbone="test_resnet", resolution="gap", small_size=32, full_size=48, batch_size=3, channels="green"),
+)
+
+
+@pytest.fixture(scope="session")
+def candidates(tmp_path_factory) -> list[Candidate]:
+    folder = tmp_path_factory.mktemp("trials")
+    made = []
+    for number, config in enumerate(CONFIGS):
+        torch.manual_seed(number)
+        network = build_network(config, MEAN, STD)
+        torch.nn.init.normal_(network.classifier.weight, std=0.5)
+        safetensors.torch.save_file(network.state_dict(), folder / f"{number}.safetensors")
+        made.append(Candidate(number, number + 3, config, folder / f"{number}.safetensors"))
+    return made
+
+
+@pytest.fixture
+def rule() -> DecisionRule:
+    return DecisionRule(Platt(np.ones(28), np.zeros(28)), np.linspace(0.5, 0.99, 28))
+
+
+@pytest.fixture
+def export(candidates, rule, tmp_path):
+    """Write a bundle of the members with these weights and return its folder and manifest."""
+
+    def write(shares=(0.75, 0.25), name="tiny") -> tuple[Path, object]:
+        members = [(candidate, share) for candidate, share in zip(candidates, shares, strict=False) if share]
+        provenance = {"version": "0", "images": 5}
+        bundle = tmp_path / "bundle"
+        return bundle, write_bundle(bundle, name, members, rule, mean=MEAN, std=STD, provenance=provenance)
+
+    return write
+
+
+@pytest.fixture
+def write_images():
+    def write(folder: Path, ids, size=48, seed=0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(seed)
+        for identifier in ids:
+            for colour in ("red", "green", "blue", "yellow"):
+                plane = rng.integers(0, 256, (size, size), dtype=np.uint8)
+                Image.fromarray(plane).save(folder / f"{identifier}_{colour}.png")
+
+    return write

@@ -1,0 +1,115 @@
+import json
+import os
+
+import pytest
+
+from hpa_search.bundle.manifest import MANIFEST, read_manifest
+from hpa_search.errors import UserError
+
+
+def change(bundle, **changes):
+    path = bundle / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def change_member(bundle, **changes):
+    members = json.loads((bundle / MANIFEST).read_text())["members"]
+    change(bundle, members=[{**members[0], **changes}, *members[1:]])
+
+
+def test_a_manifest_reads_back_as_it_was_written(export):
+    bundle, manifest = export()
+    assert read_manifest(bundle) == manifest
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00\x01", "[" * 100_000, '{"format": 1}', "\ud7ff{"])
+def test_foreign_or_cut_json_is_refused_by_name(export, text):
+    bundle, _ = export()
+    (bundle / MANIFEST).write_text(text)
+    with pytest.raises(UserError, match=MANIFEST) as caught:
+        read_manifest(bundle)
+    assert "hpa-search finish" in str(caught.value)
+    assert len(str(caught.value)) < 2000
+
+
+def test_every_cut_and_many_flips_of_the_manifest_are_refused_or_mean_the_same(export):
+    bundle, manifest = export()
+    content = (bundle / MANIFEST).read_bytes()
+    damaged = [content[:end] for end in range(0, len(content) - 2, 41)]
+    damaged += [content[:at] + bytes([content[at] ^ 0x80]) + content[at + 1 :] for at in range(0, len(content), 17)]
+    for bad in damaged:
+        (bundle / MANIFEST).write_bytes(bad)
+        with pytest.raises(UserError, match=MANIFEST):
+            read_manifest(bundle)
+
+
+@pytest.mark.parametrize("offset", [0, 8, 200, -1])
+def test_a_flipped_byte_in_the_weights_is_refused_by_file_name(export, offset):
+    bundle, manifest = export()
+    path = bundle / manifest.members[1].file
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{path.name}: damaged or foreign"):
+        read_manifest(bundle)
+
+
+def test_missing_weights_are_refused_by_file_name(export):
+    bundle, manifest = export()
+    (bundle / manifest.members[0].file).unlink()
+    with pytest.raises(UserError, match=f"{manifest.members[0].file}: missing"):
+        read_manifest(bundle)
+
+
+@pytest.mark.parametrize("file", ["../x.safetensors", "/etc/x.safetensors", "a/b.safetensors", "x.pt", "x.safetensors\n", ""])
+def test_a_member_names_no_file_outside_the_bundle(export, file):
+    bundle, _ = export()
+    change_member(bundle, file=file)
+    with pytest.raises(UserError, match=r"members\.0\.file: expected the name"):
+        read_manifest(bundle)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format": 2}, "reads format 1"),
+        ({"labels": ["Nucleoplasm"]}, "not those of this task"),
+        ({"std": [0.1, 0.1, 0.1, -0.1]}, "negative"),
+        ({"mean": [0.1]}, "mean: expected a list of 4 numbers"),
+        ({"members": []}, "members: expected a list that is not empty"),
+        ({"rule": {}}, "platt"),
+        ({"rule": {"platt": {"slope": [1.0], "offset": [0.0]}, "thresholds": [0.5]}}, "expected 28"),
+        ({"rule": {"platt": {"slope": [1.0] * 28, "offset": [0.0] * 28}, "thresholds": [1.5] * 28}}, "between 0 and 1"),
+        ({"further": 1}, "further: unknown key"),
+        ({"name": 3}, "name: expected text"),
+    ],
+)
+def test_what_does_not_fit_the_task_is_refused(export, changes, words):
+    bundle, _ = export()
+    change(bundle, **changes)
+    with pytest.raises(UserError, match=words):
+        read_manifest(bundle)
+
+
+@pytest.mark.parametrize("changes", [{"weight": 0.5}, {"weight": "0.75"}, {"sha256": "0" * 64}, {"config": {"loss": "hinge"}}])
+def test_a_member_that_was_tampered_with_is_refused(export, changes):
+    bundle, _ = export()
+    change_member(bundle, **changes)
+    with pytest.raises(UserError):
+        read_manifest(bundle)
+
+
+def test_a_folder_or_a_file_that_is_no_bundle(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file", tmp_path / "missing"):
+        with pytest.raises(UserError, match="is no bundle"):
+            read_manifest(path)
+
+
+def test_weights_that_are_no_plain_file_are_refused(export):
+    bundle, manifest = export()
+    path = bundle / manifest.members[0].file
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="missing"):
+        read_manifest(bundle)

@@ -1,0 +1,91 @@
+"""Real searches in a process of their own, on a real local Ray, one after the other."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from hpa_search.search.study import Facts, Ledger
+
+HERE = Path(__file__).parent
+
+
+class SearchProcess:
+    """A search of sleeping trials, run by `sleeping_search.py` in its own process group."""
+
+    def __init__(self, out: Path, log: Path, **settings: Any) -> None:
+        self.out = out
+        self._log = log.open("ab")
+        environment = {**os.environ, "PYTHONPATH": str(HERE)}
+        command = [sys.executable, str(HERE / "sleeping_search.py"), str(out), json.dumps(settings)]
+        self.process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log, start_new_session=True)
+
+    def wait(self, timeout: float = 240) -> int:
+        return self.process.wait(timeout)
+
+    def wait_until(self, condition: Callable[[list[Facts]], bool], timeout: float = 120) -> list[Facts]:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if (self.out / "study.journal").exists() and condition(trials := Ledger.open(self.out).trials()):
+                return trials
+            assert self.process.poll() is None, f"the search ended with {self.process.returncode}"
+            time.sleep(0.05)
+        raise AssertionError("it did not come to that in time")
+
+    def descendants(self, title: str) -> list[psutil.Process]:
+        """Return the search's processes whose title holds ``title``, such as ray::RayTrainWorker."""
+        return [process for process in psutil.Process(self.process.pid).children(recursive=True) if title in _title(process)]
+
+    def kill_all(self) -> None:
+        """SIGKILL the driver, and then what it leaves behind: Ray's own processes see its end and go as well."""
+        left = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        for process in left:
+            if process.is_running():
+                process.kill()
+        psutil.wait_procs(left, timeout=10)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.kill_all()
+        self._log.close()
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+@pytest.fixture
+def start_search(tmp_path):
+    started: list[SearchProcess] = []
+
+    def start(**settings: Any) -> SearchProcess:
+        started.append(SearchProcess(tmp_path / "out", tmp_path / "log", **settings))
+        return started[-1]
+
+    yield start
+    for search in started:
+        search.close()
+    print((tmp_path / "log").read_text()[-6000:])
+
+
+def check_accounts(out: Path, trials: int) -> list[Facts]:
+    """Every trial is there once and has ended, and its epochs run from 1 without holes."""
+    facts = Ledger.open(out).trials()
+    assert [trial.number for trial in facts] == list(range(trials))
+    for trial in facts:
+        assert trial.end is not None
+        assert sorted(trial.reports) == list(range(1, trial.epochs + 1))
+    return facts
