@@ -120,6 +120,21 @@ def run(space: Path, folder: Path, out: Path, address: str | None, cache: Path) 
 
 
 @main.command()
+@click.argument("space", type=FOLDER)
+@click.option("--address", required=True, help="The cluster's dashboard, such as http://HEAD:8265.")
+@click.option("--data", "folder", required=True, help="The dataset, as the cluster's nodes see it.")
+@click.option("--out", required=True, help="Where everything about the search goes, as the cluster's nodes see it.")
+@click.option("--cache", default=None, help="Where the nodes keep decoded images (default: as for run).")
+@_told
+def submit(space: Path, address: str, folder: str, out: str, cache: str | None) -> None:
+    """Run the search of the file SPACE as a job on a Ray cluster."""
+    from hpa_search.cluster import submit as submit_job
+
+    for line in submit_job(space, address, folder, out, cache=cache):
+        click.echo(line)
+
+
+@main.command()
 @click.argument("out", type=FOLDER)
 @click.option("--data", "folder", type=FOLDER, default=None, help="Where the dataset is now, if it was moved.")
 @CACHE

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ValidationError
@@ -46,7 +46,8 @@ def _either(words: Iterable[str]) -> str:
 
 
 def _line(fault: Any, model: type[BaseModel]) -> str:
-    path, field = _place(fault["loc"], model)
+    too_short = fault["type"] == "missing" and isinstance(fault["loc"][-1], int)
+    path, field = _place(fault["loc"][:-1] if too_short else fault["loc"], model)
     if fault["type"] == "extra_forbidden":
         name, known = str(fault["loc"][-1]), _keys(field.annotation)
         what = f"unknown key{nearest(name, known) or '; known are ' + ', '.join(known)}"
@@ -55,7 +56,7 @@ def _line(fault: Any, model: type[BaseModel]) -> str:
         what = fault["msg"].removeprefix("Value error, ")
     elif fault["type"] == "json_invalid":
         what = f"no valid JSON ({fault['ctx']['error']})"
-    elif fault["type"] == "missing":
+    elif fault["type"] == "missing" and not too_short:
         what = f"missing; expected {allowed(field)}"
     else:
         what = f"expected {allowed(field)} {given(fault['input'])}"
@@ -91,7 +92,8 @@ def _keys(annotation: Any) -> list[str]:
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return tuple(get_args(option)[0] if get_origin(option) is Annotated else option for option in options)
 
 
 def _is_mapping(annotation: Any) -> bool:
@@ -108,7 +110,7 @@ def _kind(annotation: Any) -> str:
         return "a list" if Ellipsis in arguments else f"a list of {len(arguments)} {_NAMES[arguments[0]].split()[-1]}s"
     if keys := _keys(annotation):
         return f"a mapping with {', '.join(keys)}"
-    return "a mapping" if _is_mapping(annotation) or annotation is dict else _NAMES[annotation]
+    return "a mapping" if _is_mapping(annotation) or annotation is dict else _NAMES.get(annotation, "another value")
 
 
 def _bounds(field: FieldInfo) -> Iterator[str]:

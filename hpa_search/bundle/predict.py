@@ -52,7 +52,7 @@ def network_logits(
 ) -> NDArray[np.float32]:
     """Return one network's logits (n, 28), computed as in training: same device, precision and batches' rows."""
     device = choose_device()
-    network = _load(config, weights, mean, std).to(device.device).to(memory_format=device.memory_format).eval()  # type: ignore[call-overload]
+    network = _load(config, weights, mean, std).to(device.device).to(memory_format=device.memory_format).eval()
     sized, logits = images.at_size(config.input_size), np.empty((len(rows), NUM_LABELS), np.float32)
     parts = split_rows(np.arange(len(rows)), config.batch_size, training=False)
     batches = Batches(

@@ -13,7 +13,9 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.actor import ActorHandle
 from ray.tune import PlacementGroupFactory
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hpa_search.errors import UserError
 from hpa_search.files import write_text
@@ -78,11 +80,7 @@ class _Run:
         self._agenda.slots = count_slots(resources, gpus)
         self._say(f"{self._agenda.slots} slot(s), each {resources.cpus:g} CPU(s) and {gpus:g} GPU(s).")
         name = f"exchange-{uuid.uuid4().hex[:8]}"
-        self._exchange = (
-            ray.remote(Exchange)
-            .options(name=name, num_cpus=0, max_concurrency=1000)
-            .remote(self._agenda.slots, min(self._agenda.slots, self._legs_at_once()))
-        )
+        self._exchange = self._open_exchange(name)
         slots = [self._slot(index, gpus) for index in range(self._agenda.slots)]
         try:
             self._tune(name)
@@ -94,11 +92,13 @@ class _Run:
         if self._given_up:
             raise UserError(f"no slot could be kept running; the last one's reason: {self._given_up}")
 
-    def _legs_at_once(self) -> int:
-        """How many legs there are to begin with at least, up to the slots; the exchange waits for as many proxies."""
-        trials = self._agenda.search.budget.trials
-        unended = sum(facts.end is None for facts in self._agenda.trials.values())
-        return self._agenda.slots if trials is None else max(1, unended and 1, trials - len(self._agenda.trials))
+    def _open_exchange(self, name: str) -> ActorHandle:
+        """Start the exchange beside the driver: it dies with the driver's host and with no other."""
+        trials, slots = self._agenda.search.budget.trials, self._agenda.slots
+        proxies = slots if trials is None else min(slots, max(1, trials - len(self._agenda.trials)))
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor = ray.remote(Exchange).options(name=name, num_cpus=0, max_concurrency=1000, scheduling_strategy=here)
+        return actor.remote(slots, proxies)
 
     def _slot(self, index: int, gpus: float) -> Slot:
         return Slot(

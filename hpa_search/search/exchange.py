@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MOST_DEATHS = 2
+PATIENCE = 20.0
+"""Seconds that the first legs wait for all proxies to be up; there may be fewer legs than slots."""
 Row = dict[str, Any]
 
 
@@ -58,10 +60,11 @@ class Exchange:
 
     async def start(self, leg: Row) -> None:
         """Hand a leg to a slot, waiting for a free one; a leg that a slot is training already goes on there."""
+        await self._proxies_up()
         async with self._changed:
             if any(slot.leg and slot.leg["number"] == leg["number"] for slot in self._slots):
                 return
-            await self._changed.wait_for(lambda: self._closed or (self._proxies >= self._awaited and self._free(leg["number"])))
+            await self._changed.wait_for(lambda: self._closed or self._free(leg["number"]))
             if self._closed:
                 return
             slot = self._free(leg["number"])
@@ -139,6 +142,13 @@ class Exchange:
         for mail in self._mail.values():
             mail.news.set()
         await self._tell()
+
+    async def _proxies_up(self) -> None:
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait_for(lambda: self._closed or self._proxies >= self._awaited), PATIENCE)
+            except TimeoutError:
+                self._awaited = 0
 
     def _free(self, number: int) -> _Slot | None:
         free = [slot for slot in self._slots if slot.leg is None and not slot.lost]

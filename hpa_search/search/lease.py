@@ -14,6 +14,8 @@ from hpa_search.search.study import JOURNAL, Ledger, cut_torn_line
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 20.0
+SETTLING_SECONDS = 0.3
+"""Of two drivers that take a lease at the same moment, the one that wrote last has it."""
 
 
 class Lease:
@@ -36,17 +38,18 @@ class Lease:
         """Give the lease back, so that the next driver need not wait."""
         self._ended.set()
         self._thread.join()
-        if self._is_ours():
+        if self.is_ours():
             self._write(held=False)
 
     def _renew(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
-            if not self._is_ours():
+            if not self.is_ours():
                 self._on_lost()
                 return
             self._write(held=True)
 
-    def _is_ours(self) -> bool:
+    def is_ours(self) -> bool:
+        """Whether no other driver has taken it since."""
         return self.ledger.noted()["lease"]["holder"] == self._holder
 
     def _write(self, *, held: bool) -> None:
@@ -68,7 +71,8 @@ def take(out: Path, name: str, *, on_lost: Callable[[], None] = lambda: None, sa
         _wait_for_silence(out, name, current)
     cut_torn_line(out / JOURNAL)
     lease = Lease(Ledger.create(out, name), spent=current["spent_seconds"] if current else 0.0, on_lost=on_lost)
-    if not lease._is_ours():
+    time.sleep(SETTLING_SECONDS)
+    if not lease.is_ours():
         raise UserError(f"{out}: another driver took this search at the same moment; let it run")
     return lease
 

@@ -56,7 +56,11 @@ def _rank(trial: FrozenTrial) -> tuple[int, float]:
 
 def _shown(trial: FrozenTrial, in_training: bool) -> FrozenTrial | None:
     """Return how TPE sees a trial; None for a failed one, and for one that has nothing to say yet."""
-    common: dict[str, Any] = {"params": trial.params, "distributions": trial.distributions, "intermediate_values": trial.intermediate_values}
+    common: dict[str, Any] = {
+        "params": trial.params,
+        "distributions": trial.distributions,
+        "intermediate_values": trial.intermediate_values,
+    }
     if trial.state == TrialState.COMPLETE:
         return create_trial(state=TrialState.COMPLETE, value=trial.value, **common)
     if in_training:

@@ -10,6 +10,7 @@ from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
+from hpa_search.errors import UserError
 from hpa_search.search.space import Resources
 from hpa_search.search.worker import worker_loop
 
@@ -84,13 +85,19 @@ def gpus_per_slot(resources: Resources) -> float:
 
 
 def count_slots(resources: Resources, gpus: float) -> int:
-    """Return how many slots the cluster's nodes hold now, or the number that was asked for."""
-    if resources.slots != "auto":
-        return resources.slots
+    """Return how many slots the cluster's nodes hold now, or the number that was asked for.
+
+    Raises UserError if no node can ever hold one.
+    """
     slots = 0
     for node in ray.nodes():
         if node["Alive"]:
             has = node["Resources"]
             by_gpu = int(has.get("GPU", 0) / gpus + 1e-6) if gpus else 10**9
             slots += min(by_gpu, int(has.get("CPU", 0) / resources.cpus + 1e-6))
-    return max(slots, 1)
+    if not slots:
+        raise UserError(
+            f"no node of the Ray cluster has the {resources.cpus:g} CPU(s) and {gpus:g} GPU(s) of one slot; "
+            "lower resources.cpus or resources.gpus in the search file"
+        )
+    return slots if resources.slots == "auto" else resources.slots

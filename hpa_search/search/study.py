@@ -70,9 +70,15 @@ class Ledger:
         if not path.is_file():
             raise UserError(f"{out}: no search here ({JOURNAL} is missing); give the --out of a `hpa-search run`")
         try:
-            return cls.create(out, "")
-        except (ValueError, KeyError, OSError) as error:
-            raise UserError(f"{path}: the ledger cannot be read: {error}") from None
+            storage = _journal(path)
+            ledgers = [cls(storage, study._study_id) for study in storage.get_all_studies()]
+            for ledger in ledgers:
+                ledger.trials()
+        except (ValueError, LookupError, TypeError, AssertionError, OSError) as error:
+            raise UserError(f"{path}: damaged, or no ledger of a search ({error})") from None
+        if not ledgers:
+            raise UserError(f"{path}: holds no search yet; give the --out of a `hpa-search run`")
+        return ledgers[0]
 
     def trials(self) -> list[Facts]:
         """Return the facts of all trials, by number."""

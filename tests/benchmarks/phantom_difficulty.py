@@ -73,7 +73,12 @@ def _judge(halves: tuple[Half, Half], options: argparse.Namespace) -> int:
         ("linear model on means and deviations / prevalence", linear / prevalence, "at most", 2.0),
         (f"macro AP gained from epoch {EARLY} to {options.epochs} at {LARGE} px", large.late - large.early, "at least", 0.05),
         (f"macro AP gained from {SMALL} to {LARGE} px", large.late - small.late, "at least", 0.05),
-        ("macro F1 at thresholds of the other half / all-positive floor", large.f1 / all_positive_floor(halves[1].labels), "at least", 2.0),
+        (
+            "macro F1 at thresholds of the other half / all-positive floor",
+            large.f1 / all_positive_floor(halves[1].labels),
+            "at least",
+            2.0,
+        ),
     ]
     print(f"classes {classes.sum()}, mean prevalence {prevalence:.3f}, linear {linear:.3f}, ")
     print(f"macro AP {SMALL} px {small.early:.3f} -> {small.late:.3f}, {LARGE} px {large.early:.3f} -> {large.late:.3f}")

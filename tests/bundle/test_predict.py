@@ -42,8 +42,8 @@ def test_the_probabilities_are_those_of_the_networks_averaged(export, images):
         pixels = torch.from_numpy(images.at_size(member.config.input_size).gather(np.arange(7)))
         with torch.inference_mode():
             expected += member.weight * network.eval()(pixels).double().sigmoid().numpy()
-    assert np.abs(found - expected).max() < 2e-2  # half precision on some devices
-    assert np.ptp(found, axis=0).max() > 0.05
+    assert np.abs(found - expected).max() < 5e-3  # half precision on some devices
+    assert np.ptp(found, axis=0).max() > 0.02
     assert seen == [(1, 2), (2, 2)]
 
 
@@ -54,7 +54,7 @@ def test_rows_may_be_asked_for_in_any_order(export, images):
         network_logits(member.config, bundle / member.file, manifest.mean, manifest.std, images, np.array(rows))
         for rows in (range(7), [5, 0, 3])
     )
-    np.testing.assert_allclose(some, every[[5, 0, 3]], atol=2e-2)
+    np.testing.assert_allclose(some, every[[5, 0, 3]], atol=5e-2)
 
 
 def test_weights_that_do_not_fit_are_refused_by_file_name(export, images):
@@ -78,7 +78,7 @@ def test_what_is_no_safetensors_is_refused_and_never_unpickled(export, images, c
 def test_weights_that_give_no_numbers_are_refused(export, images, candidates):
     bundle, _ = export()
     state = safetensors.torch.load_file(candidates[0].weights)
-    replace_weights(bundle, state={name: torch.full_like(tensor, torch.nan) for name, tensor in state.items()})
+    replace_weights(bundle, state={**state, "classifier.bias": torch.full((28,), torch.nan)})
     with pytest.raises(UserError, match="no numbers"):
         bundle_probabilities(bundle, read_manifest(bundle), images, np.arange(2))
 

@@ -26,6 +26,7 @@ class SearchProcess:
         self._log = log.open("ab")
         environment = {**os.environ, "PYTHONPATH": str(HERE)}
         command = [sys.executable, str(HERE / "sleeping_search.py"), str(out), json.dumps(settings)]
+        self._before = set(ray_processes())
         self.process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log, start_new_session=True)
 
     def wait(self, timeout: float = 240) -> int:
@@ -44,6 +45,12 @@ class SearchProcess:
         """Return the search's processes whose title holds ``title``, such as ray::RayTrainWorker."""
         return [process for process in psutil.Process(self.process.pid).children(recursive=True) if title in _title(process)]
 
+    def left_behind(self, patience: float = 10) -> list[str]:
+        """Return the titles of Ray's processes that were not there before and do not go away."""
+        left = [process for process in ray_processes() if process not in self._before]
+        psutil.wait_procs(left, timeout=patience)
+        return [_title(process) for process in left if process.is_running()]
+
     def kill_all(self) -> None:
         """SIGKILL the driver, and then what it leaves behind: Ray's own processes see its end and go as well."""
         left = psutil.Process(self.process.pid).children(recursive=True)
@@ -58,6 +65,12 @@ class SearchProcess:
         if self.process.poll() is None:
             self.kill_all()
         self._log.close()
+
+
+def ray_processes() -> list[psutil.Process]:
+    """Return every process of any Ray on this machine."""
+    names = ("ray::", "raylet", "gcs_server")
+    return [process for process in psutil.process_iter() if any(name in _title(process) for name in names)]
 
 
 def _title(process: psutil.Process) -> str:

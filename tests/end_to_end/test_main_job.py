@@ -43,7 +43,9 @@ resources: {slots: 2, cpus: 1, gpus: 0}
 
 def hpa_search(*arguments, check=True):
     command = [sys.executable, "-m", "hpa_search.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=500, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
     print(done.stdout[-5000:], done.stderr[-5000:])
     assert not check or done.returncode == 0
     return done
@@ -126,7 +128,15 @@ def test_the_stored_logits_give_the_reported_objective(finished):
 def test_the_bundle_repeats_its_test_predictions_from_the_files(finished):
     folder, _, _ = finished
     stored = np.load(folder / "out" / "test_predictions.npz")
-    hpa_search("predict", folder / "out" / "bundle", folder / "data" / "train", "--out", folder / "again.csv", "--cache", folder / "cache2")
+    hpa_search(
+        "predict",
+        folder / "out" / "bundle",
+        folder / "data" / "train",
+        "--out",
+        folder / "again.csv",
+        "--cache",
+        folder / "cache2",
+    )
     again = pd.read_csv(folder / "again.csv", index_col="Id").Predicted.astype(str)
     rule = json.loads((folder / "out" / "bundle" / "bundle.json").read_text())["rule"]
     for identifier, probabilities in zip(stored["ids"], stored["probabilities"], strict=True):

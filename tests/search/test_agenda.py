@@ -165,7 +165,9 @@ def test_the_reserve_of_hours_finishes_members_and_the_end_cuts_legs_short(make_
 def test_start_points_come_first_and_once(make_search, tmp_path):
     from hpa_search.search.space import Search
 
-    search = Search.model_validate({**make_search().model_dump(), "start_points": [{"learning_rate": 0.01}, {"learning_rate": 0.02}]})
+    search = Search.model_validate(
+        {**make_search().model_dump(), "start_points": [{"learning_rate": 0.01}, {"learning_rate": 0.02}]}
+    )
     agenda = open_agenda(search, tmp_path, slots=1)
     agenda.next()
     agenda = open_agenda(search, tmp_path, slots=3)

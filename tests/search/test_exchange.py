@@ -135,7 +135,11 @@ def test_a_slot_given_up_gives_its_leg_back():
 def test_closing_frees_whoever_waits(call):
     async def play(exchange):
         await exchange.start(LEG)
-        calls = {"start": lambda: exchange.start({**LEG, "number": 8}), "next": lambda: exchange.next(7, 0), "take": lambda: exchange.take(1, "a")}
+        calls = {
+            "start": lambda: exchange.start({**LEG, "number": 8}),
+            "next": lambda: exchange.next(7, 0),
+            "take": lambda: exchange.take(1, "a"),
+        }
         waiting = asyncio.create_task(calls[call]())
         if call == "start":
             await exchange.start({**LEG, "number": 9})

@@ -1,0 +1,58 @@
+"""Searches as jobs on a Ray cluster, by way of Ray's Jobs API."""
+
+import shlex
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+import hpa_search
+from hpa_search.errors import UserError
+from hpa_search.search.space import read_search
+
+STOP_SECONDS = 60
+"""How long a job may take to end by itself when it is stopped; Ray's default of 3 s would cut it off."""
+
+
+def submit(space: Path, address: str, data: str, out: str, *, cache: str | None = None) -> list[str]:
+    """Send the search of the file ``space`` to the cluster whose dashboard is at ``address``, such as http://HEAD:8265.
+
+    ``data`` and ``out`` are as the cluster's nodes see them. The job runs this very installation's code, so the nodes
+    need its dependencies only. Returns the lines that tell how to follow it. Raises UserError if the file is at
+    fault, or the cluster cannot be reached or refuses the job.
+    """
+    search, text = read_search(space)
+    entrypoint = ["python", "-m", "hpa_search.cli", "run", "search.yaml", "--data", data, "--out", out, "--ray", "auto"]
+    with tempfile.TemporaryDirectory() as folder:
+        job = Path(folder) / "job"
+        job.mkdir()
+        (job / "search.yaml").write_text(text, encoding="utf-8")
+        code = Path(folder) / "code" / "hpa_search"
+        shutil.copytree(Path(hpa_search.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
+        number = _send(
+            address, f"{search.name}-{uuid.uuid4().hex[:8]}", entrypoint + (["--cache", cache] if cache else []), Path(folder)
+        )
+    return [
+        f"Submitted as {number}.",
+        f"Follow it:  ray job logs {number} --address {address} --follow",
+        f"Its state:  ray job status {number} --address {address}, or where its folder can be seen: hpa-search status {out}",
+        f"Stop it:    ray job stop {number} --address {address}; the same submit goes on with it",
+    ]
+
+
+def _send(address: str, name: str, entrypoint: list[str], folder: Path) -> str:
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        client = JobSubmissionClient(address)
+        return client.submit_job(
+            entrypoint=shlex.join(entrypoint),
+            submission_id=name,
+            runtime_env={
+                "working_dir": str(folder / "job"),
+                "py_modules": [str(folder / "code" / "hpa_search")],
+                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
+            },
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(f"{address}: the cluster did not take the job: {error}") from None

@@ -1,0 +1,229 @@
+import random
+from pathlib import Path
+
+import pytest
+
+from hpa_search.errors import UserError
+from hpa_search.models.build import check_backbone
+from hpa_search.search.sampler_view import suggest
+from hpa_search.search.space import Search, parse_search, read_search
+
+DEMO = Path(__file__).parents[2] / "search_spaces" / "demo.yaml"
+HEAD = "name: toy\nbudget: {trials: 3}\n"
+FOCAL = "space: {loss: {choice: [bce, focal]}, gamma: {range: [0.5, 3.0], when: {loss: focal}}}\n"
+
+
+def parse(text) -> Search:
+    return parse_search(text, "toy.yaml")
+
+
+def message(text) -> str:
+    with pytest.raises(UserError) as caught:
+        parse(text)
+    found = str(caught.value)
+    assert all(line.startswith("toy.yaml") for line in found.splitlines())
+    assert not any(
+        jargon in found for jargon in ("Input should", "Value error", "validation error", "Field required", "pydantic", "dict")
+    )
+    assert len(found) < 1500
+    return found
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return read_search(DEMO)[0]
+
+
+def test_the_demo_says_what_it_says(demo):
+    assert (demo.name, demo.seed, demo.budget.trials) == ("demo", 1, 16)
+    assert list(demo.space)[:3] == ["backbone", "resolution", "channels"]
+    assert demo.space["gamma"].when == {"loss": "focal"}
+    assert read_search(DEMO)[1] == DEMO.read_text()
+
+
+def test_numbers_are_those_of_yaml_1_2():
+    search = parse(HEAD + "fixed: {dropout: .5, weight_decay: 0}\nspace: {learning_rate: {log_range: [1e-4, 5.e-3]}}\n")
+    assert search.space["learning_rate"].bounds == (1e-4, 5e-3)
+    assert search.trial_config({"learning_rate": 1e-3}).dropout == 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "rungs"),
+    [
+        ("{min_epochs: 2, max_epochs: 18, eta: 3}", (2, 6, 18)),
+        ("{min_epochs: 1, max_epochs: 10, eta: 3}", (1, 3, 9, 10)),
+        ("{min_epochs: 5, max_epochs: 5}", (5,)),
+        ("{kind: none, max_epochs: 7}", (7,)),
+        ("{kind: stopping, max_epochs: 4, eta: 2}", (1, 2, 4)),
+    ],
+)
+def test_rungs(settings, rungs):
+    assert parse(f"{HEAD}scheduler: {settings}\n").rungs == rungs
+
+
+def test_every_draw_is_a_configuration_that_works(demo):
+    rng = random.Random(5)
+    for _ in range(300):
+        drawn = demo.draw(rng)
+        check_backbone(demo.trial_config(drawn))
+        assert ("gamma" in drawn) == (drawn["loss"] == "focal")
+
+
+def test_a_draw_takes_the_values_it_is_given_and_is_repeatable(demo):
+    point = {"loss": "focal", "gamma": 2.5}
+    assert demo.draw(random.Random(3), point).items() >= point.items()
+    assert demo.draw(random.Random(3)) == demo.draw(random.Random(3))
+
+
+def test_optuna_draws_from_the_same_dimensions(demo):
+    drawn, distributions = suggest(demo, [], set())
+    assert set(drawn) == set(distributions) == set(demo.draw(random.Random(0), drawn))
+    assert demo.draw(random.Random(0), drawn) == drawn
+    for value, sizes in (("focal", 7), ("bce", 6)):
+        drawn, _ = suggest(demo, [], set(), start_point={"loss": value})
+        assert (drawn["loss"], len(drawn), "gamma" in drawn) == (value, sizes, value == "focal")
+        demo.trial_config(drawn)
+
+
+def test_integers_and_nested_conditions():
+    search = parse(
+        HEAD + "space:\n  loss: {choice: [bce, focal]}\n  channels: {choice: [rgb, green], when: {loss: [focal]}}\n"
+        "  batch_size: {integer: [4, 8], when: {channels: green, loss: focal}}\n"
+    )
+    drawn = [search.draw(random.Random(seed)) for seed in range(100)]
+    assert {len(values) for values in drawn} == {1, 2, 3}
+    assert {values["batch_size"] for values in drawn if "batch_size" in values} == {4, 5, 6, 7, 8}
+    assert all(values["loss"] == "focal" and values["channels"] == "green" for values in drawn if "batch_size" in values)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: a\nbudgte: {trials: 3}\n", "toy.yaml: budgte: unknown key; did you mean 'budget'?"),
+        (HEAD + "budget2: 3\n", "did you mean 'budget'?"),
+        (HEAD + "space: {learning_rat: {range: [0.1, 0.2]}}\n", "space.learning_rat: no setting of a trial has this name; did you mean 'learning_rate'?"),
+        (HEAD + "fixed: {optimiser: adam}\n", "fixed.optimiser: no setting of a trial has this name; did you mean 'optimizer'?"),
+        (HEAD + "scheduler: {max_epoch: 3}\n", "scheduler.max_epoch: unknown key; did you mean 'max_epochs'?"),
+        (HEAD + FOCAL.replace("when", "whne"), "space.gamma.whne: unknown key; did you mean 'when'?"),
+        (HEAD + FOCAL.replace("when: {loss", "when: {los"), "did you mean 'loss'?"),
+        (HEAD + "space: {loss: {chioce: [bce]}}\n", "space.loss.chioce: unknown key; did you mean 'choice'?"),
+        (HEAD + FOCAL + "start_points: [{los: bce}]\n", "start_points.0: 'los' is no dimension of the space; did you mean 'loss'?"),
+        (HEAD + "space: {backbone: {choice: [resnet18, resnt50]}}\n", "did you mean 'resnet50'?"),
+        (HEAD + "objective: {zzz: 1}\n", "objective.zzz: unknown key; known are metric, min_positives"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_named_with_the_nearest(text, words):
+    assert words in message(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (HEAD + "space: {learning_rate: {range: [0.1, 20]}}\n", "space.learning_rate: expected a number above 0 and at most 1 (given: 20.0)"),
+        (HEAD + "fixed: {dropout: 1}\n", "fixed.dropout: expected a number at least 0 and below 1 (given: 1)"),
+        (HEAD + "fixed: {loss: focl}\n", "fixed.loss: expected 'bce' or 'focal' (given: 'focl')"),
+        (HEAD + "scheduler: {kind: promote}\n", "scheduler.kind: expected 'promotion', 'stopping' or 'none' (given: 'promote')"),
+        (HEAD + "scheduler: {eta: 1}\n", "scheduler.eta: expected a whole number at least 2 and at most 100 (given: 1)"),
+        (HEAD + "seed: -1\n", "seed: expected a whole number at least 0 and at most 2147483647 (given: -1)"),
+        (HEAD + "split: {seed: 9999999999}\n", "split.seed: expected a whole number"),
+        (HEAD + "resources: {slots: many}\n", "resources.slots: expected 'auto' or a whole number from 1 to 1000 (given: 'many')"),
+        (HEAD + "resources: {slots: 0}\n", "resources.slots: expected 'auto' or a whole number from 1 to 1000 (given: 0)"),
+        (HEAD + "resources: {gpus: 1.5}\n", "gpus: above 1 only whole numbers will do (given: 1.5)"),
+        (HEAD + "resources: {cpus: 1e300}\n", "resources.cpus: expected a number above 0 and at most 1024"),
+        ("name: a\nbudget: {hours: 0}\n", "budget.hours: expected a number above 0 and at most 10000 (given: 0)"),
+        ("name: a b\nbudget: {trials: 1}\n", "name: expected a name of 1 to 64 letters"),
+        (HEAD + "scheduler: {min_epochs: 9, max_epochs: 3}\n", "scheduler: min_epochs 9 is above max_epochs 3"),
+        (HEAD + "split: {train: 0.5}\n", "train + validation + test must be 1 (they are 0.8)"),
+        (HEAD + "space: {dropout: {range: [0.5, 0.1]}}\n", "lower end 0.5 is above the upper end 0.1"),
+        (HEAD + "space: {weight_decay: {log_range: [0, 0.1]}}\n", "must be above 0"),
+        (HEAD + "space: {dropout: {choice: []}}\n", "space.dropout.choice: expected a list that is not empty"),
+        (HEAD + "space: {dropout: {choice: [0, 0.0]}}\n", "two choices are equal"),
+        (HEAD + "space: {dropout: {}}\n", "give exactly one of choice, range, log_range, integer (given: none)"),
+        (HEAD + "space: {dropout: {choice: [0], range: [0, 0.1]}}\n", "(given: choice, range)"),
+        (HEAD + "space: {batch_size: {log_range: [8, 64]}}\n", "space.batch_size: expected a whole number"),
+        ("name: a\nbudget: {reserve: 0.1}\n", "give at least one of trials, hours, epochs"),
+        (HEAD + "fixed: {loss: bce}\n" + FOCAL, "'loss' is both fixed and in the space"),
+        (HEAD + FOCAL + "start_points: [{loss: focal, gamma: 9}]\n", "start_points.0.gamma: 9 is outside 0.5 to 3"),
+        (HEAD + FOCAL + "start_points: [{loss: focal, gamma: true}]\n", "start_points.0.gamma: True is outside"),
+        (HEAD + FOCAL + "start_points: [{loss: bse}]\n", "'bse' is not among the choices ['bce', 'focal']"),
+        (HEAD + FOCAL + "start_points: [{loss: bce, gamma: 1}]\n", "gamma does not exist beside the point's other values"),
+        (HEAD + "space: {batch_size: {integer: [2, 8]}}\nstart_points: [{batch_size: 2.5}]\n", "batch_size: expected a whole number"),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_named_with_what_is_allowed(text, words):
+    assert words in message(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (HEAD + FOCAL.replace(", when: {loss: focal}", ""), "gamma belongs to loss 'focal' (give it 'when: {loss: focal}')"),
+        (HEAD + "space: {gamma: {range: [1, 2], when: {loss: focal}}, loss: {choice: [focal]}}\n", "no dimension 'loss' stands above this one"),
+        (HEAD + FOCAL.replace("loss: focal}", "loss: focl}"), "space.gamma.when.loss: 'focl' is not among its choices ['bce', 'focal']"),
+        (HEAD + FOCAL.replace("loss: focal}", "loss: []}"), "space.gamma.when.loss: names no value"),
+        (HEAD + "fixed: {backbone: vit_tiny_patch16_224, small_size: 64}\n", "the fixed settings cannot work: backbone: 'vit_tiny_patch16_224' does not work"),
+        (HEAD + "fixed: {backbone: vit_tiny_patch16_224}\nspace: {resolution: {choice: [downsize, extra_blocks]}}\n", "cannot work, {'resolution': 'extra_blocks'}"),
+        (HEAD + "fixed: {small_size: 300, full_size: 224}\n", "small_size 300 is larger than full_size 224"),
+    ],
+)  # fmt: skip
+def test_a_space_that_holds_what_cannot_work_is_refused(text, words):
+    assert words in message(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: [a]\nbudget: [1]\n", "budget: expected a mapping with trials, hours, epochs, reserve (given: [1])"),
+        ("name: a\nbudget: null\n", "budget: expected a mapping"),
+        ("name: a\n", "budget: missing; expected a mapping"),
+        (HEAD + "space: 3\n", "space: expected a mapping (given: 3)"),
+        (HEAD + "space:\n", "space: expected a mapping (given: None)"),
+        (HEAD + "space: {loss: [bce]}\n", "space.loss: expected a mapping with choice, range"),
+        (HEAD + "space: {loss: {choice: bce}}\n", "space.loss.choice: expected a list"),
+        (HEAD + "space: {loss: {choice: [[bce]]}}\n", "space.loss.choice.0: expected text"),
+        (HEAD + "space: {dropout: {range: [1, 2, 3]}}\n", "space.dropout.range: expected a list of 2 numbers (given: [1, 2, 3])"),
+        (HEAD + "space: {dropout: {range: [0]}}\n", "space.dropout.range: expected a list of 2 numbers (given: [0])"),
+        (HEAD + "space: {dropout: {range: 1}}\n", "space.dropout.range: expected a list of 2 numbers (given: 1)"),
+        (HEAD + "space: {dropout: {range: [.nan, 0.5]}}\n", "space.dropout.range.0: expected a number (given: nan)"),
+        (HEAD + "space: {batch_size: {integer: [2.5, 8]}}\n", "space.batch_size.integer.0: expected a whole number (given: 2.5)"),
+        (HEAD + "start_points: {}\n", "start_points: expected a list (given: {})"),
+        (HEAD + "start_points: [3]\n", "start_points.0: expected a mapping (given: 3)"),
+        (HEAD + "fixed: {dropout: '0.5'}\n", "fixed.dropout: expected a number"),
+        (HEAD + "fixed: {batch_size: true}\n", "fixed.batch_size: expected a whole number"),
+        (HEAD + "fixed: {batch_size: null}\n", "fixed.batch_size: expected a whole number"),
+        (HEAD + "fixed: {dropout: 1e999}\n", "fixed.dropout: expected"),
+        ("name: a\nbudget: {trials: '3'}\n", "budget.trials: expected a whole number"),
+        (HEAD + "final: {members: 0}\nobjective: {metric: f1}\n", "objective.metric: expected 'macro_ap' or 'macro_f1'"),
+    ],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type_is_one_line_that_says_what_is_expected(text, words):
+    found = message(text)
+    assert words in found
+    assert len(found.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_damaged_copies_of_the_demo_are_read_or_refused_and_nothing_else(seed):
+    content = DEMO.read_bytes()
+    for number in range(100):
+        text = _damaged(content, random.Random(100 * seed + number)).decode("utf-8", errors="replace")
+        try:
+            assert isinstance(parse(text), Search)
+        except UserError as error:
+            assert str(error).startswith("toy.yaml")
+
+
+def _damaged(content: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(content)
+    kind = rng.randrange(4)
+    if kind == 0:
+        for _ in range(rng.randint(1, 4)):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+    elif kind == 1:
+        del changed[rng.randrange(len(changed)) :]
+    elif kind == 2:
+        lines = content.splitlines(keepends=True)
+        return b"".join(line for line in lines if rng.random() > 0.1)
+    else:
+        changed[rng.randrange(len(changed))] = rng.choice(b"{}[]:,&*!|>'\"%@`#-?\t\n<")
+    return bytes(changed)

@@ -1,0 +1,171 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from hpa_search.data.kaggle import read_dataset
+from hpa_search.data.packed import pack
+from hpa_search.data.phantom import make_phantom
+from hpa_search.errors import UserError
+from hpa_search.search.space import parse_search
+from hpa_search.search.workspace import PROVENANCE, SEARCH, prepare, read_workspace
+from hpa_search.training.job import SPLIT
+
+TEXT = "name: toy\nseed: 3\nfixed: {small_size: 32, full_size: 32}\nbudget: {trials: 2}\nobjective: {min_positives: 2}\n"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantom") / "data"
+    make_phantom(folder, images=48, size=32, seed=1, lift=0, test_images=1, workers=1)
+    return folder
+
+
+@pytest.fixture
+def ready(data, tmp_path):
+    """Prepare ``out`` for a search; return the job and what was said."""
+
+    def run(out=tmp_path / "out", text=TEXT, root=data, cache=tmp_path / "cache"):
+        said = []
+        dataset = read_dataset(root)
+        images = pack(dataset.train_folder, dataset.ids, cache)
+        return prepare(out, parse_search(text, "toy.yaml"), text, dataset, images, cache, said.append), said
+
+    return run
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_preparing_again_changes_nothing(ready, tmp_path):
+    job, said = ready()
+    before = contents(tmp_path / "out")
+    assert sorted(before) == [PROVENANCE, SEARCH, SPLIT]
+    assert ready() == (job, said)
+    assert contents(tmp_path / "out") == before
+    assert (job.epochs, job.seed, job.objective, job.fixed["small_size"]) == (27, 3, "macro_ap", 32)
+    assert any("images" in line for line in said)
+    assert f"over {len(job.classes)} of 28 classes" in said[1]
+
+
+def test_what_is_prepared_can_be_read(ready, tmp_path, data):
+    job, _ = ready()
+    search, provenance = read_workspace(tmp_path / "out")
+    assert search == parse_search(TEXT, "toy.yaml")
+    assert provenance["data"] == str(data.resolve())
+    assert tuple(provenance["classes"]) == job.classes
+    assert np.allclose(provenance["mean"], job.mean)
+    assert all(0 < value < 1 for value in provenance["std"])
+
+
+def test_comments_and_layout_of_the_search_file_do_not_make_another_search(ready):
+    job, _ = ready()
+    assert ready(text="# the same\n" + TEXT.replace("name: toy\n", "") + "name:   toy\n")[0] == job
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"), [("seed: 3", "seed: 4", "seed differ"), ("name: toy", "name: b", "name differ")]
+)
+def test_another_search_is_refused_and_nothing_changes(ready, tmp_path, old, new, words):
+    ready()
+    before = contents(tmp_path / "out")
+    with pytest.raises(UserError, match=f"holds another search: {words}"):
+        ready(text=TEXT.replace(old, new))
+    assert contents(tmp_path / "out") == before
+
+
+def test_other_data_is_refused_and_a_copy_elsewhere_is_not(ready, tmp_path, data):
+    job, _ = ready()
+    before = contents(tmp_path / "out")
+    copy = tmp_path / "copy"
+    shutil.copytree(data, copy)
+    moved, _ = ready(root=copy)
+    assert moved.data == copy.resolve()
+    assert (moved.classes, moved.mean) == (job.classes, job.mean)
+    table = (copy / "train.csv").read_text().splitlines()
+    (copy / "train.csv").write_text("\n".join([table[0], table[1].split(",")[0] + ",27", *table[2:]]) + "\n")
+    with pytest.raises(UserError, match="other data"):
+        ready(root=copy)
+    assert contents(tmp_path / "out") == before
+
+
+def test_out_can_be_moved(ready, tmp_path):
+    job, _ = ready()
+    (tmp_path / "out").rename(tmp_path / "moved")
+    again, _ = ready(out=tmp_path / "moved")
+    assert again.out == (tmp_path / "moved").resolve()
+    assert again.classes == job.classes
+
+
+def test_an_objective_without_a_class_is_refused_and_nothing_is_written(ready, tmp_path):
+    with pytest.raises(UserError, match=r"no class has 47 positives \(objective.min_positives\)"):
+        ready(text=TEXT.replace("min_positives: 2", "min_positives: 47"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["results.txt", SEARCH, SPLIT, "study.journal", ".git"])
+def test_a_folder_that_holds_something_else_is_refused_and_kept(ready, tmp_path, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(UserError, match=f"{name}.*choose an empty or new folder"):
+        ready()
+    assert contents(tmp_path / "out") == {name: b"mine"}
+
+
+def test_a_file_in_the_place_of_out_is_refused_and_kept(ready, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UserError, match="is a file"):
+        ready()
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_what_a_kill_between_the_files_left_is_gone_on_with(ready, tmp_path):
+    job, _ = ready()
+    whole = contents(tmp_path / "out")
+    (tmp_path / "out" / PROVENANCE).unlink()
+    (tmp_path / "out" / f".{PROVENANCE}.77.abcd").write_text("{")
+    assert ready()[0] == job
+    (tmp_path / "out" / PROVENANCE).unlink()
+    (tmp_path / "out" / SPLIT).unlink()
+    assert ready()[0] == job
+    assert {name: content for name, content in contents(tmp_path / "out").items() if not name.startswith(".")} == whole
+
+
+def test_the_cache_may_lie_in_out(ready, tmp_path):
+    out = tmp_path / "out"
+    assert ready(out=out, cache=out / "cache")[0] == ready(out=out, cache=out / "cache")[0]
+
+
+@pytest.mark.parametrize("name", [SEARCH, PROVENANCE])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b'{"data": 3}'])
+def test_a_damaged_workspace_is_refused_by_file_name(ready, tmp_path, name, content):
+    ready()
+    (tmp_path / "out" / name).write_bytes(content)
+    for attempt in (ready, lambda: read_workspace(tmp_path / "out")):
+        with pytest.raises(UserError, match=name if content != b"\xff\xfe" else "out"):
+            attempt()
+
+
+def test_a_damaged_split_is_refused_by_file_name(ready, tmp_path):
+    ready()
+    lines = (tmp_path / "out" / SPLIT).read_text().splitlines()
+    (tmp_path / "out" / SPLIT).write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(UserError, match=SPLIT):
+        ready()
+
+
+def test_no_search_is_said_so(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file", tmp_path / "missing"):
+        with pytest.raises(UserError, match="no search here"):
+            read_workspace(path)
+
+
+def test_the_provenance_names_no_host_and_is_plain_json(ready, tmp_path):
+    ready()
+    content = json.loads((tmp_path / "out" / PROVENANCE).read_text())
+    assert set(content["packages"]) >= {"torch", "timm", "ray", "optuna"}
+    assert content["images"] == 48
+    assert content["native_size"] == 32
