@@ -1,0 +1,36 @@
+import io
+
+from rich.console import Console
+
+from hpa_search.search.agenda import Leg
+from hpa_search.search.view import View
+
+
+def play(view):
+    view.started(Leg(0, {"loss": "bce", "learning_rate": 0.0123456}, 0, 1))
+    view.reported(0, {"epoch": 1, "objective": 0.5})
+    view.ended(0, "paused", "waits at epoch 1")
+    view.started(Leg(1, {"loss": "focal", "learning_rate": 0.001}, 0, 1))
+    view.reported(1, {"epoch": 1, "objective": 0.25})
+
+
+def test_plain_lines_where_the_output_is_no_terminal(make_search):
+    text = io.StringIO()
+    view = View(make_search(), Console(file=text, width=40, soft_wrap=True))
+    with view.showing():
+        play(view)
+    lines = text.getvalue().splitlines()
+    assert len(lines) == 5
+    assert "trial 0: to epoch 1 (loss=bce, learning_rate=0.0123)" in lines[0]
+    assert "trial 1: epoch 1, macro_ap 0.2500; best 0.5000 (trial 0)" in lines[4]
+    assert "\x1b" not in text.getvalue()
+
+
+def test_a_table_on_a_terminal(make_search):
+    text = io.StringIO()
+    view = View(make_search(), Console(file=text, width=120, force_terminal=True))
+    with view.showing():
+        play(view)
+    shown = text.getvalue()
+    for words in ("macro_ap", "0.5000", "paused", "2 of 12 trials", "rungs 1, 3, 9", "min left"):
+        assert words in shown

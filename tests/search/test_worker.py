@@ -1,0 +1,84 @@
+import pytest
+
+from hpa_search.search.worker import run_leg
+
+
+class Box:
+    """Stands where the exchange would, in this process."""
+
+    def __init__(self, most=99):
+        self.rows, self.failures, self._most = [], [], most
+
+    def report(self, row):
+        self.rows.append(row)
+        return len(self.rows) < self._most
+
+    def fail(self, why, details):
+        self.failures.append((why, details))
+
+
+class Trial:
+    def __init__(self, done=0, error=None):
+        self.history = [{"epoch": epoch} for epoch in range(1, done + 1)]
+        self.error, self.closed = error, False
+
+    def run_epoch(self):
+        if self.error:
+            raise self.error
+        self.history.append({"epoch": len(self.history) + 1})
+        return self.history[-1]
+
+    def close(self):
+        self.closed = True
+
+
+def play(trial, reported=0, target=3, most=99):
+    box = Box(most)
+    run_leg(box, {"number": 4, "parameters": {}, "reported": reported, "target": target}, lambda job, number, parameters: trial, None)
+    return box
+
+
+def epochs(box):
+    return [row["epoch"] for row in box.rows]
+
+
+def test_a_leg_is_trained_to_its_target():
+    trial = Trial()
+    assert epochs(play(trial)) == [1, 2, 3]
+    assert trial.closed
+
+
+@pytest.mark.parametrize(("done", "reported", "expected"), [(2, 1, [2, 3]), (2, 2, [3]), (3, 2, [3]), (5, 1, [2, 3]), (0, 2, [1, 2, 3])])
+def test_what_the_checkpoint_holds_and_the_ledger_does_not_is_reported_once(done, reported, expected):
+    assert epochs(play(Trial(done), reported)) == expected
+
+
+def test_it_stops_when_told():
+    assert epochs(play(Trial(), most=2)) == [1, 2]
+
+
+@pytest.mark.parametrize("error", [ValueError("no such thing\nmore"), MemoryError(), KeyError("x")])
+def test_an_exception_is_the_trial_s_failure_with_its_traceback(error):
+    trial = Trial(error=error)
+    box = play(trial)
+    ((why, details),) = box.failures
+    assert ("out of memory" if isinstance(error, MemoryError) else type(error).__name__) in why and "\n" not in why
+    assert "Traceback" in details and "run_epoch" in details
+    assert trial.closed
+
+
+def test_an_error_that_poisons_the_device_ends_the_worker():
+    trial = Trial(error=RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(RuntimeError):
+        play(trial)
+    assert trial.closed
+
+
+def test_a_trial_that_cannot_be_opened_fails():
+    box = Box()
+
+    def refuse(job, number, parameters):
+        raise OSError("disk on fire")
+
+    run_leg(box, {"number": 0, "parameters": {}, "reported": 0, "target": 1}, refuse, None)
+    assert box.failures[0][0] == "OSError: disk on fire"
