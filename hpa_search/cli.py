@@ -141,8 +141,8 @@ def submit(space: Path, address: str, folder: str, out: str, cache: str | None) 
 @_told
 def finish(out: Path, folder: Path | None, cache: Path) -> None:
     """Choose the ensemble and write the bundle from what is in OUT now."""
-    from hpa_search.finish import finish as finish_search
-    from hpa_search.finish import summary
+    from hpa_search.finish.stage import finish as finish_search
+    from hpa_search.finish.summary import summary
 
     for line in summary(out, finish_search(out, cache, data=folder, say=click.echo)):
         click.echo(line)

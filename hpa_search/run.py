@@ -7,12 +7,13 @@ from rich.console import Console
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.data.progress import progress
-from hpa_search.finish import finish, summary
+from hpa_search.finish.stage import finish
+from hpa_search.finish.summary import summary
 from hpa_search.search.driver import run_search
 from hpa_search.search.space import read_search
 from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
-from hpa_search.search.workspace import prepare
+from hpa_search.search.workspace import check_out, prepare
 from hpa_search.training.job import open_trial
 
 
@@ -24,6 +25,7 @@ def run(space: Path, data: Path, out: Path, cache: Path, *, ray_address: str | N
     search, text = read_search(space)
     view = View(search, console)
     dataset = read_dataset(data)
+    check_out(out, search, text, dataset, cache)  # before the images, which may take long
     with progress(console, "Checking and packing images") as tell:
         images = pack(dataset.train_folder, dataset.ids, cache, tell)
         if dataset.test_ids:

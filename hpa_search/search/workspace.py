@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
+from hpa_search import __version__
 from hpa_search.config import Record
 from hpa_search.data.kaggle import COLOURS, Dataset, image_file
 from hpa_search.data.packed import PackedImages
@@ -45,13 +45,10 @@ def prepare(
 ) -> Job:
     """Make ``out`` ready for the search, or check that it holds this very search on this very data.
 
-    Raises UserError if it holds another search, other data or foreign files, or if no class has enough positives.
+    Raises UserError as `check_out` does, or if no class has enough positives.
     """
-    fingerprint = _fingerprint(dataset)
-    if (out / PROVENANCE).is_file():
-        _check_same(out, search, fingerprint)
-    else:
-        _check_empty(out, text, cache)
+    fingerprint = check_out(out, search, text, dataset, cache)
+    if not (out / PROVENANCE).is_file():
         split = stratified_split(
             dataset.labels, dataset.groups, (search.split.train, search.split.validation, search.split.test), search.split.seed
         )
@@ -60,11 +57,24 @@ def prepare(
         write_text(out / SEARCH, text)
         write_split(out / SPLIT, dataset.ids, split)
         # Last: its presence says that the others are whole.
-        write_json(out / PROVENANCE, _provenance(dataset, images, fingerprint, classes, mean, std))
+        write_json(out / PROVENANCE, _provenance(dataset, images, fingerprint, classes, mean, std).model_dump(mode="json"))
     return _job(out, search, dataset, cache, say)
 
 
-def read_workspace(out: Path) -> tuple[Search, dict[str, Any]]:
+def check_out(out: Path, search: Search, text: str, dataset: Dataset, cache: Path) -> str:
+    """Return the fingerprint of the data if ``out`` is free for this search, or holds it; write nothing.
+
+    Raises UserError if it holds another search, other data or foreign files.
+    """
+    fingerprint = _fingerprint(dataset)
+    if (out / PROVENANCE).is_file():
+        _check_same(out, search, fingerprint)
+    else:
+        _check_empty(out, text, cache)
+    return fingerprint
+
+
+def read_workspace(out: Path) -> tuple[Search, Provenance]:
     """Return the search of ``out`` and its provenance. Raises UserError if there is none."""
     try:
         text = (out / SEARCH).read_text(encoding="utf-8")
@@ -73,12 +83,12 @@ def read_workspace(out: Path) -> tuple[Search, dict[str, Any]]:
         raise explain(error, str(out / PROVENANCE), Provenance) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{out}: no search here, or a damaged one ({error}); give the --out of a `hpa-search run`") from None
-    return parse_search(text, str(out / SEARCH)), provenance.model_dump(mode="json")
+    return parse_search(text, str(out / SEARCH)), provenance
 
 
 def _job(out: Path, search: Search, dataset: Dataset, cache: Path, say: Callable[[str], None]) -> Job:
     provenance = read_workspace(out)[1]
-    split, classes = read_split(out / SPLIT, dataset.ids), tuple(provenance["classes"])
+    split, classes = read_split(out / SPLIT, dataset.ids), provenance.classes
     say(f"Data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images.")
     least = search.objective.min_positives
     say(
@@ -92,8 +102,8 @@ def _job(out: Path, search: Search, dataset: Dataset, cache: Path, say: Callable
         seed=search.seed,
         objective=search.objective.metric,
         classes=classes,
-        mean=tuple(provenance["mean"]),
-        std=tuple(provenance["std"]),
+        mean=provenance.mean,
+        std=provenance.std,
         fixed=dict(search.fixed),
     )
 
@@ -116,9 +126,9 @@ def _check_same(out: Path, search: Search, fingerprint: str) -> None:
         raise UserError(
             f"{out} holds another search: {', '.join(changed)} differ from {out / SEARCH}; choose another --out, or run that file"
         )
-    if provenance["fingerprint"] != fingerprint:
+    if provenance.fingerprint != fingerprint:
         raise UserError(
-            f"{out} holds a search on other data (its --data was {provenance['data']}); choose another --out, or give that data"
+            f"{out} holds a search on other data (its --data was {provenance.data}); choose another --out, or give that data"
         )
 
 
@@ -153,9 +163,9 @@ def _fingerprint(dataset: Dataset) -> str:
 
 def _provenance(
     dataset: Dataset, images: PackedImages, fingerprint: str, classes: list[int], mean: np.ndarray, std: np.ndarray
-) -> dict[str, Any]:
+) -> Provenance:
     return Provenance(
-        version=version("hpa-search"),
+        version=__version__,
         data=str(dataset.root.resolve()),
         fingerprint=fingerprint,
         images=len(dataset.ids),
@@ -165,4 +175,4 @@ def _provenance(
         mean=tuple(map(float, mean)),  # type: ignore[arg-type]
         std=tuple(map(float, std)),  # type: ignore[arg-type]
         packages={name: version(name) for name in ("torch", "timm", "ray", "optuna", "numpy", "scikit-learn")},
-    ).model_dump(mode="json")
+    )

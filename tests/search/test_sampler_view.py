@@ -20,7 +20,9 @@ def rates_of_a_search(search, out, kind=None):
     agenda = Agenda(search, Ledger.create(out, "toy"), slots=1, spent_seconds=lambda: 0.0)
     while (leg := agenda.next()) is not None:
         for epoch in range(leg.reported + 1, leg.target + 1):
-            agenda.report(leg.number, {"epoch": epoch, "objective": objective(leg.parameters["learning_rate"]) * (1 + epoch / 100)})
+            agenda.report(
+                leg.number, {"epoch": epoch, "objective": objective(leg.parameters["learning_rate"]) * (1 + epoch / 100)}
+            )
     return [facts.parameters["learning_rate"] for facts in agenda.ledger.trials()]
 
 

@@ -39,7 +39,11 @@ def test_it_is_json_as_designed(tmp_path):
     fill(Ledger.create(tmp_path, "toy"))
     trial = json.loads(json.dumps(read_status(tmp_path)))["trials"][0]
     assert set(trial) == {"number", "state", "parameters", "epochs", "reports", "ended"}
-    assert trial["reports"] == [{"epoch": 1, "objective": 0.1}, {"epoch": 2, "objective": 0.2}, {"epoch": 3, "objective": 0.1 * 3}]
+    assert trial["reports"] == [
+        {"epoch": 1, "objective": 0.1},
+        {"epoch": 2, "objective": 0.2},
+        {"epoch": 3, "objective": 0.1 * 3},
+    ]
 
 
 def test_reading_writes_nothing(tmp_path):

@@ -34,7 +34,9 @@ class Trial:
 
 def play(trial, reported=0, target=3, most=99):
     box = Box(most)
-    run_leg(box, {"number": 4, "parameters": {}, "reported": reported, "target": target}, lambda job, number, parameters: trial, None)
+    run_leg(
+        box, {"number": 4, "parameters": {}, "reported": reported, "target": target}, lambda job, number, parameters: trial, None
+    )
     return box
 
 
@@ -48,7 +50,9 @@ def test_a_leg_is_trained_to_its_target():
     assert trial.closed
 
 
-@pytest.mark.parametrize(("done", "reported", "expected"), [(2, 1, [2, 3]), (2, 2, [3]), (3, 2, [3]), (5, 1, [2, 3]), (0, 2, [1, 2, 3])])
+@pytest.mark.parametrize(
+    ("done", "reported", "expected"), [(2, 1, [2, 3]), (2, 2, [3]), (3, 2, [3]), (5, 1, [2, 3]), (0, 2, [1, 2, 3])]
+)
 def test_what_the_checkpoint_holds_and_the_ledger_does_not_is_reported_once(done, reported, expected):
     assert epochs(play(Trial(done), reported)) == expected
 

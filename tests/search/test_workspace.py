@@ -54,10 +54,10 @@ def test_what_is_prepared_can_be_read(ready, tmp_path, data):
     job, _ = ready()
     search, provenance = read_workspace(tmp_path / "out")
     assert search == parse_search(TEXT, "toy.yaml")
-    assert provenance["data"] == str(data.resolve())
-    assert tuple(provenance["classes"]) == job.classes
-    assert np.allclose(provenance["mean"], job.mean)
-    assert all(0 < value < 1 for value in provenance["std"])
+    assert provenance.data == str(data.resolve())
+    assert tuple(provenance.classes) == job.classes
+    assert np.allclose(provenance.mean, job.mean)
+    assert all(0 < value < 1 for value in provenance.std)
 
 
 def test_comments_and_layout_of_the_search_file_do_not_make_another_search(ready):

@@ -1,0 +1,63 @@
+"""The model card: what a bundle is, how good, and of what it is made."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hpa_search.bundle.manifest import Manifest
+from hpa_search.files import write_text
+
+
+def write_card(bundle: Path, manifest: Manifest, result: Mapping[str, Any]) -> None:
+    """Write the model card: what was measured and on which rows, the members, the thresholds of each class."""
+    write_text(
+        bundle / "MODEL_CARD.md",
+        "\n".join([*_card_head(manifest, result), "", *_card_members(manifest), "", *_card_classes(manifest, result)]) + "\n",
+    )
+
+
+def _card_head(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
+    lines = [f"# {manifest.name}", "", "An ensemble that labels images of four stained channels with 28 protein locations.", ""]
+    if result["test"] is not None:
+        test = result["test"]["ensemble"]
+        lines += [
+            f"- Test macro F1: {_interval(test)}, on {result['rows']['test']} images that nothing was chosen on.",
+            f"- Best single trial, same rows: {_interval(result['test']['best_single'])}.",
+            f"- Predicting every label on every image: {result['test']['floor']:.4f}.",
+        ]
+    if (nested := result["nested"]) is not None:
+        lines += [
+            f"- Nested estimate on the validation rows: {_interval(nested)}.",
+            f"- The naive number on the same rows, which chose everything: {nested['naive']:.4f} (optimism {nested['optimism']:+.4f}).",
+        ]
+    return lines
+
+
+def _card_members(manifest: Manifest) -> list[str]:
+    rows = [
+        f"| {member.trial} | {member.epoch} | {member.weight:.2f} | {member.config.backbone} | {member.config.resolution} | "
+        f"{member.config.input_size} | {member.config.channels} | {member.config.loss} |"
+        for member in manifest.members
+    ]
+    return [
+        "## Members",
+        "",
+        "| trial | epoch | weight | backbone | resolution | px | channels | loss |",
+        "|---|---|---|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def _card_classes(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
+    thresholds = manifest.decision_rule.thresholds
+    rows = [
+        f"| {index} | {name} | {result['positives']['validation'][index]} | {result['positives']['test'][index]} | {thresholds[index]:.4f} | "
+        f"{'' if result['test'] is None else format(result['test']['f1_per_class'][index], '.3f')} |"
+        for index, name in enumerate(manifest.labels)
+    ]
+    head = ["| id | label | positives, validation | positives, test | threshold | F1, test |", "|---|---|---|---|---|---|"]
+    return ["## Classes", "", "A threshold is on the calibrated probability.", "", *head, *rows]
+
+
+def _interval(found: Mapping[str, float]) -> str:
+    return f"{found['value']:.4f} ({found['level']:.0%} interval {found['low']:.4f} to {found['high']:.4f})"
