@@ -58,7 +58,7 @@ def make_phantom(
     ``test_labels.csv`` (``Id,Target``) to score predictions with.
 
     Labels come at their real frequencies. ``lift`` raises the rare classes to at least that many training images each
-    (below 1: that share of the images); the test images are lifted in proportion, to at least one image a class.
+    (below 1: that share of the images); the test images are lifted in proportion.
     The same arguments give the same bytes, whatever the number of processes ``workers`` (default: one a core). ``progress``
     is called with the images done and in all. Raises UserError for a folder that holds anything, for sizes or counts out
     of range, and where the disk refuses; what was begun is then taken away again.
@@ -106,7 +106,7 @@ def _claim(folder: Path) -> None:
 
 
 def _in_proportion(wanted: int, tests: int, images: int) -> int:
-    return 0 if wanted == 0 else max(1, round(wanted * tests / images))
+    return int(wanted * tests / images)
 
 
 def _jobs(folder: Path, number: int, size: int, lift: int, seed: tuple[int, int]) -> list[_Job]:

@@ -1,0 +1,22 @@
+import pytest
+
+from hpa_search.bundle.card import write_card
+from hpa_search.labels import LABELS
+
+
+@pytest.mark.parametrize("with_test", [True, False])
+def test_the_card_names_every_class_and_member(export, with_test):
+    bundle, manifest = export()
+    interval = {"value": 0.5, "low": 0.4, "high": 0.6, "level": 0.9}
+    test = {"ensemble": interval, "best_single": interval, "floor": 0.1, "f1_per_class": [0.5] * 28}
+    result = {
+        "rows": {"test": 7},
+        "positives": {"validation": [1] * 28, "test": [2] * 28},
+        "nested": {**interval, "naive": 0.6, "optimism": 0.1},
+        "test": test if with_test else None,
+    }
+    write_card(bundle, manifest, result)
+    card = (bundle / "MODEL_CARD.md").read_text()
+    assert all(label in card for label in LABELS)
+    assert ("Test macro F1" in card) is with_test
+    assert "test_resnet | gap | 48 | green" in card

@@ -1,0 +1,124 @@
+"""The final stage on a small search whose trials were trained here, without Ray."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpa_search.bundle.manifest import read_manifest
+from hpa_search.data.kaggle import read_dataset
+from hpa_search.data.packed import pack
+from hpa_search.data.phantom import make_phantom
+from hpa_search.data.splits import read_split
+from hpa_search.errors import UserError
+from hpa_search.finish.stage import finish
+from hpa_search.finish.summary import summary
+from hpa_search.scoring.metrics import all_positive_floor
+from hpa_search.search.agenda import Agenda
+from hpa_search.search.space import parse_search
+from hpa_search.search.study import Ledger
+from hpa_search.search.workspace import prepare
+from hpa_search.training.job import open_trial, trial_folder
+
+SPACE = """
+name: finish
+fixed: {{full_size: 32, small_size: 32, batch_size: 16, backbone: test_resnet}}
+space: {{learning_rate: {{log_range: [1.0e-3, 1.0e-2]}}, channels: {{choice: [rgby, green]}}}}
+budget: {{trials: 2}}
+scheduler: {{kind: none, max_epochs: 2}}
+split: {split}
+"""
+
+
+def train_search(folder, split="{train: 0.6, validation: 0.2, test: 0.2}", groups=None):
+    make_phantom(folder / "data", images=120, size=32, seed=0, lift=4, test_images=6)
+    if groups:
+        ids = read_dataset(folder / "data").ids
+        pd.DataFrame({"Id": ids, "Group": [f"g{row % groups}" for row in range(len(ids))]}).to_csv(
+            folder / "data/groups.csv", index=False
+        )
+    text = SPACE.format(split=split)
+    search, dataset = parse_search(text, "finish.yaml"), read_dataset(folder / "data")
+    images = pack(dataset.train_folder, dataset.ids, folder / "cache")
+    job = prepare(folder / "out", search, text, dataset, images, folder / "cache", print)
+    agenda = Agenda(search, Ledger.create(folder / "out", "finish"), slots=1, spent_seconds=lambda: 0.0)
+    while (leg := agenda.next()) is not None:
+        trial = open_trial(job, leg.number, leg.parameters)
+        while not agenda.report(leg.number, trial.run_epoch()):
+            pass
+        trial.close()
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finish")
+    return folder, train_search(folder)
+
+
+def test_it_measures_what_it_exported(searched):
+    folder, out = searched
+    result = finish(out, folder / "cache")
+    assert json.loads((out / "result.json").read_text()) == result
+    manifest = read_manifest(out / "bundle")
+    assert [(m.trial, m.epoch) for m in manifest.members] == [(m["trial"], m["epoch"]) for m in result["members"]]
+    dataset = read_dataset(folder / "data")
+    split = read_split(out / "split.csv", dataset.ids)
+    assert result["test"]["floor"] == pytest.approx(all_positive_floor(dataset.labels[split.test]))
+    assert result["rows"] == {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)}
+    for found in (result["nested"], result["test"]["ensemble"], result["test"]["best_single"], result["test"]["difference"]):
+        assert found["low"] <= found["high"]
+    stored = np.load(out / "test_predictions.npz")
+    assert list(stored["ids"]) == [dataset.ids[row] for row in split.test]
+    assert len((out / "submission.csv").read_text().splitlines()) == 7
+    assert (out / "bundle" / "MODEL_CARD.md").is_file()
+
+
+def test_the_best_single_trial_is_the_one_with_the_best_objective(searched):
+    folder, out = searched
+    result = finish(out, folder / "cache")
+    best = max((report, facts.number, epoch) for facts in Ledger.open(out).trials() for epoch, report in facts.reports.items())
+    assert result["best_single"] == {"trial": best[1], "epoch": best[2]}
+
+
+def test_finishing_again_gives_the_same(searched):
+    folder, out = searched
+    assert finish(out, folder / "cache") == finish(out, folder / "cache")
+
+
+def test_moved_data_is_found_where_it_is_said_to_be(searched, tmp_path):
+    folder, out = searched
+    (folder / "data").rename(tmp_path / "moved")
+    try:
+        with pytest.raises(UserError, match="is not a folder"):
+            finish(out, folder / "cache")
+        finish(out, folder / "cache", data=tmp_path / "moved")
+    finally:
+        (tmp_path / "moved").rename(folder / "data")
+
+
+def test_without_a_test_split_the_nested_estimate_is_the_number(tmp_path):
+    out = train_search(tmp_path, split="{train: 0.7, validation: 0.3, test: 0}")
+    result = finish(out, tmp_path / "cache")
+    assert result["test"] is None
+    text = "\n".join(summary(out, result))
+    assert "Test macro F1" not in text and "nested estimate is the number to go by" in text
+
+
+def test_groups_are_drawn_and_held_out_as_wholes(tmp_path):
+    out = train_search(tmp_path, groups=12)
+    result = finish(out, tmp_path / "cache")
+    assert result["nested"] is not None and result["test"]["ensemble"]["low"] <= result["test"]["ensemble"]["high"]
+
+
+def test_nothing_to_choose_from_is_said_so(searched, tmp_path):
+    folder, out = searched
+    weights = [path for number in (0, 1) for path in (trial_folder(out, number) / "weights").iterdir()]
+    hidden = [path.rename(tmp_path / f"{index}") for index, path in enumerate(weights)]
+    try:
+        with pytest.raises(UserError, match="no trial has finished an epoch"):
+            finish(out, folder / "cache")
+    finally:
+        for path, place in zip(hidden, weights, strict=True):
+            path.rename(place)
