@@ -1,5 +1,6 @@
 """Searches as jobs on a Ray cluster, by way of Ray's Jobs API."""
 
+import os
 import shlex
 import shutil
 import tempfile
@@ -41,6 +42,8 @@ def submit(space: Path, address: str, data: str, out: str, *, cache: str | None 
 
 
 def _send(address: str, name: str, entrypoint: list[str], folder: Path) -> str:
+    _take_token()
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     try:
@@ -54,5 +57,17 @@ def _send(address: str, name: str, entrypoint: list[str], folder: Path) -> str:
                 "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
             },
         )
+    except AuthenticationError:
+        raise UserError(
+            f"{address}: the cluster asks for a token, and this is not its own, or there is none. Copy the file that `ray get-auth-token` "
+            "shows on the cluster's head to ~/.ray/auth_token here, or set RAY_AUTH_TOKEN"
+        ) from None
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"{address}: the cluster did not take the job: {error}") from None
+
+
+def _take_token() -> None:
+    """Let Ray's client send the token that is at hand; by itself it does so for a cluster it starts, not for one it visits."""
+    at_hand = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ) or (Path.home() / ".ray" / "auth_token").is_file()
+    if at_hand:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -3,19 +3,22 @@
 Results on a phantom are never results on the Human Protein Atlas.
 """
 
+import contextlib
 import multiprocessing
 import os
 import shutil
+import signal
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from hpa_search.data.phantom_image import COLOURS, draw_image
+from hpa_search.data.kaggle import COLOURS, image_file
+from hpa_search.data.phantom_image import draw_image
 from hpa_search.data.phantom_labels import LabelSet, draw_label_sets
 from hpa_search.errors import UserError
 from hpa_search.files import write_text
@@ -25,6 +28,8 @@ MOST_IMAGES = 1_000_000
 FEW_IMAGES = 48
 """Fewer images than these are drawn sooner than a pool of processes starts."""
 
+_FOLDERS = ("train", "test")
+_TABLES = ("test_labels.csv", "sample_submission.csv", "train.csv")
 _TRAIN, _TEST = 0, 1
 _CHUNK = 8
 
@@ -46,12 +51,12 @@ def make_phantom(
     images: int,
     size: int,
     seed: int,
-    lift: float | int = 0,
+    lift: float = 0,
     test_images: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> None:
-    """Write a phantom of ``images`` training images and ``test_images`` (default a quarter of them) into ``folder``.
+    """Write a phantom of ``images`` training images and ``test_images`` (default a fifth of them) into ``folder``.
 
     Written are ``train/`` and ``test/`` with 8-bit grey ``<Id>_{red,green,blue,yellow}.png`` of ``size`` x ``size`` px,
     ``train.csv`` (``Id,Target``), ``sample_submission.csv`` (``Id,Predicted``, all 0) and, which Kaggle keeps to itself,
@@ -61,24 +66,22 @@ def make_phantom(
     (below 1: that share of the images); the test images are lifted in proportion.
     The same arguments give the same bytes, whatever the number of processes ``workers`` (default: one a core). ``progress``
     is called with the images done and in all. Raises UserError for a folder that holds anything, for sizes or counts out
-    of range, and where the disk refuses; what was begun is then taken away again.
+    of range, and where the disk refuses. What was begun is taken away again, whatever stopped it.
     """
-    tests = max(1, round(images / 4)) if test_images is None else test_images
+    tests = max(1, round(images / 5)) if test_images is None else test_images
     _check(images, tests, size, seed, lift)
     wanted = round(lift * images) if lift < 1 else round(lift)
+    train = _jobs(folder / "train", images, size, wanted, (seed, _TRAIN), strict=True)
+    test = _jobs(folder / "test", tests, size, round(wanted * tests / images), (seed, _TEST), strict=False)
+    was_there = folder.exists()
     _claim(folder)
     try:
-        train = _jobs(folder / "train", images, size, wanted, (seed, _TRAIN))
-        test = _jobs(folder / "test", tests, size, _in_proportion(wanted, tests, images), (seed, _TEST))
         _draw_all(train + test, workers, progress)
         _write_tables(folder, train, test)
     except BaseException as error:
-        for part in ("train", "test"):
-            shutil.rmtree(folder / part, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise UserError(
-                f"{folder}: cannot write the phantom ({error.strerror}); free space or choose another folder"
-            ) from None
+        _clear(folder, was_there)
+        if (told := _told(folder, error)) is not None:
+            raise told from None
         raise
 
 
@@ -96,43 +99,67 @@ def _check(images: int, tests: int, size: int, seed: int, lift: float) -> None:
 
 def _claim(folder: Path) -> None:
     """Make ``folder``; one that holds anything is refused."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: already there and not an empty folder; name a new one")
     try:
-        for part in ("train", "test"):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder}: already there and not an empty folder; name a new one")
+        for part in _FOLDERS:
             (folder / part).mkdir(parents=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot make the folder ({error.strerror}); choose another place") from None
 
 
-def _in_proportion(wanted: int, tests: int, images: int) -> int:
-    return int(wanted * tests / images)
+def _clear(folder: Path, was_there: bool) -> None:
+    """Take away what was begun of a phantom, as far as the disk lets us; the folder too, unless it was there before."""
+    for part in _FOLDERS:
+        shutil.rmtree(folder / part, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for table in _TABLES:
+            (folder / table).unlink(missing_ok=True)
+        if not was_there:
+            folder.rmdir()
 
 
-def _jobs(folder: Path, number: int, size: int, lift: int, seed: tuple[int, int]) -> list[_Job]:
+def _told(folder: Path, error: BaseException) -> UserError | None:
+    """Return the message for an error that is none of the program's own."""
+    if isinstance(error, OSError):
+        why = error.strerror or error
+        return UserError(f"{folder}: cannot write the phantom ({why}); free space or take another folder")
+    if isinstance(error, BrokenExecutor):
+        return UserError(f"{folder}: a process that drew images was killed, most likely for want of memory; free some")
+    return None
+
+
+def _jobs(folder: Path, number: int, size: int, lift: int, seed: tuple[int, int], strict: bool) -> list[_Job]:
     """Draw names and labels of one part of the phantom, in the order of its table: by name, as Kaggle has it."""
     rng = np.random.default_rng(seed)
-    label_sets = draw_label_sets(number, lift, rng)
+    label_sets = draw_label_sets(number, lift, rng, strict)
     names = sorted(str(uuid.UUID(bytes=rng.bytes(16), version=4)) for _ in range(number))
     parts = enumerate(zip(names, label_sets, strict=True))
     return [_Job(folder, name, labels, size, (*seed, index)) for index, (name, labels) in parts]
 
 
 def _draw_all(jobs: Sequence[_Job], workers: int | None, progress: Callable[[int, int], None] | None) -> None:
-    processes = (os.cpu_count() or 1) if workers is None else workers
+    processes = _cores() if workers is None else workers
     tell = progress or (lambda done, total: None)
     tell(0, len(jobs))
-    for done, _ in enumerate(_in_processes(jobs, processes), start=1):
-        tell(done, len(jobs))
+    with contextlib.closing(_in_processes(jobs, processes)) as drawn:
+        for done, _ in enumerate(drawn, start=1):
+            tell(done, len(jobs))
 
 
-def _in_processes(jobs: Sequence[_Job], processes: int) -> Iterator[None]:
+def _cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_processes(jobs: Sequence[_Job], processes: int) -> Generator[None, None, None]:
     """Write the images of ``jobs``, yielding after each; processes are spawned, since a fork may copy held locks."""
     if processes <= 1 or len(jobs) < FEW_IMAGES:
         yield from map(_write_image, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    # Ctrl-C reaches every process of the terminal; the one that tidies up is to answer it.
+    with ProcessPoolExecutor(processes, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         try:
             yield from pool.map(_write_image, jobs, chunksize=_CHUNK)
         except BaseException:
@@ -143,7 +170,7 @@ def _in_processes(jobs: Sequence[_Job], processes: int) -> Iterator[None]:
 def _write_image(job: _Job) -> None:
     planes = draw_image(job.labels, job.size, np.random.default_rng(job.seed))
     for colour, plane in zip(COLOURS, planes, strict=True):
-        Image.fromarray(plane).save(job.folder / f"{job.name}_{colour}.png")
+        Image.fromarray(plane).save(job.folder / image_file(job.name, colour))
 
 
 def _write_tables(folder: Path, train: Sequence[_Job], test: Sequence[_Job]) -> None:

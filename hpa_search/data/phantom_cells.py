@@ -1,7 +1,7 @@
 """The cells of a phantom: where they lie, their outlines, nuclei and landmarks, and brushes to draw in them.
 
-Lengths are in units u = R / 50, R being the mean cell radius of the field in pixels; at 512 px 1 u is 1 px. R grows
-more slowly than the image, so that a small image shows fewer cells, each large enough to tell the patterns apart.
+Lengths are in units u = R / 50, R being the mean cell radius of the field in pixels: about 60 px at 512 px. R grows more
+slowly than the image, so that a small image shows fewer cells, each large enough to tell the patterns apart.
 """
 
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ class Cell:
         noise = gaussian_filter(rng.standard_normal(self.shape), max(0.5, sigma * self.unit), mode="wrap")
         return noise / max(float(noise.std()), 1e-9)
 
-    def scatter(self, rng: Generator, number: int, density: Plane) -> Points:
+    def scatter(self, rng: Generator, number: int, density: NDArray[np.floating] | Mask) -> Points:
         """Draw ``number`` points with probability ``density`` a pixel; none where the density is zero all over."""
         total = density.sum()
         if total <= 0:
@@ -114,7 +114,7 @@ def draw_field(size: int, rng: Generator, mitosis: bool, division: bool) -> Fiel
 
     With ``mitosis`` the first cell is in mitosis, with ``division`` the first two are sisters joined by a bridge.
     """
-    radius = 50 * (size / 512) ** 0.55 * float(rng.uniform(0.88, 1.12))
+    radius = 60 * (size / 512) ** 0.67 * float(rng.uniform(0.88, 1.12))
     centres = _place(size, radius, rng, division)
     outlines = [_outline(centre, radius, rng, mitosis and index == 0) for index, centre in enumerate(centres)]
     owner, radials = _share_ground(size, outlines)
@@ -178,9 +178,9 @@ def _place(size: int, radius: float, rng: Generator, division: bool) -> list[Poi
 
 
 def _outline(centre: Points, radius: float, rng: Generator, mitotic: bool) -> _Outline:
-    waves = rng.normal(0, [0.09, 0.07, 0.05, 0.035], 4) * (0.2 if mitotic else 1.0)
+    waves = rng.normal(0, [0.10, 0.09, 0.06, 0.04], 4) * (0.2 if mitotic else 1.0)
     own = radius * (0.8 if mitotic else float(rng.uniform(0.88, 1.25)))
-    stretch = 1.0 if mitotic else float(rng.uniform(1.0, 1.45))
+    stretch = 1.0 if mitotic else float(1 + rng.beta(1.2, 2.5))
     return _Outline(centre, own, float(rng.uniform(0, np.pi)), mitotic, stretch, waves, rng.uniform(0, 2 * np.pi, 4))
 
 

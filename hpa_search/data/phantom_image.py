@@ -11,8 +11,6 @@ from hpa_search.data.phantom_cells import Cell, Field, Plane, draw_field
 from hpa_search.data.phantom_patterns import PATTERNS, Pattern, dna, reticulum, tubulin
 from hpa_search.labels import LABELS
 
-COLOURS = ("red", "green", "blue", "yellow")
-
 _BRIDGE, _SPINDLE = LABELS.index("Cytokinetic bridge"), LABELS.index("Mitotic spindle")
 _PEAK = 9.0
 
@@ -76,8 +74,8 @@ def _expose(plane: Plane, blur: float, rng: Generator) -> NDArray[np.uint8]:
     plane = gaussian_filter(plane, blur)
     plane = plane / max(float(plane.std()), 1e-9)
     plane = plane + rng.normal(size=plane.shape) * np.sqrt(rng.uniform(0.0, 0.05) * plane + rng.uniform(0.0, 0.15) ** 2)
-    deviation = np.exp(rng.uniform(np.log(9), np.log(34)))
-    mean = deviation * rng.uniform(0.6, 1.0)
+    deviation = np.exp(rng.uniform(np.log(11), np.log(42)))
+    mean = deviation * rng.uniform(0.45, 0.85)
     return _at(plane, float(mean), float(deviation))
 
 

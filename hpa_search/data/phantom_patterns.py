@@ -127,7 +127,8 @@ def microtubules(cell: Cell, rng: Generator) -> Plane:
     starts = np.repeat(cell.organizer[None], number, axis=0) + rng.normal(0, 3 * cell.unit, (number, 2))
     angles = np.arange(number) * 2 * np.pi / number + rng.normal(0, 0.1, number)
     curves = walk(rng, starts, angles, 75 * cell.unit, 0.09 / cell.unit**0.5)
-    return cell.body * (1 - 0.7 * cell.nucleus) * cell.dots(curves.reshape(-1, 2), 0.8)
+    spread = np.tile(np.linspace(0.1, 1, curves.shape[1]), number)
+    return cell.body * (1 - 0.7 * cell.nucleus) * cell.dots(curves.reshape(-1, 2), 0.8, spread)
 
 
 def microtubule_ends(cell: Cell, rng: Generator) -> Plane:
@@ -182,7 +183,7 @@ def plasma_membrane(cell: Cell, rng: Generator) -> Plane:
 def cell_junctions(cell: Cell, rng: Generator) -> Plane:
     """A thick line where the cell touches another."""
     seam = np.exp(-(((cell.gap - 1) / max(2.4, 1 / cell.unit)) ** 2))
-    return cell.inside * seam * np.clip(1 + 0.3 * cell.texture(rng, 2), 0, None)
+    return seam * np.clip(1 + 0.3 * cell.texture(rng, 2), 0, None) * cell.inside
 
 
 def mitochondria(cell: Cell, rng: Generator) -> Plane:

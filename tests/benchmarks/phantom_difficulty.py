@@ -28,8 +28,8 @@ from sklearn.preprocessing import StandardScaler
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from hpa_search.data.augment import augment
+from hpa_search.data.kaggle import COLOURS
 from hpa_search.data.phantom import make_phantom
-from hpa_search.data.phantom_image import COLOURS
 from hpa_search.labels import parse_target, to_vector
 from hpa_search.scoring.metrics import all_positive_floor, average_precision, f1_of_counts, macro_f1
 
@@ -80,7 +80,7 @@ def _judge(halves: tuple[Half, Half], options: argparse.Namespace) -> int:
             2.0,
         ),
     ]
-    print(f"classes {classes.sum()}, mean prevalence {prevalence:.3f}, linear {linear:.3f}, ")
+    print(f"{classes.sum()} classes, mean prevalence {prevalence:.3f}, linear model {linear:.3f}")
     print(f"macro AP {SMALL} px {small.early:.3f} -> {small.late:.3f}, {LARGE} px {large.early:.3f} -> {large.late:.3f}")
     print("AP by class at the end:", " ".join(f"{k}:{v:.2f}" for k, v in enumerate(large.per_class)))
     met = [value <= bound if sense == "at most" else value >= bound for _, value, sense, bound in rows]

@@ -76,7 +76,7 @@ def test_it_ends_with_a_number_a_bundle_and_a_submission(finished):
     folder, done, _ = finished
     result = json.loads((folder / "out" / "result.json").read_text())
     for words in ("ensemble", "best single trial", "predict everything", "Bundle:", "Submission:", "Next:"):
-        assert words in done.stdout.split("Choosing an ensemble")[1]
+        assert words in done.stdout.split("Choosing among")[1]
     test = result["test"]["ensemble"]
     assert test["low"] <= test["high"] and 0 < test["value"] < 1
     submission = pd.read_csv(folder / "out" / "submission.csv")
