@@ -23,6 +23,9 @@ def submit(space: Path, address: str, data: str, out: str, *, cache: str | None 
     fault, or the cluster cannot be reached or refuses the job.
     """
     search, text = read_search(space)
+    for option, place in (("--data", data), ("--out", out), ("--cache", cache or "/")):
+        if not Path(place).is_absolute():
+            raise UserError(f"{option} {place}: give a whole path; the job runs in a folder of its own, which Ray deletes")
     entrypoint = ["python", "-m", "hpa_search.cli", "run", "search.yaml", "--data", data, "--out", out, "--ray", "auto"]
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder) / "job"

@@ -1,11 +1,13 @@
 """The main job: check the data, search, finish; or go on with what an earlier run left."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
 
+from hpa_search.data.check import load_dataset
+from hpa_search.data.faults import DatasetFaults
 from hpa_search.data.kaggle import read_dataset
-from hpa_search.data.packed import pack
 from hpa_search.data.progress import progress
 from hpa_search.finish.stage import finish
 from hpa_search.finish.summary import summary
@@ -13,7 +15,7 @@ from hpa_search.search.driver import run_search
 from hpa_search.search.space import read_search
 from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
-from hpa_search.search.workspace import check_out, prepare
+from hpa_search.search.workspace import check_out, prepare, read_workspace
 from hpa_search.training.job import open_trial
 
 
@@ -24,13 +26,12 @@ def run(space: Path, data: Path, out: Path, cache: Path, *, ray_address: str | N
     """
     search, text = read_search(space)
     view = View(search, console)
-    dataset = read_dataset(data)
-    check_out(out, search, text, dataset, cache)  # before the images, which may take long
+    with suppress(DatasetFaults):  # refuse OUT before the images, which may take long, are looked at
+        check_out(out, search, text, read_dataset(data), cache)
     with progress(console, "Checking and packing images") as tell:
-        images = pack(dataset.train_folder, dataset.ids, cache, tell)
-        if dataset.test_ids:
-            pack(dataset.test_folder, dataset.test_ids, cache, tell)
+        dataset, images, _ = load_dataset(data, cache, tell)
     job = prepare(out, search, text, dataset, images, cache, view.say)
+    search, _ = read_workspace(out)  # the same, but for the order of its dimensions, on which suggestions depend
     with view.showing():
         finished = run_search(
             search, out, open_trial=open_trial, job=job, ray_address=ray_address, watchers=(TensorBoard(out), view), say=view.say

@@ -13,6 +13,8 @@ from hpa_search.cli import main
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.data.phantom import make_phantom
+from hpa_search.errors import UserError
+from hpa_search.search import lease
 from hpa_search.search.space import parse_search
 from hpa_search.search.study import Ledger
 from hpa_search.search.workspace import prepare
@@ -202,6 +204,14 @@ def test_a_damaged_ledger_is_named_and_kept(hpa, out, content):
     (out / "study.journal").write_bytes(content)
     assert "study.journal" in hpa("status", out)
     assert (out / "study.journal").read_bytes().startswith(content)
+
+
+@pytest.mark.parametrize("content", [b"hello\n", b"{}\n", b'{"op_code": 0}\n{"op_code": 99}\n'])
+def test_a_damaged_ledger_is_refused_by_the_driver_too(tmp_path, content):
+    (tmp_path / "study.journal").write_bytes(content)
+    with pytest.raises(UserError, match="study.journal: damaged"):
+        lease.take(tmp_path, "toy")
+    assert (tmp_path / "study.journal").read_bytes() == content
 
 
 @pytest.mark.parametrize("name", ["provenance.json", "search.yaml", "split.csv"])

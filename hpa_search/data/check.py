@@ -30,21 +30,33 @@ class Report:
     sheet: Path | None = None
 
 
-def check_dataset(root: Path, sheet_path: Path, cache: Path, progress: Progress | None = None) -> Report:
-    """Read every table and decode every image of the dataset at ``root``; what is sound is left packed in ``cache``.
+def load_dataset(root: Path, cache: Path, progress: Progress | None = None) -> tuple[Dataset, PackedImages, PackedImages | None]:
+    """Read every table and decode every image of the dataset at ``root``; return it with its train/ and test/ images.
 
-    Writes a contact sheet with an image of each class to ``sheet_path``. Faults are returned, not raised; UserError
-    is raised where ``root`` is no folder or something cannot be written.
+    Raises one DatasetFaults with every fault of tables and images; what is sound is left packed in ``cache`` all the
+    same. Raises UserError where ``root`` is no folder or the cache cannot be written.
     """
     try:
         dataset = read_dataset(root)
     except DatasetFaults as error:
-        return Report(tuple(dict.fromkeys(error.faults + _image_faults(root, progress))))
+        raise DatasetFaults(root, tuple(dict.fromkeys(error.faults + _image_faults(root, progress)))) from None
     faults: list[str] = []
     train = _try_pack(dataset.train_folder, dataset.ids, cache, progress, faults)
     test = _try_pack(dataset.test_folder, dataset.test_ids, cache, progress, faults) if dataset.test_ids else None
-    if faults or train is None:
-        return Report(tuple(faults))
+    if train is None or faults:
+        raise DatasetFaults(root, faults)
+    return dataset, train, test
+
+
+def check_dataset(root: Path, sheet_path: Path, cache: Path, progress: Progress | None = None) -> Report:
+    """Check the dataset at ``root`` as `load_dataset` does, and write a contact sheet with an image of each class.
+
+    Faults are returned, not raised; UserError is raised where ``root`` is no folder or something cannot be written.
+    """
+    try:
+        dataset, train, test = load_dataset(root, cache, progress)
+    except DatasetFaults as error:
+        return Report(error.faults)
     _write_examples(dataset, train, sheet_path)
     return Report(
         faults=(),

@@ -16,6 +16,7 @@ from hpa_search.search.space import Search
 from hpa_search.search.study import End, Facts, Ledger
 
 MOST_LOSSES = 3
+MOST_FAILURES = 10
 Kind = Literal["resume", "promote", "sample", "finish"]
 
 
@@ -31,6 +32,9 @@ class Leg:
 
 class Watcher(Protocol):
     """Is told what happens, after it is in the ledger."""
+
+    def resumed(self, trials: list[Facts], spent_seconds: float) -> None:
+        """A driver begins with these trials of earlier ones."""
 
     def started(self, leg: Leg) -> None:
         """A leg is about to run."""
@@ -62,7 +66,9 @@ class Agenda:
         self.trials: dict[int, Facts] = {}
         self.live: set[int] = set()
         self.stopping = False
-        self._spent_seconds, self._watchers, self._losses = spent_seconds, watchers, Counter[int]()
+        self.broken: str | None = None
+        self._spent_seconds, self._watchers = spent_seconds, watchers
+        self._losses, self._failures_in_a_row = Counter[int](), 0
         self._load()
 
     def _load(self) -> None:
@@ -70,12 +76,13 @@ class Agenda:
         for facts in self.trials.values():
             for epoch, objective in facts.reports.items():
                 self.rungs.report(facts.number, epoch, objective)
+        self._tell("resumed", list(self.trials.values()), self._spent_seconds())
         for facts in list(self.trials.values()):
             self._settle(facts)
 
     def next(self) -> Leg | None:
         """Return the leg to run now, or None if there is none at this moment."""
-        if self.stopping or self.out_of_time or len(self.live) >= self.slots:
+        if self.stopping or self.broken or self.out_of_time or len(self.live) >= self.slots:
             return None
         choice = self._choice()
         return self._start(self._enact(*choice)) if choice else None
@@ -104,7 +111,7 @@ class Agenda:
     @property
     def finished(self) -> bool:
         """Whether no leg runs and none ever will."""
-        return not self.live and not self.stopping and (self.out_of_time or self._choice() is None)
+        return not self.live and not self.stopping and not self.broken and (self.out_of_time or self._choice() is None)
 
     @property
     def out_of_time(self) -> bool:
@@ -117,7 +124,7 @@ class Agenda:
         if not math.isfinite(objective):
             self.fail(number, f"the objective was {objective} after epoch {epoch}")
             return True
-        self._losses[number] = 0
+        self._losses[number], self._failures_in_a_row = 0, 0
         facts = self.trials[number]
         if epoch not in facts.reports:
             self.ledger.report(number, epoch, objective)
@@ -130,12 +137,17 @@ class Agenda:
             return self.out_of_time
         self.live.discard(number)
         self._settle(self.trials[number])
+        if number in self.paused():
+            self._tell("ended", number, "paused", f"waits at epoch {epoch}")
         return True
 
     def fail(self, number: int, why: str) -> None:
-        """Record that a trial has failed."""
+        """Record that a trial has failed; when one after the other does without an epoch done, the fault is not theirs."""
         self.live.discard(number)
         self._end(number, "failed", why)
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= MOST_FAILURES:
+            self.broken = f"{MOST_FAILURES} trials in a row failed without an epoch done by any; the last, trial {number}: {why}"
 
     def release(self, number: int) -> None:
         """A leg was ended from outside; the trial goes on later."""
@@ -232,7 +244,7 @@ class Agenda:
         if facts.epochs >= self.rungs.levels[-1]:
             self._end(facts.number, "complete", "trained to the end")
         elif self.search.scheduler.kind != "stopping":
-            self._tell("ended", facts.number, "paused", f"waits at epoch {facts.epochs}")
+            return  # it is paused
         elif self.rungs.survives(facts.number):
             self._set_target(facts.number, self.rungs.next_level(facts.epochs))
         else:

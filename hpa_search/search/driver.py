@@ -5,16 +5,18 @@ import os
 import shutil
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 from ray.actor import ActorHandle
-from ray.tune import PlacementGroupFactory
+from ray.exceptions import RayError
+from ray.tune import PlacementGroupFactory, TuneError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hpa_search.errors import UserError
@@ -31,6 +33,7 @@ from hpa_search.search.worker import OpenTrial
 
 SCRATCH = ".scratch"
 CLOSING_SECONDS = 20.0
+ANSWER_SECONDS = 30.0
 
 
 def run_search(
@@ -71,8 +74,8 @@ class _Run:
     ) -> None:
         self._agenda, self._out, self._stop, self._say = agenda, out, stop, say
         self._arguments = {"open_trial": open_trial, "job": job}
-        self._given_up: str | None = None
-        self._scratch = out / SCRATCH / uuid.uuid4().hex[:8]
+        self._broken_off: str | None = None
+        self._scratch = out.resolve() / SCRATCH / uuid.uuid4().hex[:8]
 
     def to_the_end(self) -> None:
         resources = self._agenda.search.resources
@@ -84,13 +87,25 @@ class _Run:
         slots = [self._slot(index, gpus) for index in range(self._agenda.slots)]
         try:
             self._tune(name)
+        except TuneError as error:
+            raise UserError(f"the search was broken off, and goes on when it is run again; the reason: {error}") from error
         finally:
+            self._close(slots)
+        if why := self._broken_off or self._agenda.broken:
+            raise UserError(
+                f"the search was broken off: {why}. Mend that and run it again; see {self._out / 'trials'}/*/error.txt"
+            )
+
+    def _close(self, slots: list[Slot]) -> None:
+        with suppress(RayError):
+            self._agenda.ledger.note("worker_groups_started", ray.get(self._exchange.groups_started.remote()))
             ray.get(self._exchange.close.remote())
-            for slot in slots:
-                slot.close(CLOSING_SECONDS)
-            shutil.rmtree(self._out / SCRATCH, ignore_errors=True)
-        if self._given_up:
-            raise UserError(f"no slot could be kept running; the last one's reason: {self._given_up}")
+        deadline = time.monotonic() + CLOSING_SECONDS
+        for slot in slots:
+            slot.close(max(deadline - time.monotonic(), 0))
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        with suppress(OSError):  # another driver's is there
+            self._scratch.parent.rmdir()
 
     def _open_exchange(self, name: str) -> ActorHandle:
         """Start the exchange beside the driver: it dies with the driver's host and with no other."""
@@ -113,17 +128,17 @@ class _Run:
     def _give_up(self, index: int, why: str) -> None:
         self._say(f"Slot {index} is given up: {why}")
         if ray.get(self._exchange.lose_slot.remote(index)) == 0:
-            self._given_up = why
+            self._broken_off = f"no slot could be kept running, the last one because: {why}"
             self._stop.set()
 
     def _tune(self, exchange_name: str) -> None:
-        searcher = AgendaSearcher(self._agenda, exchange_name)
+        searcher = AgendaSearcher(self._agenda, exchange_name, self._is_up)
         tune.Tuner(
             # Proxies only wait: they ask for a little memory and no CPU, which all belongs to the slots.
             tune.with_resources(Proxy, PlacementGroupFactory([{"memory": 1_000_000}])),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=AgendaScheduler(self._agenda, searcher, self._write_error),
+                scheduler=AgendaScheduler(self._agenda, searcher, self._cancel, self._write_error),
                 num_samples=-1,
                 reuse_actors=True,
             ),
@@ -137,6 +152,19 @@ class _Run:
 
     def _close_exchange(self) -> None:
         self._exchange.close.remote()
+
+    def _cancel(self, number: int) -> None:
+        self._exchange.cancel.remote(number)
+
+    def _is_up(self) -> bool:
+        """Whether the exchange answers; without it every leg is lost, through no fault of any trial's."""
+        try:
+            ray.get(self._exchange.groups_started.remote(), timeout=ANSWER_SECONDS)
+        except (RayError, TimeoutError):
+            self._broken_off = "the exchange between slots and trials died (killed, or out of the host's memory)"
+            self._stop.set()
+            return False
+        return True
 
     def _write_error(self, number: int, details: str) -> None:
         write_text(self._out / "trials" / f"{number:04d}" / "error.txt", details)
@@ -156,11 +184,12 @@ def _ray(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "64")
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    if address is None:
-        # Train asks the dashboard before it frees resources, so it stays on.
-        ray.init(address="local", include_dashboard=True, log_to_driver=False, logging_level=logging.ERROR)
-    else:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    # Train asks the dashboard before it frees resources, so a local one stays on.
+    own = {"address": "local", "include_dashboard": True} if address is None else {"address": address}
+    try:
+        ray.init(**own, log_to_driver=False, logging_level=logging.ERROR)
+    except (ValueError, ConnectionError, RuntimeError, TimeoutError) as error:
+        raise UserError(f"--ray {address or '(none)'}: no Ray could be reached or started: {error}") from None
     try:
         yield
     finally:

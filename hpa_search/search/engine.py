@@ -27,9 +27,9 @@ class _Unpickled:
 class AgendaSearcher(_Unpickled, Searcher):
     """Suggests the agenda's next leg."""
 
-    def __init__(self, agenda: Agenda, exchange_name: str) -> None:
+    def __init__(self, agenda: Agenda, exchange_name: str, is_up: Callable[[], bool]) -> None:
         super().__init__(metric="number", mode="max")
-        self._agenda, self._exchange_name = agenda, exchange_name
+        self._agenda, self._exchange_name, self._is_up = agenda, exchange_name, is_up
         self.running_legs: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -43,8 +43,12 @@ class AgendaSearcher(_Unpickled, Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Give a leg back that the scheduler did not end: its proxy died, or everything is being stopped."""
         number = self.running_legs.pop(trial_id, None)
-        if number is not None:
+        if number is None:
+            return
+        if error and self._is_up():
             self._agenda.lose(number)
+        else:
+            self._agenda.release(number)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger has it."""
@@ -54,11 +58,16 @@ class AgendaSearcher(_Unpickled, Searcher):
 
 
 class AgendaScheduler(_Unpickled, FIFOScheduler):
-    """Records each epoch and ends a leg where the agenda says so."""
+    """Records each epoch and ends a leg where the agenda says so.
 
-    def __init__(self, agenda: Agenda, searcher: AgendaSearcher, on_failure: Callable[[int, str], None]) -> None:
+    ``cancel`` is told of a trial whose leg ends before its target, ``on_failure`` of a failure's traceback.
+    """
+
+    def __init__(
+        self, agenda: Agenda, searcher: AgendaSearcher, cancel: Callable[[int], None], on_failure: Callable[[int, str], None]
+    ) -> None:
         super().__init__()
-        self._agenda, self._searcher, self._on_failure = agenda, searcher, on_failure
+        self._agenda, self._searcher, self._cancel, self._on_failure = agenda, searcher, cancel, on_failure
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Accept any metric: the objective is the agenda's business."""
@@ -79,13 +88,15 @@ class AgendaScheduler(_Unpickled, FIFOScheduler):
             self._agenda.fail(number, row["failed"])
         elif "stopped" in row:
             self._agenda.release(number)
+        elif not self._agenda.report(number, row):
+            return True
         else:
-            return not self._agenda.report(number, row)
+            self._cancel(number)
         return False
 
 
 class StopWhen(_Unpickled, Stopper):
-    """Ends the experiment once ``stop`` is set; ``on_stop`` then frees whatever waits."""
+    """Ends the experiment once ``stop`` is set or the agenda is broken; ``on_stop`` then frees whatever waits."""
 
     def __init__(self, agenda: Agenda, stop: threading.Event, on_stop: Callable[[], None]) -> None:
         self._agenda, self._stop, self._on_stop = agenda, stop, on_stop
@@ -96,7 +107,7 @@ class StopWhen(_Unpickled, Stopper):
 
     def stop_all(self) -> bool:
         """Return whether to end everything now."""
-        if self._stop.is_set() and not self._agenda.stopping:
+        if (self._stop.is_set() or self._agenda.broken) and not self._agenda.stopping:
             self._agenda.stopping = True
             self._on_stop()
         return self._agenda.stopping

@@ -17,10 +17,11 @@ Row = dict[str, Any]
 
 @dataclass
 class _Slot:
-    """One slot: the leg it trains, and the worker incarnation that took it."""
+    """One slot: the leg it trains, and the incarnations of its worker that took it, and that waits for one."""
 
     leg: Row | None = None
     taken_by: str | None = None
+    waiting: str | None = None
     last_number: int | None = None
     lost: bool = False
 
@@ -44,7 +45,7 @@ class Exchange:
         self._slots = [_Slot() for _ in range(slots)]
         self._mail: dict[int, _Mail] = {}
         self._deaths = Counter[int]()
-        self._worker_groups = 0
+        self._groups = Counter[int]()
         self._closed = False
         self._changed = asyncio.Condition()
         self._proxies, self._awaited = 0, proxies_awaited
@@ -59,7 +60,7 @@ class Exchange:
         await self._tell()
 
     async def start(self, leg: Row) -> None:
-        """Hand a leg to a slot, waiting for a free one; a leg that a slot is training already goes on there."""
+        """Hand a leg to a slot whose worker waits for one; a leg that a slot is training already goes on there."""
         await self._proxies_up()
         async with self._changed:
             if any(slot.leg and slot.leg["number"] == leg["number"] for slot in self._slots):
@@ -94,10 +95,13 @@ class Exchange:
         async with self._changed:
             if slot.leg and slot.taken_by not in (None, incarnation):
                 self._count_death(slot)
-            await self._changed.wait_for(lambda: self._closed or slot.leg is not None)
-            if self._closed:
+            slot.waiting = incarnation
+            self._changed.notify_all()
+            # A worker that was killed while it waited may still have a call here: its successor's counts.
+            await self._changed.wait_for(lambda: self._closed or slot.leg is not None or slot.waiting != incarnation)
+            if self._closed or slot.waiting != incarnation:
                 return None
-            slot.taken_by = incarnation
+            slot.waiting, slot.taken_by = None, incarnation
             return slot.leg
 
     async def report(self, index: int, incarnation: str, row: Row) -> bool:
@@ -119,13 +123,19 @@ class Exchange:
             self._mail[slot.leg["number"]].post({"failed": why, "details": details})
             await self._end_leg(slot)
 
-    async def group_started(self) -> None:
-        """A slot's worker group is up."""
-        self._worker_groups += 1
+    async def cancel(self, number: int) -> None:
+        """End a trial's leg at its next epoch."""
+        for slot in self._slots:
+            if slot.leg and slot.leg["number"] == number:
+                slot.leg = {**slot.leg, "target": 0}
 
-    async def groups_started(self) -> int:
-        """Return how many worker groups have been started in all."""
-        return self._worker_groups
+    async def group_started(self, index: int) -> None:
+        """A slot's worker group is up."""
+        self._groups[index] += 1
+
+    async def groups_started(self, index: int | None = None) -> int:
+        """Return how many worker groups have been started in one slot, or in all."""
+        return self._groups.total() if index is None else self._groups[index]
 
     async def lose_slot(self, index: int) -> int:
         """A slot is given up for good: its leg goes back. Return how many slots are left."""
@@ -151,7 +161,7 @@ class Exchange:
                 self._awaited = 0
 
     def _free(self, number: int) -> _Slot | None:
-        free = [slot for slot in self._slots if slot.leg is None and not slot.lost]
+        free = [slot for slot in self._slots if slot.leg is None and slot.waiting and not slot.lost]
         return min(free, key=lambda slot: slot.last_number != number, default=None)
 
     def _count_death(self, slot: _Slot) -> None:

@@ -1,5 +1,6 @@
 """The lease on a ledger: one driver at a time, and a dead one's place is taken without any clock being compared."""
 
+import logging
 import os
 import socket
 import threading
@@ -11,6 +12,8 @@ from typing import Any
 
 from hpa_search.errors import UserError
 from hpa_search.search.study import JOURNAL, Ledger, cut_torn_line
+
+logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 20.0
@@ -43,10 +46,14 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
-            if not self.is_ours():
-                self._on_lost()
-                return
-            self._write(held=True)
+            try:
+                if self.is_ours():
+                    self._write(held=True)
+                    continue
+            except Exception:  # whatever keeps it from being renewed, another driver may soon take it
+                logger.exception("the lease on the search cannot be renewed")
+            self._on_lost()
+            return
 
     def is_ours(self) -> bool:
         """Whether no other driver has taken it since."""
@@ -63,6 +70,8 @@ def take(out: Path, name: str, *, on_lost: Callable[[], None] = lambda: None, sa
 
     Raises UserError while another driver renews it.
     """
+    if (out / JOURNAL).is_file():
+        cut_torn_line(out / JOURNAL)
     current = Ledger.create(out, name).noted().get("lease")
     if current and current["held"] and not _holder_is_dead(current):
         say(

@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
+from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
@@ -48,29 +49,35 @@ class Slot:
     def _keep_running(self) -> None:
         ends, run = 0, 0
         while not self._closing.is_set():
-            before, why = self._groups(), "its run ended"
             try:
-                self._fit(run)
-            except Exception as error:  # whatever ended the run, the slot's answer is the same
-                why = str(error)
+                before = self._groups()
+                why = self._fit(run)
+                ends = ends + 1 if self._groups() == before else 0
+            except RayError:
+                return  # the exchange is gone, and the search with it
             run += 1
-            ends = ends + 1 if self._groups() == before else 0
             if ends >= MOST_ENDS and not self._closing.is_set():
                 self._on_given_up(self.index, why)
                 return
 
     def _groups(self) -> int:
-        return 0 if self._closing.is_set() else ray.get(self._exchange.groups_started.remote())
+        return 0 if self._closing.is_set() else ray.get(self._exchange.groups_started.remote(self.index))
 
-    def _fit(self, run: int) -> None:
-        TorchTrainer(
+    def _fit(self, run: int) -> str:
+        """Run until the run ends; return why it did."""
+        # A worker that dies is replaced for ever, as the exchange counts deaths; a group that never comes up is not.
+        failures = FailureConfig(max_failures=-1, controller_failure_limit=MOST_ENDS)
+        trainer = TorchTrainer(
             worker_loop,
             train_loop_config=self._arguments,
             scaling_config=self._scaling,
-            run_config=RunConfig(
-                name=f"slot-{self.index}-{run}", storage_path=str(self._scratch), failure_config=FailureConfig(max_failures=-1)
-            ),
-        ).fit()
+            run_config=RunConfig(name=f"slot-{self.index}-{run}", storage_path=str(self._scratch), failure_config=failures),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:  # whatever ended the run, the slot's answer is the same
+            return str(error)
+        return "its run ended"
 
 
 def scaling(resources: Resources, gpus: float) -> ScalingConfig:
@@ -85,7 +92,7 @@ def gpus_per_slot(resources: Resources) -> float:
 
 
 def count_slots(resources: Resources, gpus: float) -> int:
-    """Return how many slots the cluster's nodes hold now, or the number that was asked for.
+    """Return how many slots the cluster's nodes hold now, or the number that was asked for where that is less.
 
     Raises UserError if no node can ever hold one.
     """
@@ -100,4 +107,4 @@ def count_slots(resources: Resources, gpus: float) -> int:
             f"no node of the Ray cluster has the {resources.cpus:g} CPU(s) and {gpus:g} GPU(s) of one slot; "
             "lower resources.cpus or resources.gpus in the search file"
         )
-    return slots if resources.slots == "auto" else resources.slots
+    return slots if resources.slots == "auto" else min(slots, resources.slots)

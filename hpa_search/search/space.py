@@ -138,12 +138,14 @@ class SchedulerSettings(Record):
 class Resources(Record):
     """What a trial gets: ``gpus`` may be a fraction; `auto` is one GPU where there is one, else none.
 
-    ``slots`` trials train at a time; `auto` is as many as the cluster holds when the search starts.
+    ``slots`` trials train at a time; `auto` is as many as the cluster holds when the search starts. A trial is trained by
+    one worker; several (DDP) are not built yet.
     """
 
     slots: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = Field(
         default="auto", description="'auto' or a whole number from 1 to 1000"
     )
+    workers: int = Field(default=1, ge=1, le=1, description="1 (several workers a trial are not built yet)")
     cpus: float = Field(default=1.0, gt=0, le=1024)
     gpus: Annotated[float, Field(ge=0, le=1024)] | Literal["auto"] = Field(
         default="auto", description="'auto', a fraction from 0 to 1, or a whole number to 1024"

@@ -5,7 +5,8 @@ its target (the epochs it may train to), and in training or interrupted when it 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -43,11 +44,6 @@ class Facts:
         """How many epochs have been reported."""
         return max(self.reports, default=0)
 
-    @property
-    def best(self) -> float | None:
-        """The highest objective of any epoch."""
-        return max(self.reports.values(), default=None)
-
 
 class Ledger:
     """Reads and writes the study of one search. Only the driver that holds the lease may write."""
@@ -57,11 +53,16 @@ class Ledger:
 
     @classmethod
     def create(cls, out: Path, name: str) -> "Ledger":
-        """Open the study in ``out``, creating it where there is none."""
-        storage = _journal(out / JOURNAL)
-        studies = storage.get_all_studies()
-        study_id = studies[0]._study_id if studies else storage.create_new_study([StudyDirection.MAXIMIZE], name)
-        return cls(storage, study_id)
+        """Open the study in ``out``, creating it where there is none. Raises UserError for a damaged one."""
+        with _named(out / JOURNAL):
+            storage = _journal(out / JOURNAL)
+            studies = storage.get_all_studies()
+            if not studies and (out / JOURNAL).stat().st_size:
+                raise ValueError("it is not empty and holds no study")
+            study_id = studies[0]._study_id if studies else storage.create_new_study([StudyDirection.MAXIMIZE], name)
+            ledger = cls(storage, study_id)
+            ledger.trials()
+        return ledger
 
     @classmethod
     def open(cls, out: Path) -> "Ledger":
@@ -69,13 +70,11 @@ class Ledger:
         path = out / JOURNAL
         if not path.is_file():
             raise UserError(f"{out}: no search here ({JOURNAL} is missing); give the --out of a `hpa-search run`")
-        try:
+        with _named(path):
             storage = _journal(path)
             ledgers = [cls(storage, study._study_id) for study in storage.get_all_studies()]
             for ledger in ledgers:
                 ledger.trials()
-        except (ValueError, LookupError, TypeError, AssertionError, OSError) as error:
-            raise UserError(f"{path}: damaged, or no ledger of a search ({error})") from None
         if not ledgers:
             raise UserError(f"{path}: holds no search yet; give the --out of a `hpa-search run`")
         return ledgers[0]
@@ -125,18 +124,33 @@ class Ledger:
         return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
 
+@contextmanager
+def _named(journal: Path) -> Iterator[None]:
+    """Turn whatever Optuna raises for a journal that is none, or damaged, into a message that names it."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AssertionError, OSError) as error:
+        raise UserError(f"{journal}: damaged, or no ledger of a search ({error})") from None
+
+
 def cut_torn_line(journal: Path) -> int:
     """Cut a journal back to its last newline and return the bytes cut.
 
-    A last line torn by a kill or a full disk would make the journal unreadable for ever after the next append.
+    A last line torn by a kill or a full disk would make the journal unreadable for ever after the next append. It is
+    cut under the lock that appends take, so a line that is being written is not mistaken for a torn one.
     """
-    with journal.open("r+b") as file:
-        content = file.read()
-        kept = content.rfind(b"\n") + 1
-        if kept < len(content):
-            file.truncate(kept)
-            os.fsync(file.fileno())
-    return len(content) - kept
+    lock = _DriverLock(journal)
+    lock.acquire()
+    try:
+        with journal.open("r+b") as file:
+            content = file.read()
+            kept = content.rfind(b"\n") + 1
+            if kept < len(content):
+                file.truncate(kept)
+                os.fsync(file.fileno())
+        return len(content) - kept
+    finally:
+        lock.release()
 
 
 def _facts(trial: FrozenTrial) -> Facts:

@@ -5,6 +5,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from hpa_search.search.agenda import Leg
+from hpa_search.search.study import Facts
 
 _NOT_SCALARS = {"epoch"}
 
@@ -15,6 +16,9 @@ class TensorBoard:
     def __init__(self, out: Path) -> None:
         self._folder = out / "tensorboard"
         self._writers: dict[int, SummaryWriter] = {}
+
+    def resumed(self, trials: list[Facts], spent_seconds: float) -> None:
+        """Nothing: what earlier drivers wrote is there."""
 
     def started(self, leg: Leg) -> None:
         """Open the trial's run and write down its parameters."""

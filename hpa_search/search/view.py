@@ -12,6 +12,8 @@ from rich.text import Text
 
 from hpa_search.search.agenda import Leg
 from hpa_search.search.space import Search
+from hpa_search.search.status import trial_state
+from hpa_search.search.study import Facts
 
 MOST_ROWS = 20
 
@@ -25,7 +27,8 @@ class View:
         self._epochs: dict[int, int] = {}
         self._targets: dict[int, int] = {}
         self._objectives: dict[int, float] = {}
-        self._began, self._epochs_done = time.monotonic(), 0
+        self._began, self._spent_before = time.monotonic(), 0.0
+        self._epochs_before, self._epochs_done = 0, 0
         self._live: Live | None = None
 
     @contextmanager
@@ -41,6 +44,17 @@ class View:
     def say(self, line: str) -> None:
         """Print a line, above the table if there is one."""
         self._console.print(line, highlight=False, markup=False)
+
+    def resumed(self, trials: list[Facts], spent_seconds: float) -> None:
+        """Take over what earlier drivers have done."""
+        self._spent_before, self._epochs_before = spent_seconds, sum(facts.epochs for facts in trials)
+        for facts in trials:
+            self._states[facts.number] = trial_state(facts, running=False)
+            self._epochs[facts.number], self._targets[facts.number] = facts.epochs, facts.target
+            if facts.reports:
+                self._objectives[facts.number] = max(facts.reports.values())
+        if trials:
+            self._line(f"going on with {len(trials)} trials and {self._epochs_before} epochs of before")
 
     def started(self, leg: Leg) -> None:
         """Note a leg; the first of a trial is told with its parameters."""
@@ -92,12 +106,12 @@ class View:
         """An estimate from the epochs so far: those of the trials to come at the first rungs' mean, and the finishers'."""
         budget, elapsed = self._search.budget, time.monotonic() - self._began
         if budget.hours is not None:
-            return f"at most {max(budget.hours * 3600 - elapsed, 0) / 60:.0f} min left"
+            return f"at most {max(budget.hours * 3600 - self._spent_before - elapsed, 0) / 60:.0f} min left"
         if not self._epochs_done:
             return ""
         pace = elapsed / self._epochs_done
         if budget.epochs is not None:
-            return f"about {max(budget.epochs - self._epochs_done, 0) * pace / 60:.0f} min left"
+            return f"about {max(budget.epochs - self._epochs_before - self._epochs_done, 0) * pace / 60:.0f} min left"
         to_come = max((budget.trials or 0) - len(self._states), 0) * sum(self._epochs.values()) / max(len(self._states), 1)
         whole = sum(state == "complete" for state in self._states.values())
         finishers = max(self._search.final.members - whole, 0) * self._search.rungs[-1] / 2

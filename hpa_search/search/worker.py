@@ -53,7 +53,7 @@ class Post:
 def worker_loop(arguments: dict[str, Any]) -> None:
     """Train legs until there are no more. ``arguments``: exchange, slot, open_trial, job."""
     post = Post(arguments["exchange"], arguments["slot"], uuid.uuid4().hex)
-    ray.get(post.exchange.group_started.remote())
+    ray.get(post.exchange.group_started.remote(post.slot))
     while (leg := post.take()) is not None:
         run_leg(post, leg, arguments["open_trial"], arguments["job"])
 

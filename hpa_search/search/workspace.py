@@ -20,9 +20,12 @@ from hpa_search.files import write_json, write_text
 from hpa_search.labels import LABELS, to_target
 from hpa_search.search.space import Search, parse_search
 from hpa_search.training.job import SPLIT, Job
+from hpa_search.training.trainer import FOLDS
 
 SEARCH = "search.yaml"
 PROVENANCE = "provenance.json"
+LEAST_VALIDATION = FOLDS
+"""Thresholds are fitted on all folds but one of the validation rows."""
 
 
 class Provenance(Record):
@@ -52,6 +55,10 @@ def prepare(
         split = stratified_split(
             dataset.labels, dataset.groups, (search.split.train, search.split.validation, search.split.test), search.split.seed
         )
+        if len(split.validation) < LEAST_VALIDATION:
+            raise UserError(
+                f"{len(split.validation)} validation images, at least {LEAST_VALIDATION} are needed; give validation a larger share"
+            )
         classes = _objective_classes(search, dataset.labels, split)
         mean, std = channel_statistics(images, split.train)
         write_text(out / SEARCH, text)

@@ -1,112 +1,154 @@
-"""Every pattern can be told from every other by where green lies: measured on fields whose outlines are known."""
+"""Each pattern lies where its name says, and none looks like another."""
 
-from itertools import combinations
+from functools import cache
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from hpa_search.data.phantom_cells import Field, draw_field
-from hpa_search.data.phantom_image import draw_protein
-from hpa_search.data.phantom_patterns import PATTERNS
+from hpa_search.data.phantom_cells import draw_field
+from hpa_search.data.phantom_patterns import PATTERNS, dna, reticulum, tubulin
 from hpa_search.labels import LABELS, NUM_LABELS
 
-FIELDS = 10
-NUCLEAR = [
-    LABELS.index(name) for name in ("Nucleoplasm", "Nucleoli", "Nucleoli fibrillar center", "Nuclear speckles", "Nuclear bodies")
-]
-CYTOPLASMIC = [
-    LABELS.index(name)
-    for name in ("Endoplasmic reticulum", "Golgi apparatus", "Peroxisomes", "Endosomes", "Lysosomes", "Intermediate filaments")
-    + ("Mitochondria", "Cytosol", "Cytoplasmic bodies", "Lipid droplets", "Plasma membrane", "Microtubule ends")
-]
-NEAR_TWINS = {(9, 10), (18, 19)}
+SIZE, FIELDS = 96, 12
+NUCLEAR = ("Nucleoplasm", "Nucleoli", "Nucleoli fibrillar center", "Nuclear speckles", "Nuclear bodies")
+CYTOPLASMIC = (
+    "Endoplasmic reticulum",
+    "Golgi apparatus",
+    "Peroxisomes",
+    "Endosomes",
+    "Lysosomes",
+    "Intermediate filaments",
+    "Focal adhesion sites",
+    "Microtubule ends",
+    "Centrosome",
+    "Lipid droplets",
+    "Plasma membrane",
+    "Cell junctions",
+    "Mitochondria",
+    "Cytoplasmic bodies",
+)
+AT_THE_EDGE = ("Microtubule ends", "Plasma membrane", "Cell junctions")
+BESIDE_THE_NUCLEUS = ("Microtubule organizing center", "Centrosome", "Aggresome")
+PLACES = ("nucleus", "edge", "organizer", "neighbour")
 
 
-def _features(field: Field, green: np.ndarray) -> dict[str, float]:
-    """Where green lies in the cells, and how it is spread over grains."""
-    share = green / green.sum()
-    planes = {name: np.zeros(green.shape) for name in ("nucleus", "depth", "radial", "organizer", "seam", "nucleoli", "dividing")}
+@cache
+def fields():
+    return [draw_field(SIZE, np.random.default_rng([1, index]), mitosis=True, division=True) for index in range(FIELDS)]
+
+
+def describe(pattern, field, rng):
+    """Return the shares of the protein at four places, then the relative deviation and what smoothing leaves of it."""
+    plane, shares = np.zeros((SIZE, SIZE)), np.zeros(len(PLACES))
     for cell in field.cells:
-        planes["nucleus"][cell.window] += cell.nucleus
-        planes["depth"][cell.window] += cell.inside * cell.edge
-        planes["radial"][cell.window] += cell.inside * cell.radial
-        planes["organizer"][cell.window] += cell.inside * (cell.distance(cell.organizer) < 9)
-        planes["seam"][cell.window] += cell.inside * (cell.gap < 5)
-        planes["nucleoli"][cell.window] += cell.nucleus * np.min([cell.distance(place) < 5 for place in cell.nucleoli], axis=0)
-        planes["dividing"][cell.window] += cell.inside * cell.mitotic
-    found = {name: float((share * plane).sum()) for name, plane in planes.items()}
-    found["outside"] = float(share[sum_inside(field) == 0].sum())
-    found["peaks"] = float(np.log((share**2).sum() * share.size))
-    grains = [green] + [gaussian_filter(green, sigma * field.unit) for sigma in (1.5, 3, 6)]
-    bands = np.array([(fine - coarse).var() for fine, coarse in zip(grains, grains[1:], strict=False)])
-    found.update({f"band {k}": float(value) for k, value in enumerate(np.log(bands / green.var() + 1e-6))})
-    gy, gx = np.gradient(gaussian_filter(green, field.unit))
-    tensor = [gaussian_filter(product, 3 * field.unit) for product in (gx * gx, gy * gy, gx * gy)]
-    strength = tensor[0] + tensor[1]
-    found["streaks"] = float(np.hypot(tensor[0] - tensor[1], 2 * tensor[2]).sum() / strength.sum())
-    return found
+        drawn = pattern(cell, rng)
+        plane[cell.window] += drawn
+        places = (cell.nucleus, cell.edge < 6, cell.distance(cell.organizer) < 8, cell.gap < 6)
+        shares += [float((drawn * place).sum()) for place in places]
+    even = plane / plane.mean()
+    scales = np.array([even.std()] + [gaussian_filter(even, grain * field.unit).std() for grain in (1.5, 3, 6, 12)])
+    return np.concatenate([shares / plane.sum(), np.log(scales[:1]), np.log(scales[1:] / scales[:-1])])
 
 
-def sum_inside(field: Field) -> np.ndarray:
-    total = np.zeros((field.size, field.size))
-    for cell in field.cells:
-        total[cell.window] += cell.inside
-    return total
+@cache
+def features(seed=2):
+    """Return what `describe` finds of each pattern in each field, (28, fields, 9)."""
+    streams = np.random.default_rng(seed).spawn(NUM_LABELS * FIELDS)
+    found = [describe(pattern, field, streams.pop()) for pattern in PATTERNS for field in fields()]
+    return np.array(found).reshape(NUM_LABELS, FIELDS, -1)
 
 
-@pytest.fixture(scope="module")
-def measured() -> tuple[list[str], np.ndarray]:
-    """Names of the features, and their values (28, fields, features)."""
-    values = []
-    for label in range(NUM_LABELS):
-        rows = []
-        for seed in range(FIELDS):
-            field = draw_field(192, np.random.default_rng([5, seed]), True, True)
-            rows.append(_features(field, draw_protein(field, [label], np.random.default_rng([6, label, seed]))))
-        values.append([list(row.values()) for row in rows])
-    return list(rows[0]), np.array(values)
+def distances(first, second):
+    """Return between each two classes the largest difference of a feature in units of its spread within a class."""
+    difference = np.abs(first.mean(axis=1)[:, None] - second.mean(axis=1)[None])
+    within = np.sqrt((first.var(axis=1)[:, None] + second.var(axis=1)[None]) / 2 + 1e-6)
+    return (difference / within).max(axis=-1)
+
+
+def share(label, place):
+    return features()[LABELS.index(label), :, PLACES.index(place)].mean()
 
 
 def test_there_is_a_pattern_for_each_label():
-    assert len(set(PATTERNS)) == len(PATTERNS) == NUM_LABELS
+    assert len(PATTERNS) == len(set(PATTERNS)) == NUM_LABELS
+    assert (PATTERNS[LABELS.index("Golgi apparatus")].__name__, PATTERNS[-1].__name__) == ("golgi", "rods_and_rings")
 
 
-def test_every_two_patterns_differ_beyond_the_spread_between_images(measured):
-    names, values = measured
-    mean, spread = values.mean(axis=1), values.std(axis=1)
-    for first, second in combinations(range(NUM_LABELS), 2):
-        gap = np.abs(mean[first] - mean[second]) / np.sqrt((spread[first] ** 2 + spread[second] ** 2) / 2 + 1e-6)
-        least = 0.7 if (first, second) in NEAR_TWINS else 1.5
-        assert gap.max() > least, f"{LABELS[first]} and {LABELS[second]}: {dict(zip(names, gap.round(2), strict=True))}"
+@pytest.mark.parametrize("label", range(NUM_LABELS), ids=LABELS)
+def test_a_pattern_is_a_plane_on_its_cell_and_repeats_from_its_seed(label):
+    empty = True
+    for cell in fields()[0].cells:
+        first, again = (PATTERNS[label](cell, np.random.default_rng(9)) for _ in range(2))
+        assert first.shape == cell.shape and np.isfinite(first).all() and first.min() >= 0
+        assert (first == again).all()
+        empty = empty and first.sum() == 0
+    assert not empty
 
 
-def test_nuclear_patterns_lie_in_the_nucleus_and_cytoplasmic_ones_do_not(measured):
-    names, values = measured
-    nucleus = values[:, :, names.index("nucleus")].mean(axis=1)
-    assert nucleus[NUCLEAR].min() > 0.8, nucleus.round(2)
-    assert nucleus[CYTOPLASMIC].max() < 0.25, nucleus.round(2)
+def test_no_two_patterns_look_alike():
+    apart = distances(features(), features())
+    np.fill_diagonal(apart, np.inf)
+    low = np.unravel_index(apart.argmin(), apart.shape)
+    assert apart.min() > 1.8, f"{LABELS[low[0]]} and {LABELS[low[1]]} are {apart.min():.2f} deviations apart"
+    assert distances(features(), features(seed=3)).diagonal().max() < 1.8, "a pattern drawn anew looks like itself"
 
 
-@pytest.mark.parametrize(
-    ("feature", "label", "above"),
-    [
-        ("organizer", "Centrosome", 0.9),
-        ("organizer", "Microtubule organizing center", 0.8),
-        ("dividing", "Mitotic spindle", 0.9),
-        ("seam", "Cell junctions", 0.8),
-        ("outside", "Cytokinetic bridge", 0.3),
-        ("streaks", "Actin filaments", 0.5),
-    ],
-)
-def test_a_pattern_lies_where_its_name_says(measured, feature, label, above):
-    names, values = measured
-    assert np.median(values[LABELS.index(label), :, names.index(feature)]) > above
+def test_nuclear_patterns_lie_in_the_nucleus_and_the_others_do_not():
+    inside, outside = ([share(label, "nucleus") for label in labels] for labels in (NUCLEAR, CYTOPLASMIC))
+    assert min(inside) > 0.9 and max(outside) < 0.12
+    assert 0.4 < share("Nuclear membrane", "nucleus") < 0.8, "it lies on the outline"
 
 
-def test_patterns_are_never_negative_and_never_empty_in_a_field_with_dividing_cells():
-    field = draw_field(96, np.random.default_rng(2), True, True)
-    for label, pattern in enumerate(PATTERNS):
-        planes = [pattern(cell, np.random.default_rng(0)) for cell in field.cells]
-        assert min(plane.min() for plane in planes) >= -1e-12, LABELS[label]
-        assert max(plane.max() for plane in planes) > 0, LABELS[label]
+@pytest.mark.parametrize("label", AT_THE_EDGE)
+def test_patterns_of_the_edge(label):
+    assert share(label, "edge") > 0.5 > 2 * share("Cytosol", "edge")
+
+
+@pytest.mark.parametrize("label", BESIDE_THE_NUCLEUS)
+def test_patterns_beside_the_nucleus(label):
+    assert share(label, "organizer") > 0.7 > 0.2 > share("Mitochondria", "organizer")
+
+
+def test_junctions_lie_where_cells_touch_and_membranes_all_around():
+    assert share("Cell junctions", "neighbour") > 0.9
+    assert 0.1 < share("Plasma membrane", "neighbour") < 0.7
+
+
+def test_the_bridge_lies_between_the_sisters_and_outside_both():
+    for field in fields():
+        (first, *_), bridge = field.cells, PATTERNS[LABELS.index("Cytokinetic bridge")](field.cells[0], np.random.default_rng(0))
+        rows, columns = np.indices(bridge.shape)
+        middle = np.array([(bridge * rows).sum(), (bridge * columns).sum()]) / bridge.sum()
+        assert np.hypot(*(middle - (first.centre + first.sister) / 2)) < 0.35 * first.radius
+        assert (bridge * first.nucleus).sum() < 0.01 * bridge.sum()
+
+
+def test_stress_fibres_run_one_way_and_a_net_does_not():
+    """Coherence of the structure tensor, Bigun and Granlund 1987: 1 where all gradients are parallel."""
+
+    def coherence(label):
+        plane = PATTERNS[LABELS.index(label)](cell, np.random.default_rng(0))
+        gy, gx = np.gradient(gaussian_filter(plane, cell.unit))
+        yy, xx, xy = (gaussian_filter(product, 3 * cell.unit) for product in (gy * gy, gx * gx, gx * gy))
+        return np.hypot(xx - yy, 2 * xy).sum() / (xx + yy).sum()
+
+    for field in fields():
+        cell = field.cells[-1]
+        assert coherence("Actin filaments") > coherence("Endoplasmic reticulum")
+
+
+def test_division_shows_in_dividing_cells_alone():
+    for label, first_alone in (("Mitotic spindle", True), ("Cytokinetic bridge", True), ("Mitochondria", False)):
+        sums = [PATTERNS[LABELS.index(label)](cell, np.random.default_rng(0)).sum() for cell in fields()[0].cells]
+        assert sums[0] > 0
+        assert (sum(sums[1:]) == 0) == first_alone
+
+
+def test_references_lie_where_the_stains_go():
+    def nuclear_share(pattern):
+        return np.mean([describe(pattern, field, np.random.default_rng(0))[0] for field in fields()[:4]])
+
+    assert nuclear_share(dna) > 0.9
+    assert nuclear_share(reticulum) < 0.1
+    assert nuclear_share(tubulin) < 0.3

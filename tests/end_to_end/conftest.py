@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,11 @@ def start_search(tmp_path):
     for search in started:
         search.close()
     print((tmp_path / "log").read_text()[-6000:])
+
+
+def epochs_begun(out: Path, number: int) -> Counter[int]:
+    """Return how often each epoch of a trial was begun."""
+    return Counter(map(int, (out / "trials" / f"{number:04d}" / "begun").read_text().split()))
 
 
 def check_accounts(out: Path, trials: int) -> list[Facts]:

@@ -36,6 +36,9 @@ class Sleeper:
     def run_epoch(self) -> dict[str, Any]:
         epoch = len(self.history) + 1
         started = time.time()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with (self.path.parent / "begun").open("a") as file:
+            file.write(f"{epoch}\n")
         if epoch == 2 and self.number in self.job.kills_in:
             os.kill(os.getpid(), signal.SIGKILL)
         if epoch == 2 and self.number in self.job.raises_in:

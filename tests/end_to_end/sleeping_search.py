@@ -14,7 +14,7 @@ name: sleeping
 space:
   learning_rate: {{log_range: [1.0e-4, 1.0e-1]}}
 budget: {{trials: {trials}}}
-scheduler: {{kind: {kind}, min_epochs: 1, max_epochs: 9, eta: 3}}
+scheduler: {{kind: {kind}, min_epochs: 1, max_epochs: {top}, eta: 3}}
 resources: {{slots: {slots}, cpus: 0.5, gpus: 0}}
 """
 
@@ -22,12 +22,8 @@ resources: {{slots: {slots}, cpus: 0.5, gpus: 0}}
 def main() -> None:
     out, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
-    shape = {
-        "trials": 9,
-        "slots": 2,
-        "kind": "promotion",
-        **{k: settings.pop(k) for k in ("trials", "slots", "kind") if k in settings},
-    }
+    shape = {"trials": 9, "slots": 2, "kind": "promotion", "top": 9}
+    shape |= {name: settings.pop(name) for name in shape if name in settings}
     search = parse_search(SPACE.format(**shape), "sleeping.yaml")
     finished = run_search(search, out, open_trial=open_sleeper, job=SleepJob(out, **settings), ray_address=None)
     sys.exit(0 if finished else 3)

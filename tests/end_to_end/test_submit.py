@@ -99,7 +99,7 @@ def test_a_submitted_search_finishes(dashboard, tmp_path):
 
 def test_a_wrong_token_is_explained(dashboard, tmp_path):
     (tmp_path / "sent.yaml").write_text(SPACE)
-    arguments = ("--address", dashboard, "--data", "x", "--out", "y")
+    arguments = ("--address", dashboard, "--data", "/x", "--out", "/y")
     sent = hpa_search("submit", tmp_path / "sent.yaml", *arguments, RAY_AUTH_TOKEN="f" * 64)
     assert sent.returncode == 2
     assert "asks for a token" in sent.stderr and "Traceback" not in sent.stderr
@@ -107,7 +107,7 @@ def test_a_wrong_token_is_explained(dashboard, tmp_path):
 
 def test_no_cluster_is_said_so(tmp_path):
     (tmp_path / "sent.yaml").write_text(SPACE)
-    arguments = ("--address", f"http://127.0.0.1:{free_port()}", "--data", "x", "--out", "y")
+    arguments = ("--address", f"http://127.0.0.1:{free_port()}", "--data", "/x", "--out", "/y")
     sent = hpa_search("submit", tmp_path / "sent.yaml", *arguments)
     assert sent.returncode == 2
     assert "did not take the job" in sent.stderr and "Traceback" not in sent.stderr

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from hpa_search.search.agenda import MOST_LOSSES, Agenda
+from hpa_search.search.agenda import MOST_FAILURES, MOST_LOSSES, Agenda
 from hpa_search.search.study import Ledger
 
 
@@ -173,3 +173,25 @@ def test_start_points_come_first_and_once(make_search, tmp_path):
     agenda = open_agenda(search, tmp_path, slots=3)
     rates = [agenda.next().parameters["learning_rate"] for _ in range(3)]
     assert rates[:2] == [0.01, 0.02] and rates[2] not in rates[:2]
+
+
+def test_a_search_whose_trials_all_fail_is_broken_off(make_search, tmp_path):
+    """With a budget of epochs alone it would otherwise go on for ever."""
+    agenda = open_agenda(make_search(budget="{epochs: 20}"), tmp_path, slots=1)
+    while (leg := agenda.next()) is not None:
+        agenda.fail(leg.number, "the disk is on fire")
+    assert len(agenda.trials) == MOST_FAILURES
+    assert "the disk is on fire" in agenda.broken and not agenda.finished
+
+
+def test_what_earlier_drivers_did_is_told_once(make_search, tmp_path):
+    class Notes(list):
+        def __getattr__(self, event):
+            return lambda *arguments: self.append((event, *arguments))
+
+    agenda = open_agenda(make_search(), tmp_path, slots=1)
+    leg = agenda.next()
+    agenda.report(leg.number, {"epoch": 1, "objective": 0.5})
+    notes = Notes()
+    again = Agenda(make_search(), Ledger.create(tmp_path, "toy"), slots=1, spent_seconds=lambda: 7.0, watchers=(notes,))
+    assert notes == [("resumed", list(again.trials.values()), 7.0)]

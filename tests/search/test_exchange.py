@@ -14,10 +14,23 @@ def run(play, slots=1, proxies=0):
     return asyncio.run(main())
 
 
+async def waiting(exchange, slot=0, incarnation="a"):
+    """Return the call of a worker that waits for a leg."""
+    call = asyncio.create_task(exchange.take(slot, incarnation))
+    await asyncio.sleep(0)
+    return call
+
+
+async def training(exchange, leg=LEG, slot=0, incarnation="a"):
+    """Bring a worker to train a leg."""
+    call = await waiting(exchange, slot, incarnation)
+    await exchange.start(leg)
+    assert await call == leg
+
+
 def test_a_leg_goes_to_a_worker_and_its_epochs_come_back():
     async def play(exchange):
-        await exchange.start(LEG)
-        assert await exchange.take(0, "a") == LEG
+        await training(exchange)
         assert await exchange.report(0, "a", {"epoch": 1}) is True
         assert await exchange.report(0, "a", {"epoch": 2}) is False
         assert (await exchange.next(7, 0))["epoch"] == 1
@@ -28,8 +41,7 @@ def test_a_leg_goes_to_a_worker_and_its_epochs_come_back():
 
 def test_a_proxy_that_dies_loses_no_epoch():
     async def play(exchange):
-        await exchange.start(LEG)
-        await exchange.take(0, "a")
+        await training(exchange)
         await exchange.report(0, "a", {"epoch": 1})
         await exchange.next(7, 0)  # taken by a proxy that dies before Tune hears of it
         await exchange.start(LEG)  # its successor finds the leg in training
@@ -40,20 +52,32 @@ def test_a_proxy_that_dies_loses_no_epoch():
 
 def test_a_second_leg_waits_for_a_free_slot():
     async def play(exchange):
-        await exchange.start(LEG)
+        await training(exchange)
         second = asyncio.create_task(exchange.start({**LEG, "number": 8}))
         await asyncio.sleep(0.05)
         assert not second.done()
-        await exchange.take(0, "a")
         await exchange.report(0, "a", {"epoch": 2})
-        await second
         assert (await exchange.take(0, "a"))["number"] == 8
+        await second
 
     run(play)
 
 
+def test_a_slot_without_a_worker_gets_no_leg():
+    async def play(exchange):
+        await training(exchange, slot=1)
+        second = asyncio.create_task(exchange.start({**LEG, "number": 8}))
+        await asyncio.sleep(0.05)
+        assert not second.done()
+        assert (await exchange.take(0, "b"))["number"] == 8
+        await second
+
+    run(play, slots=2)
+
+
 def test_legs_wait_for_the_first_proxies():
     async def play(exchange):
+        await waiting(exchange)
         first = asyncio.create_task(exchange.start(LEG))
         await exchange.hello()
         await asyncio.sleep(0.05)
@@ -64,10 +88,18 @@ def test_legs_wait_for_the_first_proxies():
     run(play, slots=2, proxies=2)
 
 
+def test_legs_wait_for_proxies_no_longer_than_so(monkeypatch):
+    monkeypatch.setattr("hpa_search.search.exchange.PATIENCE", 0.05)
+
+    async def play(exchange):
+        await training(exchange)
+
+    run(play, proxies=2)
+
+
 def test_a_dead_worker_s_leg_goes_to_its_successor():
     async def play(exchange):
-        await exchange.start(LEG)
-        await exchange.take(0, "a")
+        await training(exchange)
         assert await exchange.take(0, "b") == LEG
         assert await exchange.report(0, "a", {"epoch": 1}) is False  # the dead speak no more
         assert await exchange.report(0, "b", {"epoch": 1}) is True
@@ -75,77 +107,103 @@ def test_a_dead_worker_s_leg_goes_to_its_successor():
     run(play)
 
 
+def test_a_worker_that_died_waiting_takes_nothing_from_its_successor():
+    async def play(exchange):
+        dead = await waiting(exchange, incarnation="dead")
+        await training(exchange, incarnation="b")
+        assert await dead is None
+        assert await exchange.report(0, "b", {"epoch": 1}) is True
+
+    run(play)
+
+
 def test_a_trial_that_kills_every_worker_fails():
     async def play(exchange):
-        await exchange.start(LEG)
-        for incarnation in range(MOST_DEATHS):
+        await training(exchange, incarnation="0")
+        for incarnation in range(1, MOST_DEATHS):
             await exchange.take(0, str(incarnation))
-        waiting = asyncio.create_task(exchange.take(0, "last"))
+        last = await waiting(exchange, incarnation="last")
         assert "died" in (await exchange.next(7, 0))["failed"]
         await exchange.start({**LEG, "number": 8})
-        assert (await waiting)["number"] == 8
+        assert (await last)["number"] == 8
 
     run(play)
 
 
 def test_deaths_with_an_epoch_done_between_do_not_add_up():
     async def play(exchange):
-        await exchange.start({**LEG, "target": 9})
+        await training(exchange, {**LEG, "target": 9}, incarnation="1")
         for epoch in range(1, 6):
-            await exchange.take(0, str(epoch))
             assert await exchange.report(0, str(epoch), {"epoch": epoch})
+            await exchange.take(0, str(epoch + 1))
 
     run(play)
 
 
 def test_a_failure_ends_the_leg():
     async def play(exchange):
-        await exchange.start(LEG)
-        await exchange.take(0, "a")
+        await training(exchange)
         await exchange.fail(0, "a", "ValueError: no", "Traceback ...")
         assert await exchange.next(7, 0) == {"failed": "ValueError: no", "details": "Traceback ..."}
-        await exchange.start({**LEG, "number": 8})
+        await training(exchange, {**LEG, "number": 8})
+
+    run(play)
+
+
+def test_a_cancelled_leg_ends_at_its_next_epoch():
+    async def play(exchange):
+        await training(exchange, {**LEG, "target": 9})
+        await exchange.cancel(7)
+        assert await exchange.report(0, "a", {"epoch": 1}) is False
+        await training(exchange, {**LEG, "number": 8})
 
     run(play)
 
 
 def test_a_trial_goes_back_to_the_slot_that_knows_it():
     async def play(exchange):
-        await exchange.start({**LEG, "number": 1})
-        await exchange.start({**LEG, "number": 2})
         for slot in (0, 1):
-            await exchange.take(slot, "w")
+            await training(exchange, {**LEG, "number": slot}, slot, "w")
+        for slot in (0, 1):
             await exchange.report(slot, "w", {"epoch": 2})
-        await exchange.start({**LEG, "number": 2})
-        assert (await exchange.take(1, "w"))["number"] == 2
+        calls = [await waiting(exchange, slot, "w") for slot in (0, 1)]
+        await exchange.start({**LEG, "number": 1})
+        assert (await calls[1])["number"] == 1
 
     run(play, slots=2)
 
 
 def test_a_slot_given_up_gives_its_leg_back():
     async def play(exchange):
-        await exchange.start(LEG)
+        await training(exchange)
         assert await exchange.lose_slot(0) == 0
         assert await exchange.next(7, 0) == {"stopped": True}
 
     run(play)
 
 
+def test_worker_groups_are_counted():
+    async def play(exchange):
+        for slot in (0, 1, 1):
+            await exchange.group_started(slot)
+        assert [await exchange.groups_started(slot) for slot in (0, 1, None)] == [1, 2, 3]
+
+    run(play, slots=2)
+
+
 @pytest.mark.parametrize("call", ["start", "next", "take"])
 def test_closing_frees_whoever_waits(call):
     async def play(exchange):
-        await exchange.start(LEG)
+        await training(exchange)
         calls = {
             "start": lambda: exchange.start({**LEG, "number": 8}),
             "next": lambda: exchange.next(7, 0),
-            "take": lambda: exchange.take(1, "a"),
+            "take": lambda: exchange.take(1, "b"),
         }
-        waiting = asyncio.create_task(calls[call]())
-        if call == "start":
-            await exchange.start({**LEG, "number": 9})
+        stuck = asyncio.create_task(calls[call]())
         await asyncio.sleep(0.05)
         await exchange.close()
-        await waiting
+        await stuck
         assert await exchange.report(0, "a", {"epoch": 1}) is False
 
     run(play, slots=2)

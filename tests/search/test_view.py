@@ -3,6 +3,7 @@ import io
 from rich.console import Console
 
 from hpa_search.search.agenda import Leg
+from hpa_search.search.study import Facts
 from hpa_search.search.view import View
 
 
@@ -34,3 +35,14 @@ def test_a_table_on_a_terminal(make_search):
     shown = text.getvalue()
     for words in ("macro_ap", "0.5000", "paused", "2 of 12 trials", "rungs 1, 3, 9", "min left"):
         assert words in shown
+
+
+def test_a_search_gone_on_with_shows_what_was_before(make_search):
+    text = io.StringIO()
+    view = View(make_search(), Console(file=text, width=120, force_terminal=True))
+    with view.showing():
+        view.resumed([Facts(0, {}, 1, {1: 0.75}, None, None), Facts(1, {}, 3, {1: 0.5}, None, None)], 60.0)
+        view.started(Leg(1, {}, 1, 3))
+        view.reported(1, {"epoch": 2, "objective": 0.25})
+    shown = text.getvalue()
+    assert "paused" in shown and "0.7500" in shown and "2/3" in shown
