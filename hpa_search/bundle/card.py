@@ -27,7 +27,8 @@ def _card_head(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
         ]
     if (nested := result["nested"]) is not None:
         lines += [
-            f"- Nested estimate on the validation rows: {_interval(nested)}.",
+            f"- Nested estimate on the validation rows: {_interval(nested)}. Members, calibration and thresholds are chosen again "
+            "in each fold, but the search chose trials and epochs on these rows, so it leans high.",
             f"- The naive number on the same rows, which chose everything: {nested['naive']:.4f} (optimism {nested['optimism']:+.4f}).",
         ]
     return lines

@@ -1,7 +1,6 @@
 """Writing the winner: the members' weights, how to combine them, and the thresholds."""
 
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,45 +34,46 @@ def write_bundle(
     std: Sequence[float],
     provenance: Mapping[str, Any],
 ) -> Manifest:
-    """Write a bundle of ``members`` with their weights, replacing one that is there, whole or not at all."""
-    building = bundle.with_name(f".{bundle.name}.{uuid.uuid4().hex[:8]}")
-    building.mkdir(parents=True)
-    try:
-        manifest = Manifest(
-            format=FORMAT,
-            name=name,
-            labels=LABELS,
-            channels=COLOURS,
-            mean=tuple(mean),  # type: ignore[arg-type]
-            std=tuple(std),  # type: ignore[arg-type]
-            members=tuple(_copy(building, candidate, weight) for candidate, weight in members),
-            rule=rule.to_json(),
-            provenance=dict(provenance),
-        )
-        write_json(building / MANIFEST, manifest.model_dump(mode="json"))
-        publish(building, bundle)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    """Write a bundle of ``members`` with their weights into a fresh folder; what a killed export left there goes."""
+    shutil.rmtree(bundle, ignore_errors=True)
+    bundle.mkdir(parents=True)
+    manifest = Manifest(
+        format=FORMAT,
+        name=name,
+        labels=LABELS,
+        channels=COLOURS,
+        mean=tuple(mean),  # type: ignore[arg-type]
+        std=tuple(std),  # type: ignore[arg-type]
+        members=tuple(_copy(bundle, candidate, weight) for candidate, weight in members),
+        rule=rule.to_json(),
+        provenance=dict(provenance),
+    )
+    write_json(bundle / MANIFEST, manifest.model_dump(mode="json"))
     return manifest
 
 
-def _copy(building: Path, candidate: Candidate, weight: float) -> Member:
+def _copy(bundle: Path, candidate: Candidate, weight: float) -> Member:
     file = f"trial-{candidate.trial:04d}-epoch-{candidate.epoch:03d}.safetensors"
-    shutil.copyfile(candidate.weights, building / file)
+    shutil.copyfile(candidate.weights, bundle / file)
     return Member(
         trial=candidate.trial,
         epoch=candidate.epoch,
         weight=weight,
         config=candidate.config,
         file=file,
-        sha256=sha256(building / file),
+        sha256=sha256(bundle / file),
     )
 
 
 def publish(building: Path, bundle: Path) -> None:
-    """Put the new bundle in the old one's place; at no moment is there a bundle that is half of each."""
-    old = building.with_name(f"{building.name}.old")
+    """Put the new bundle in the old one's place; at no moment is there a bundle that is half of each.
+
+    The old one steps aside to a hidden folder meanwhile. A kill between the two renames leaves it there, alone;
+    then it goes once the next bundle is in place.
+    """
+    old = bundle.with_name(f".{bundle.name}.old")
     if bundle.exists():
+        shutil.rmtree(old, ignore_errors=True)
         bundle.rename(old)
     try:
         building.rename(bundle)

@@ -1,6 +1,6 @@
 """What the final stage works on: the search, its data, and every trial's epochs whose weights exist."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +12,16 @@ from hpa_search.data.kaggle import Dataset, read_dataset
 from hpa_search.data.packed import PackedImages, pack
 from hpa_search.data.splits import Split, read_split
 from hpa_search.errors import UserError
+from hpa_search.labels import NUM_LABELS
 from hpa_search.search.space import Search
 from hpa_search.search.study import Facts, Ledger
 from hpa_search.search.workspace import Provenance, read_workspace
-from hpa_search.training.checkpoint import read_logits, weights_path
+from hpa_search.training.checkpoint import read_logits, read_objectives, weights_path
 from hpa_search.training.job import SPLIT, trial_folder
 
 MOST_CANDIDATES = 50
+
+_Entry = tuple[float, Candidate, NDArray[np.float16]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,20 +53,30 @@ class Material:
         return None if self.dataset.groups is None else np.array(self.dataset.groups)[rows]
 
 
-def read_material(out: Path, cache: Path, data: Path | None) -> Material:
-    """Read the search in ``out``; its dataset is at ``data`` if it was moved.
+def read_material(out: Path, cache: Path, data: Path | None, say: Callable[[str], None]) -> Material:
+    """Read the search in ``out``; its dataset is at ``data`` if it was moved. ``say`` is told of each trial
+    whose files cannot be read, which is left out.
 
     Raises UserError if there is no search, the data is at fault, or no trial has finished an epoch.
     """
     search, provenance = read_workspace(out)
     dataset = read_dataset(data or Path(provenance.data))
-    pool = _read_pool(out, search, Ledger.open(out).trials())
+    split = read_split(out / SPLIT, dataset.ids)
+    pool = _read_pool(out, search, Ledger.open(out).trials(), len(split.validation), say)
     images = pack(dataset.train_folder, dataset.ids, cache)
-    return Material(out, search, provenance, dataset, images, read_split(out / SPLIT, dataset.ids), pool)
+    return Material(out, search, provenance, dataset, images, split, pool)
 
 
-def _read_pool(out: Path, search: Search, trials: list[Facts]) -> Pool:
-    found = [entry for facts in trials if facts.end != "failed" and facts.reports for entry in _epochs(out, search, facts)]
+def _read_pool(out: Path, search: Search, trials: list[Facts], rows: int, say: Callable[[str], None]) -> Pool:
+    found: list[_Entry] = []
+    for facts in trials:
+        folder = trial_folder(out, facts.number)
+        if facts.end == "failed" or not (facts.reports or (folder / "checkpoint.pt").exists()):
+            continue
+        try:
+            found += list(_epochs(folder, search, facts, rows))
+        except UserError as error:
+            say(f"Trial {facts.number} is left out: {error}")
     if not found:
         raise UserError(
             f"{out}: no trial has finished an epoch, so there is nothing to choose from; "
@@ -74,10 +87,16 @@ def _read_pool(out: Path, search: Search, trials: list[Facts]) -> Pool:
     return Pool(tuple(candidate for _, candidate, _ in kept), np.stack([logits for *_, logits in kept]).astype(np.float32))
 
 
-def _epochs(out: Path, search: Search, facts: Facts) -> Iterator[tuple[float, Candidate, NDArray[np.float16]]]:
-    """Yield the objective, candidate and logits of each epoch of a trial whose weights exist."""
-    folder = trial_folder(out, facts.number)
-    logits = read_logits(folder)
-    for epoch, objective in facts.reports.items():
+def _epochs(folder: Path, search: Search, facts: Facts, rows: int) -> Iterator[_Entry]:
+    """Yield the objective, candidate and logits of each epoch of a trial whose weights exist.
+
+    Not of the epochs in the ledger: a worker may have saved one more, and removed the weights of the one before,
+    when the search was stopped.
+    """
+    objectives, logits = read_objectives(folder), read_logits(folder)
+    for epoch in sorted(objectives.keys() & logits.keys()):
+        if logits[epoch].shape != (rows, NUM_LABELS):
+            raise UserError(f"{folder / 'logits.npz'}: epoch {epoch} has shape {logits[epoch].shape}, not {(rows, NUM_LABELS)}")
         if (weights := weights_path(folder, epoch)).is_file():
-            yield objective, Candidate(facts.number, epoch, search.trial_config(facts.parameters), weights), logits[epoch]
+            candidate = Candidate(facts.number, epoch, search.trial_config(facts.parameters), weights)
+            yield objectives[epoch], candidate, logits[epoch]

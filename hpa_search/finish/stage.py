@@ -26,7 +26,7 @@ def finish(out: Path, cache: Path, *, data: Path | None = None, say: Callable[[s
     Writes bundle/, result.json and, where the dataset has a test/, submission.csv. ``data`` is where the dataset is
     now, if it was moved. Raises UserError if no trial has finished an epoch.
     """
-    material = read_material(out, cache, data)
+    material = read_material(out, cache, data, say)
     final = material.search.final
     choice = FinalChoice(material.provenance.classes, final.rounds, final.max_members)
     say(f"Choosing among {len(material.pool.candidates)} candidates on {len(material.split.validation)} validation images.")

@@ -39,6 +39,6 @@ def _nested_lines(nested: dict[str, float] | None) -> list[str]:
     if nested is None:
         return ["No nested estimate: the validation rows are all of one group."]
     return [
-        f"Nested estimate on the validation rows: {interval(nested)}",
+        f"Nested estimate on the validation rows: {interval(nested)}; leans high: trials and epochs were chosen on them too",
         f"  (chosen and measured on the same rows it would be {nested['naive']:.4f}: too good by {nested['optimism']:.4f})",
     ]

@@ -43,7 +43,7 @@ def read_vector(content: Mapping[str, Any], field: str) -> Floats:
         vector = np.array(content[field], dtype=np.float64)
     except KeyError:
         raise ValueError(f"'{field}' is missing") from None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"'{field}' must be a list of numbers") from None
     return frozen_vector(vector, field)
 

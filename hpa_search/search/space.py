@@ -81,7 +81,7 @@ class Dimension(Record):
 
 
 class SplitSettings(Record):
-    """Shares of the rows; stratified by label, near-duplicates and groups kept together."""
+    """Shares of the rows; stratified by label, the groups of groups.csv kept together."""
 
     train: float = Field(default=0.7, gt=0, lt=1)
     validation: float = Field(default=0.15, gt=0, lt=1)

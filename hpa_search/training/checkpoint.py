@@ -3,7 +3,7 @@
     weights/epoch-003.safetensors   the network after epoch 3; kept for the last epoch and the best one
     checkpoint.pt                   optimizer state, metrics of every epoch, and the name of the weights it goes with
     logits.npz                      validation logits of every epoch, float16 (n, 28), keys epoch_001, epoch_002 ...
-    metrics.csv                     the metrics again, for people
+    metrics.csv                     the metrics again, for people and the final stage
 
 An epoch counts once checkpoint.pt has been renamed into place. What it refers to is written before, what it makes
 superfluous is removed after. Every epoch of a trial starts from a seed of its own, so no generator's state is kept.
@@ -12,7 +12,8 @@ superfluous is removed after. Every epoch of a trial starts from a seed of its o
 import csv
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
+from hpa_search.errors import UserError
 from hpa_search.files import whole, write_text
 
 logger = logging.getLogger(__name__)
@@ -98,9 +100,30 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def read_logits(folder: Path) -> Logits:
-    """Return the validation logits (n, 28), float16, of each epoch of the trial in ``folder``."""
-    with np.load(folder / "logits.npz", allow_pickle=False) as stored:
+    """Return the validation logits (n, 28), float16, of each epoch of the trial in ``folder``; UserError if they cannot be read."""
+    path = folder / "logits.npz"
+    with _named(path), np.load(path, allow_pickle=False) as stored:
         return {int(name.removeprefix("epoch_")): stored[name] for name in stored.files}
+
+
+def read_objectives(folder: Path) -> dict[int, float]:
+    """Return the objective of each epoch, 1, 2, ..., of the trial in ``folder``; UserError if metrics.csv cannot be read."""
+    path = folder / "metrics.csv"
+    with _named(path), path.open(newline="", encoding="utf-8") as file:
+        objectives = {int(row["epoch"]): float(row["objective"]) for row in csv.DictReader(file)}
+        if not objectives or list(objectives) != list(range(1, len(objectives) + 1)):
+            raise ValueError(f"epochs {list(objectives)} do not run from 1 without holes")
+    return objectives
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn what reading ``path`` raises, which for a damaged file can be nearly anything, into a UserError that names it."""
+    try:
+        yield
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise UserError(f"{path} cannot be read ({reason})") from error
 
 
 def _load(folder: Path, path: Path) -> Checkpoint:
@@ -133,10 +156,11 @@ def _save_metrics(path: Path, history: tuple[Metrics, ...]) -> None:
 
 def _settle(folder: Path, history: tuple[Metrics, ...]) -> None:
     """Make the rest of ``folder`` agree with its checkpoint, also where a stop left it half written."""
+    # Before the weights go: at every instant some epoch of metrics.csv has its weights.
+    _save_metrics(folder / "metrics.csv", history)
     kept = {weights_path(folder, len(history)), weights_path(folder, best_epoch(history))}
     left_over = [path for path in (folder / "weights").iterdir() if path not in kept]
     for name in ("logits.npz", "checkpoint.pt", "metrics.csv"):
         left_over += folder.glob(f".{name}.*")
     for path in left_over:
         path.unlink(missing_ok=True)
-    _save_metrics(folder / "metrics.csv", history)

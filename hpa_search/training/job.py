@@ -12,7 +12,9 @@ from hpa_search.config import TrialConfig
 from hpa_search.data.kaggle import Dataset, read_dataset
 from hpa_search.data.packed import PackedImages, pack
 from hpa_search.data.splits import Split, read_split
+from hpa_search.files import write_text
 from hpa_search.labels import to_vector
+from hpa_search.training.device import choose_device
 from hpa_search.training.trainer import Objective, Trainer, TrialData
 
 SPLIT = "split.csv"
@@ -48,10 +50,14 @@ def trial_folder(out: Path, number: int) -> Path:
 
 
 def open_trial(job: Job, number: int, parameters: dict[str, Any]) -> Trainer:
-    """Open trial ``number`` where its checkpoint left it. The dataset is read once a process and shared by its trials."""
+    """Open trial ``number`` where its checkpoint left it. The dataset is read once a process and shared by its trials.
+
+    device.txt in its folder says where and in what precision it runs, and why: a worker's log is gone with Ray's session.
+    """
     logging.basicConfig(level=logging.INFO)
     dataset, images, split = _load(job.data, job.cache, job.out)
-    config = job.config(parameters)
+    config, folder = job.config(parameters), trial_folder(job.out, number)
+    write_text(folder / "device.txt", f"{choose_device()}\n")
     data = TrialData(
         images=images.at_size(config.input_size),
         labels=dataset.labels,
@@ -59,13 +65,14 @@ def open_trial(job: Job, number: int, parameters: dict[str, Any]) -> Trainer:
         validation=split.validation,
         mean=np.array(job.mean),
         std=np.array(job.std),
+        groups=None if dataset.groups is None else np.array(dataset.groups),
     )
     return Trainer(
         config,
         data,
         epochs=job.epochs,
         seed=int(np.random.SeedSequence([job.seed, number]).generate_state(1)[0]),
-        folder=trial_folder(job.out, number),
+        folder=folder,
         classes=to_vector(job.classes),
         objective=job.objective,
     )

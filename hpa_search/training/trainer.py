@@ -59,7 +59,8 @@ class TrialData:
 
     ``images`` hands out uint8 (b, 4, s, s) by row, s being the trial's input size; ``labels`` is bool (n, 28);
     ``train`` and ``validation`` are distinct row numbers; ``mean`` and ``std`` (4,) are those of the training images
-    in 0..1 units. Raises ValueError if these do not fit together.
+    in 0..1 units; ``groups`` (n,) names the group of each row, None where each row is its own. Raises ValueError if
+    these do not fit together.
     """
 
     images: Images
@@ -68,6 +69,7 @@ class TrialData:
     validation: NDArray[np.int64]
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
+    groups: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         if self.labels.ndim != 2 or self.labels.shape[1] != NUM_LABELS or self.labels.dtype != np.bool_:
@@ -77,6 +79,20 @@ class TrialData:
             raise ValueError(f"{counts}; at least 2 and {FOLDS} are needed")
         if np.intersect1d(self.train, self.validation).size:
             raise ValueError("training and validation share rows")
+        if self.groups is not None and self.groups.shape != self.labels.shape[:1]:
+            raise ValueError(f"groups must be one a row, ({len(self.labels)},), got {self.groups.shape}")
+
+    def folding(self) -> tuple[int, NDArray[np.str_] | None]:
+        """Return the number of folds of the validation rows, and their groups, which folds leave whole.
+
+        Fewer groups than FOLDS give fewer folds. Rows of one single group are torn apart, for thresholds must be fitted
+        to some of them: the macro F1 of that is flattered.
+        """
+        if self.groups is None:
+            return FOLDS, None
+        groups = self.groups[self.validation]
+        folds = min(FOLDS, len(np.unique(groups)))
+        return (folds, groups) if folds > 1 else (FOLDS, None)
 
 
 class Trainer:
@@ -248,7 +264,8 @@ class Trainer:
         on_device = self._device.device
         loss = self._loss(torch.from_numpy(logits).to(on_device), torch.from_numpy(labels).float().to(on_device))
         _require_finite([loss], epoch, first=-1)
-        fitted = cross_fitted(logits, labels, folds=FOLDS, seed=0)
+        folds, groups = self._data.folding()
+        fitted = cross_fitted(logits, labels, folds=folds, seed=0, groups=groups)
         return {
             "validation_loss": float(loss),
             "macro_ap": float(macro_average_precision(logits, labels, classes=self._classes)),

@@ -41,12 +41,12 @@ def rule() -> DecisionRule:
 
 @pytest.fixture
 def export(candidates, rule, tmp_path):
-    """Write a bundle of the members with these weights and return its folder and manifest."""
+    """Write a bundle of the members with these weights in a fresh folder and return it and the manifest."""
 
-    def write(shares=(0.75, 0.25), name="tiny") -> tuple[Path, object]:
+    def write(shares=(0.75, 0.25), name="tiny", folder="bundle") -> tuple[Path, object]:
         members = [(candidate, share) for candidate, share in zip(candidates, shares, strict=False) if share]
         provenance = {"version": "0", "images": 5}
-        bundle = tmp_path / "bundle"
+        bundle = tmp_path / folder
         return bundle, write_bundle(bundle, name, members, rule, mean=MEAN, std=STD, provenance=provenance)
 
     return write

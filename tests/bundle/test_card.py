@@ -18,5 +18,6 @@ def test_the_card_names_every_class_and_member(export, with_test):
     write_card(bundle, manifest, result)
     card = (bundle / "MODEL_CARD.md").read_text()
     assert all(label in card for label in LABELS)
+    assert "so it leans high" in card
     assert ("Test macro F1" in card) is with_test
     assert "test_resnet | gap | 48 | green" in card

@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from hpa_search.bundle.export import publish
 from hpa_search.bundle.manifest import read_manifest
 
 
@@ -17,29 +18,48 @@ def test_a_bundle_holds_the_manifest_and_the_members_weights(export, candidates)
         assert (member.trial, member.epoch, member.config) == (candidate.trial, candidate.epoch, candidate.config)
 
 
-def test_exporting_again_replaces_the_bundle_whole(export, tmp_path):
+def test_what_a_killed_export_left_goes(export):
     bundle, _ = export()
     (bundle / "MODEL_CARD.md").write_text("old")
-    export(shares=(0.0, 1.0), name="second")
-    manifest = read_manifest(bundle)
-    assert (manifest.name, len(manifest.members)) == ("second", 1)
+    _, manifest = export(shares=(0.0, 1.0))
     assert names(bundle) == ["bundle.json", manifest.members[0].file]
-    assert names(tmp_path)[0] == "bundle"  # nothing hidden is left beside it
 
 
-def test_a_failed_export_leaves_the_old_bundle_and_nothing_else(export, tmp_path, candidates, monkeypatch):
-    bundle, manifest = export()
-    with pytest.raises(ValueError, match="do not add up"):
-        export(shares=(0.5, 0.1))
+def test_publishing_replaces_the_bundle_whole(export, tmp_path):
+    bundle, _ = export()
+    (bundle / "MODEL_CARD.md").write_text("old")
+    building, manifest = export(shares=(0.0, 1.0), name="second", folder=".bundle")
+    publish(building, bundle)
+    assert read_manifest(bundle) == manifest
+    assert names(bundle) == ["bundle.json", manifest.members[0].file]
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]  # nothing hidden is left beside it
+
+
+@pytest.mark.parametrize("killed_after", ["first rename", "second rename"])
+def test_after_a_kill_while_publishing_the_next_one_succeeds(export, tmp_path, killed_after):
+    export(name="first", folder=".bundle.old")
+    if killed_after == "second rename":
+        export(name="second")
+    building, manifest = export(name="third", folder=".bundle")
+    publish(building, tmp_path / "bundle")
+    assert read_manifest(tmp_path / "bundle") == manifest
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("place", ["bundle", ".bundle.old"])
+def test_a_failed_publication_leaves_the_old_bundle(export, tmp_path, monkeypatch, place):
+    """Also where a kill had left the old bundle aside."""
+    _, manifest = export(folder=place)
+    building, _ = export(name="second", folder=".bundle")
     rename = os.rename
 
     def refuse(source, target):
-        if str(target) == str(bundle) and not str(source).endswith(".old"):
+        if source == building:
             raise OSError(28, "No space left on device")
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(OSError, match="No space"):
-        export(name="second")
-    assert read_manifest(bundle) == manifest
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+        publish(building, tmp_path / "bundle")
+    assert read_manifest(tmp_path / "bundle") == manifest
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".bundle", "bundle"]

@@ -1,6 +1,7 @@
 """The final stage on a small search whose trials were trained here, without Ray."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ split: {split}
 """
 
 
-def train_search(folder, split="{train: 0.6, validation: 0.2, test: 0.2}", groups=None):
+def prepare_search(folder, split="{train: 0.6, validation: 0.2, test: 0.2}", groups=None):
     make_phantom(folder / "data", images=120, size=32, seed=0, lift=4, test_images=6)
     if groups:
         ids = read_dataset(folder / "data").ids
@@ -42,7 +43,11 @@ def train_search(folder, split="{train: 0.6, validation: 0.2, test: 0.2}", group
     search, dataset = parse_search(text, "finish.yaml"), read_dataset(folder / "data")
     images = pack(dataset.train_folder, dataset.ids, folder / "cache")
     job = prepare(folder / "out", search, text, dataset, images, folder / "cache", print)
-    agenda = Agenda(search, Ledger.create(folder / "out", "finish"), slots=1, spent_seconds=lambda: 0.0)
+    return job, Agenda(search, Ledger.create(folder / "out", "finish"), slots=1, spent_seconds=lambda: 0.0)
+
+
+def train_search(folder, **settings):
+    job, agenda = prepare_search(folder, **settings)
     while (leg := agenda.next()) is not None:
         trial = open_trial(job, leg.number, leg.parameters)
         while not agenda.report(leg.number, trial.run_epoch()):
@@ -103,7 +108,49 @@ def test_without_a_test_split_the_nested_estimate_is_the_number(tmp_path):
     result = finish(out, tmp_path / "cache")
     assert result["test"] is None
     text = "\n".join(summary(out, result))
+    assert "leans high" in text
     assert "Test macro F1" not in text and "nested estimate is the number to go by" in text
+
+
+@pytest.mark.parametrize("reported", [0, 1])
+def test_epochs_that_the_ledger_never_heard_of_are_candidates(tmp_path, reported):
+    """The search was stopped between a worker's checkpoint and its report."""
+    job, agenda = prepare_search(tmp_path)
+    leg = agenda.next()
+    trial = open_trial(job, leg.number, leg.parameters)
+    for epoch in (1, 2):
+        metrics = trial.run_epoch()
+        if epoch <= reported:
+            agenda.report(leg.number, metrics)
+    for path in (trial_folder(job.out, 0) / "weights").glob("*1.safetensors"):
+        path.unlink()
+    assert finish(job.out, tmp_path / "cache")["best_single"] == {"trial": 0, "epoch": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("logits.npz", "missing"),
+        ("logits.npz", "cut"),
+        ("logits.npz", "foreign"),
+        ("metrics.csv", "missing"),
+        ("metrics.csv", "cut"),
+    ],
+)
+def test_a_trial_with_a_damaged_file_is_left_out_by_name(searched, tmp_path, name, damage):
+    folder, out = searched
+    shutil.copytree(out, tmp_path / "out")
+    path = trial_folder(tmp_path / "out", 0) / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(content[:30])
+    elif damage == "foreign":
+        np.savez(path, epoch_001=np.zeros((3, 28), dtype=np.float16))
+    said = []
+    result = finish(tmp_path / "out", folder / "cache", say=said.append)
+    assert any(line.startswith("Trial 0 is left out:") and str(path) in line for line in said)
+    assert {member["trial"] for member in result["members"]} == {1}
 
 
 def test_groups_are_drawn_and_held_out_as_wholes(tmp_path):

@@ -138,6 +138,7 @@ def test_json_round_trip_is_exact():
         ({"slope": [-1.0], "offset": [0.0]}, "negative"),
         ({"slope": [float("nan")], "offset": [0.0]}, "'slope' must be a list of finite"),
         ({"slope": "a", "offset": [0.0]}, "'slope' must be a list of numbers"),
+        ({"slope": [10**400], "offset": [0.0]}, "'slope' must be a list of numbers"),
         ({"slope": 1.0, "offset": [0.0]}, "'slope' must be a list of finite"),
         ({"slope": [[1.0], [1.0, 2.0]], "offset": [0.0]}, "'slope' must be a list of numbers"),
         ({"slope": [], "offset": []}, "finite numbers, one a class"),

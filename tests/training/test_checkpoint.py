@@ -1,15 +1,18 @@
 import csv
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from hpa_search.errors import UserError
 from hpa_search.training.checkpoint import (
     Checkpoint,
     best_epoch,
     load_checkpoint,
     read_logits,
+    read_objectives,
     save_checkpoint,
     weights_path,
 )
@@ -68,6 +71,39 @@ def test_metrics_are_one_row_an_epoch(tmp_path):
     save_each(tmp_path, [0.25, 0.5])
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
     assert rows == [{"epoch": "1", "objective": "0.25"}, {"epoch": "2", "objective": "0.5"}]
+
+
+def test_objectives_come_back_exactly(tmp_path):
+    save_each(tmp_path, [0.1, 1 / 3])
+    assert read_objectives(tmp_path) == {1: 0.1, 2: 1 / 3}
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"\x00" * 40, b"\xff\xfe", b"epoch\n1\n", b"epoch,objective\n1\n", b"epoch,objective\n2,0.5\n"]
+)
+@pytest.mark.parametrize(("name", "read"), [("metrics.csv", read_objectives), ("logits.npz", read_logits)])
+def test_a_damaged_file_is_named(tmp_path, name, read, content):
+    save_each(tmp_path, [0.1])
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name} cannot be read"):
+        read(tmp_path)
+
+
+def test_metrics_are_written_before_the_weights_of_the_epoch_before_go(tmp_path, monkeypatch):
+    save_each(tmp_path, [0.1])
+    unlink = Path.unlink
+
+    def die(path, missing_ok=False):
+        if path.suffix == ".safetensors" and not path.name.startswith("."):
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", die)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, checkpoint([0.1, 0.5]))
+    assert read_objectives(tmp_path) == {1: 0.1, 2: 0.5}
 
 
 def test_of_equal_epochs_the_earliest_is_best():

@@ -25,6 +25,7 @@ from hpa_search.config import TrialConfig
 from hpa_search.data.statistics import channel_statistics
 from hpa_search.errors import UserError
 from hpa_search.scoring.metrics import macro_average_precision, macro_f1
+from hpa_search.scoring.thresholds import cross_fitted
 from hpa_search.training.checkpoint import read_logits, weights_path
 from hpa_search.training.trainer import DivergedError, Trainer, TrialData
 
@@ -120,6 +121,18 @@ def test_stored_weights_give_the_stored_logits(whole_run):
     with torch.no_grad():
         logits = network(torch.from_numpy(data.images.gather(data.validation)))
     np.testing.assert_allclose(logits.numpy(), read_logits(folder)[EPOCHS].astype(np.float32), atol=5e-3)
+
+
+@pytest.mark.parametrize(("count", "folds"), [(8, 5), (3, 3), (1, 5)])
+def test_thresholds_are_fitted_on_other_groups(tmp_path, count, folds):
+    groups = np.array([f"g{row % count}" for row in range(81)])
+    data = dataclasses.replace(make_data(), groups=groups)
+    row = finish(make_trainer(tmp_path, data=data)).history[-1]
+    labels, logits = data.labels[data.validation], read_logits(tmp_path)[EPOCHS].astype(np.float32)
+    held_together = None if count == 1 else groups[data.validation]
+    assert data.folding()[0] == folds
+    assert row["macro_f1"] == macro_f1(cross_fitted(logits, labels, folds=folds, groups=held_together), labels)
+    assert count == 1 or row["macro_f1"] != macro_f1(cross_fitted(logits, labels), labels)
 
 
 def test_objective_can_be_macro_f1(tmp_path):
@@ -235,6 +248,7 @@ def test_images_of_another_size_are_refused(tmp_path):
         ({"train": np.arange(1)}, "at least 2"),
         ({"validation": np.arange(60, 64)}, "at least 2 and 5"),
         ({"validation": np.arange(40, 60)}, "share rows"),
+        ({"groups": np.array(["g"] * 32)}, "groups must be one a row"),
     ],
 )
 def test_data_that_does_not_fit_together_is_refused(change, message):
