@@ -13,7 +13,7 @@ from hpa_search.finish.material import Material
 from hpa_search.scoring.estimate import bootstrap_interval, nested_estimate, paired_difference
 from hpa_search.scoring.final import FinalChoice
 from hpa_search.scoring.metrics import all_positive_floor, f1_per_class
-from hpa_search.scoring.thresholds import decide, fit_rule
+from hpa_search.scoring.thresholds import decide
 
 FOLDS = 5
 
@@ -28,7 +28,7 @@ def measure(material: Material, choice: FinalChoice, bundle: Path, manifest: Man
         "members": [{"trial": m.trial, "epoch": m.epoch, "weight": m.weight} for m in manifest.members],
         "best_single": {"trial": best.trial, "epoch": best.epoch},
         "nested": _nested(material, choice),
-        "test": _test(material, bundle, manifest) if len(material.split.test) else None,
+        "test": _test(material, choice, bundle, manifest) if len(material.split.test) else None,
     }
 
 
@@ -44,12 +44,12 @@ def _nested(material: Material, choice: FinalChoice) -> dict[str, float] | None:
     return {**asdict(interval), "naive": estimate.naive, "optimism": estimate.optimism}
 
 
-def _test(material: Material, bundle: Path, manifest: Manifest) -> dict[str, Any]:
+def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manifest) -> dict[str, Any]:
     """Score the bundle itself, and the best single trial with a rule of its own."""
     rows = material.split.test
     labels, groups = material.labels(rows), material.groups(rows)
     probabilities = bundle_probabilities(bundle, manifest, material.images, rows)
-    ensemble, single = decide(probabilities, manifest.decision_rule.thresholds), _best_single(material)
+    ensemble, single = decide(probabilities, manifest.decision_rule.thresholds), _best_single(material, choice)
     ids = np.array(material.dataset.ids)[rows]
     np.savez(material.out / "test_predictions.npz", ids=ids, labels=labels, probabilities=probabilities)
     return {
@@ -62,8 +62,8 @@ def _test(material: Material, bundle: Path, manifest: Manifest) -> dict[str, Any
     }
 
 
-def _best_single(material: Material) -> np.ndarray:
+def _best_single(material: Material, choice: FinalChoice) -> np.ndarray:
     best, provenance = material.pool.candidates[0], material.provenance
-    rule = fit_rule(material.pool.logits[0], material.labels(material.split.validation))
+    rule = choice.rule(material.pool.logits[0], material.labels(material.split.validation))
     logits = network_logits(best.config, best.weights, provenance.mean, provenance.std, material.images, material.split.test)
     return rule.predict(logits).labels

@@ -28,7 +28,12 @@ def finish(out: Path, cache: Path, *, data: Path | None = None, say: Callable[[s
     """
     material = read_material(out, cache, data, say)
     final = material.search.final
-    choice = FinalChoice(material.provenance.classes, final.rounds, final.max_members)
+    choice = FinalChoice(
+        classes=material.provenance.classes,
+        trained=tuple(map(int, np.flatnonzero(material.labels(material.split.train).any(axis=0)))),
+        rounds=final.rounds,
+        max_members=final.max_members,
+    )
     say(f"Choosing among {len(material.pool.candidates)} candidates on {len(material.split.validation)} validation images.")
     building = out / ".bundle"
     manifest = _export(material, choice, building)

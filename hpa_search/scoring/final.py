@@ -36,10 +36,12 @@ def ensemble_logits(member_logits: NDArray[np.floating], weights: ArrayLike) -> 
 class FinalChoice:
     """How to choose: macro AP over ``classes``, ``rounds`` of greedy selection, at most ``max_members`` members.
 
-    Classes without a positive among the rows at hand (a fold may have none) are left out of the selection.
+    Classes without a positive among the rows at hand (a fold may have none) are left out of the selection. ``trained``
+    are the classes that the members have seen positives of, None for all.
     """
 
     classes: tuple[int, ...]
+    trained: tuple[int, ...] | None = None
     rounds: int = 20
     max_members: int = 5
 
@@ -47,7 +49,13 @@ class FinalChoice:
         """Choose on ``member_logits`` (m, n, k) and ``labels`` (n, k)."""
         truth = as_labels(labels)
         weights = self._weights(member_probabilities(member_logits.astype(np.float32)), truth)
-        return Ensemble(weights, fit_rule(ensemble_logits(member_logits, weights), truth))
+        return Ensemble(weights, self.rule(ensemble_logits(member_logits, weights), truth))
+
+    def rule(self, logits: ArrayLike, labels: ArrayLike) -> DecisionRule:
+        """Fit the rule for ``logits`` (n, k) of one network or an ensemble."""
+        truth = as_labels(labels)
+        trained = None if self.trained is None else np.isin(np.arange(truth.shape[1]), self.trained)
+        return fit_rule(logits, truth, trained=trained)
 
     def _weights(self, members: NDArray[np.floating], labels: NDArray[np.bool_]) -> Floats:
         scored = [c for c in self.classes if labels[:, c].any()] or None

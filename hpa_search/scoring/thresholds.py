@@ -15,7 +15,7 @@ from hpa_search.scoring.metrics import Booleans, Floats, as_labels, f1_of_counts
 
 
 UNSEEN = 0.5
-"""The least threshold of a class without positives: nothing shows when it occurs, so it has to be likelier than not."""
+"""The least threshold of a class that nobody has seen, neither the network nor its rule: claimed if likelier than not."""
 
 
 def plug_in(probabilities: ArrayLike) -> Floats:
@@ -136,16 +136,20 @@ class DecisionRule:
         return cls(Platt.from_json(content["platt"]), read_vector(content, "thresholds"))
 
 
-def fit_rule(logits: ArrayLike, labels: ArrayLike, start: Platt | None = None) -> DecisionRule:
+def fit_rule(logits: ArrayLike, labels: ArrayLike, start: Platt | None = None, trained: ArrayLike | None = None) -> DecisionRule:
     """Fit Platt calibration to ``logits`` (n, k), then plug-in thresholds to the calibrated probabilities.
 
     On held-out predictions of real models this beats the exact search of thresholds by 0.02 to 0.03 macro F1 when
     fitted on 1,500 to 3,000 rows. ``start``, a calibration of nearly the same rows, saves time and changes nothing.
+    ``trained`` (k,) bool says of which classes the network has seen positives (default: of all). Where it has, its scores
+    are worth a plug-in threshold even if these rows hold no positive; where neither has any, nothing shows when it occurs.
     """
     platt = fit_platt(logits, labels, start=start)
     thresholds = plug_in(platt.probabilities(logits))
-    absent = ~as_labels(labels).any(axis=0)
-    return DecisionRule(platt, np.where(absent, np.maximum(thresholds, UNSEEN), thresholds))
+    if trained is not None:
+        unseen = ~(np.asarray(trained, dtype=bool) | as_labels(labels).any(axis=0))
+        thresholds = np.where(unseen, np.maximum(thresholds, UNSEEN), thresholds)
+    return DecisionRule(platt, thresholds)
 
 
 def cross_fitted(

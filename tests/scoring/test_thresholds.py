@@ -151,8 +151,7 @@ def test_rule_is_calibration_then_thresholds():
     rule = fit_rule(z, labels)
     p = rule.platt.probabilities(z)
     np.testing.assert_array_equal(rule.probabilities(z), p)
-    seen = labels.any(axis=0)
-    np.testing.assert_array_equal(rule.thresholds[seen], plug_in(p)[seen])
+    np.testing.assert_array_equal(rule.thresholds, plug_in(p))
     np.testing.assert_array_equal(rule.predict(z).labels, decide(p, rule.thresholds).labels)
 
 
@@ -160,7 +159,10 @@ def test_a_class_that_was_never_seen_is_claimed_only_where_it_is_likelier_than_n
     z, labels = skewed(0)
     labels = labels.copy()
     labels[:, 0] = False
-    rule = fit_rule(z, labels)
+    trained = np.ones(labels.shape[1], dtype=bool)
+    assert fit_rule(z, labels).thresholds[0] == fit_rule(z, labels, trained=trained).thresholds[0] < 0.5
+    trained[0] = False
+    rule = fit_rule(z, labels, trained=trained)
     assert rule.thresholds[0] >= 0.5
     assert not rule.predict(z).labels[:, 0].any()
 
