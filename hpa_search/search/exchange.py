@@ -33,6 +33,11 @@ class _Mail:
     rows: list[Row] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch that came back."""
+        return max((row["epoch"] for row in self.rows if "epoch" in row), default=0)
+
     def post(self, row: Row) -> None:
         self.rows.append(row)
         self.news.set()
@@ -109,8 +114,11 @@ class Exchange:
         slot = self._slots[index]
         if self._closed or slot.taken_by != incarnation or slot.leg is None:
             return False
-        self._deaths[slot.leg["number"]] = 0
-        self._mail[slot.leg["number"]].post(row)
+        mail = self._mail[slot.leg["number"]]
+        # What a checkpoint held is reported again by the successor of a worker that died, and is no progress.
+        if row["epoch"] > mail.last_epoch:
+            self._deaths[slot.leg["number"]] = 0
+            mail.post(row)
         if row["epoch"] < slot.leg["target"]:
             return True
         await self._end_leg(slot)

@@ -140,6 +140,20 @@ def test_deaths_with_an_epoch_done_between_do_not_add_up():
     run(play)
 
 
+def test_an_epoch_reported_again_is_no_progress():
+    async def play(exchange):
+        await training(exchange, incarnation="0")
+        await exchange.report(0, "0", {"epoch": 1})
+        for incarnation in ("1", "2"):
+            call = await waiting(exchange, incarnation=incarnation)
+            await asyncio.sleep(0.05)
+            if call.done():
+                await exchange.report(0, incarnation, {"epoch": 1})
+        assert "died" in (await exchange.next(7, 1))["failed"]
+
+    run(play)
+
+
 def test_a_failure_ends_the_leg():
     async def play(exchange):
         await training(exchange)
