@@ -12,7 +12,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from hpa_search.errors import UserError
-from hpa_search.search.space import Resources
+from hpa_search.search.settings import Resources
 from hpa_search.search.worker import worker_loop
 
 MOST_ENDS = 3

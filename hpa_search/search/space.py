@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Protocol
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
@@ -11,6 +11,7 @@ from hpa_search.config import Record, TrialConfig
 from hpa_search.errors import UserError, nearest
 from hpa_search.explain import allowed, explain, faults, given
 from hpa_search.models.build import check_backbone
+from hpa_search.search.settings import Budget, FinalStage, Objective, Resources, SchedulerSettings, SplitSettings
 from hpa_search.search.space_file import load_mapping, read_text
 
 Value = str | bool | int | float | None
@@ -78,92 +79,6 @@ class Dimension(Record):
         if self.integer is not None:
             return trial.suggest_int(name, *self.integer)
         return trial.suggest_float(name, *self.bounds, log=self.log_range is not None)
-
-
-class SplitSettings(Record):
-    """Shares of the rows; stratified by label, the groups of groups.csv kept together."""
-
-    train: float = Field(default=0.7, gt=0, lt=1)
-    validation: float = Field(default=0.15, gt=0, lt=1)
-    test: float = Field(default=0.15, ge=0, lt=1)
-    seed: int = Field(default=0, ge=0, le=2**31 - 1)
-
-    @model_validator(mode="after")
-    def _whole(self) -> "SplitSettings":
-        if abs(self.train + self.validation + self.test - 1) > 1e-6:
-            raise ValueError(f"train + validation + test must be 1 (they are {self.train + self.validation + self.test:g})")
-        return self
-
-
-class Objective(Record):
-    """What is maximised on the validation rows, over the classes with enough positives in training and validation."""
-
-    metric: Literal["macro_ap", "macro_f1"] = "macro_ap"
-    min_positives: int = Field(default=1, ge=1, le=1_000_000)
-
-
-class Budget(Record):
-    """When to stop: after so many trials, hours, or epochs in all; the first to be reached counts.
-
-    ``reserve`` is the share of hours or epochs that is kept to train the best trials to the top rung.
-    """
-
-    trials: int | None = Field(default=None, ge=1, le=100_000)
-    hours: float | None = Field(default=None, gt=0, le=10_000)
-    epochs: int | None = Field(default=None, ge=1, le=100_000_000)
-    reserve: float = Field(default=0.25, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _some(self) -> "Budget":
-        if self.trials is None and self.hours is None and self.epochs is None:
-            raise ValueError("give at least one of trials, hours, epochs, or the search would never end")
-        return self
-
-
-class SchedulerSettings(Record):
-    """How long trials run: ASHA by `promotion` (Li et al. 2020), its `stopping` variant, or `none` (all to the end)."""
-
-    kind: Literal["promotion", "stopping", "none"] = "promotion"
-    min_epochs: int = Field(default=1, ge=1, le=100_000)
-    max_epochs: int = Field(default=27, ge=1, le=100_000)
-    eta: int = Field(default=3, ge=2, le=100)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "SchedulerSettings":
-        if self.min_epochs > self.max_epochs:
-            raise ValueError(f"min_epochs {self.min_epochs} is above max_epochs {self.max_epochs}")
-        return self
-
-
-class Resources(Record):
-    """What a trial gets: ``gpus`` may be a fraction; `auto` is one GPU where there is one, else none.
-
-    ``slots`` trials train at a time; `auto` is as many as the cluster holds when the search starts. A trial is trained by
-    one worker; several (DDP) are not built yet.
-    """
-
-    slots: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = Field(
-        default="auto", description="'auto' or a whole number from 1 to 1000"
-    )
-    workers: int = Field(default=1, ge=1, le=1, description="1 (several workers a trial are not built yet)")
-    cpus: float = Field(default=1.0, gt=0, le=1024)
-    gpus: Annotated[float, Field(ge=0, le=1024)] | Literal["auto"] = Field(
-        default="auto", description="'auto', a fraction from 0 to 1, or a whole number to 1024"
-    )
-
-    @model_validator(mode="after")
-    def _possible(self) -> "Resources":
-        if not isinstance(self.gpus, str) and self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ValueError(f"gpus: above 1 only whole numbers will do {given(self.gpus)}")
-        return self
-
-
-class FinalStage(Record):
-    """``members`` trials are trained to the top rung; the ensemble takes at most ``max_members`` weights in ``rounds``."""
-
-    members: int = Field(default=3, ge=1, le=100)
-    max_members: int = Field(default=5, ge=1, le=100)
-    rounds: int = Field(default=20, ge=1, le=1000)
 
 
 class Search(Record):
