@@ -26,13 +26,14 @@ from hpa_search.search.agenda import Agenda, Watcher
 from hpa_search.search.engine import AgendaScheduler, AgendaSearcher, StopWhen
 from hpa_search.search.exchange import Exchange
 from hpa_search.search.proxy import Proxy
-from hpa_search.search.slot import Slot, count_slots, gpus_per_slot, scaling
+from hpa_search.search.slot import SLOT_THREAD, Slot, count_slots, gpus_per_slot, scaling
 from hpa_search.search.space import Search
 from hpa_search.search.status import FINISHED
 from hpa_search.search.worker import OpenTrial
 
 SCRATCH = ".scratch"
-CLOSING_SECONDS = 20.0
+CLOSING_SECONDS = 40.0
+"""How long slots may take to end; one whose workers are just being replaced needs the longest."""
 ANSWER_SECONDS = 30.0
 
 
@@ -55,15 +56,21 @@ def run_search(
     held = lease.take(out, f"{search.name}-{uuid.uuid4().hex[:8]}", on_lost=stop.set, say=say)
     try:
         agenda = Agenda(search, held.ledger, slots=1, spent_seconds=lambda: held.spent_seconds, watchers=watchers)
-        if not agenda.finished:
-            with _ray(ray_address), _signals(stop):
-                _Run(agenda, out, open_trial, job, stop, say).to_the_end()
         if agenda.finished:
-            agenda.close()
-            held.ledger.note(FINISHED, True)
-        return agenda.finished
+            return _conclude(agenda)
+        with _ray(ray_address), _signals(stop):
+            _Run(agenda, out, open_trial, job, stop, say).to_the_end()
+            return _conclude(agenda)
     finally:
         held.release()
+
+
+def _conclude(agenda: Agenda) -> bool:
+    """Close the ledger of a search that is finished; return whether it is."""
+    if agenda.finished:
+        agenda.close()
+        agenda.ledger.note(FINISHED, True)
+    return agenda.finished
 
 
 class _Run:
@@ -193,7 +200,10 @@ def _ray(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        # A thread that is still in a call to Ray would take the whole process with it, and the final stage is to come:
+        # then Ray ends with the process.
+        if not any(thread.name.startswith(SLOT_THREAD) for thread in threading.enumerate()):
+            ray.shutdown()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from hpa_search.search.settings import Resources
 from hpa_search.search.worker import worker_loop
 
 MOST_ENDS = 3
+SLOT_THREAD = "slot-"
 
 
 class Slot:
@@ -38,7 +39,7 @@ class Slot:
         self.index, self._exchange, self._scaling, self._scratch = index, exchange, scaling, scratch
         self._arguments = {**arguments, "exchange": exchange, "slot": index}
         self._on_given_up, self._closing = on_given_up, threading.Event()
-        self._thread = threading.Thread(target=self._keep_running, name=f"slot-{index}", daemon=True)
+        self._thread = threading.Thread(target=self._keep_running, name=f"{SLOT_THREAD}{index}", daemon=True)
         self._thread.start()
 
     def close(self, timeout: float) -> None:
