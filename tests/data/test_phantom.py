@@ -232,7 +232,8 @@ def test_an_interrupt_from_the_terminal_is_answered_by_one_process(tmp_path):
     folder = tmp_path / "phantom"
     program = (
         "if __name__ == '__main__':\n"
-        "    import sys, pathlib\n"
+        "    import sys, pathlib, signal\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
         "    from hpa_search.data.phantom import make_phantom\n"
         "    make_phantom(pathlib.Path(sys.argv[1]), images=5000, size=64, seed=0, workers=2)\n"
     )
