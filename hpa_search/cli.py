@@ -108,14 +108,15 @@ def check(folder: Path, sheet: Path, cache: Path) -> None:
 @click.option(
     "--out", type=FOLDER, required=True, help="Where everything about the search goes; one that is there is gone on with."
 )
+@click.option("--external", type=FOLDER, default=None, help="Images from elsewhere, such as HPAv18, to be trained on too.")
 @click.option("--ray", "address", default=None, help="A Ray to join, such as auto or HOST:6379; without it one is started here.")
 @CACHE
 @_told
-def run(space: Path, folder: Path, out: Path, address: str | None, cache: Path) -> None:
+def run(space: Path, folder: Path, out: Path, external: Path | None, address: str | None, cache: Path) -> None:
     """Search the space of the file SPACE, finish, and export the winner."""
     from hpa_search.run import run as run_all
 
-    if not run_all(space, folder, out, cache, ray_address=address, console=_console()):
+    if not run_all(space, folder, out, cache, external=external, ray_address=address, console=_console()):
         sys.exit(130)
 
 
@@ -124,27 +125,43 @@ def run(space: Path, folder: Path, out: Path, address: str | None, cache: Path) 
 @click.option("--address", required=True, help="The cluster's dashboard, such as http://HEAD:8265.")
 @click.option("--data", "folder", required=True, help="The dataset, as the cluster's nodes see it.")
 @click.option("--out", required=True, help="Where everything about the search goes, as the cluster's nodes see it.")
+@click.option("--external", default=None, help="Images from elsewhere that are trained on too, as the cluster's nodes see them.")
 @click.option("--cache", default=None, help="Where the nodes keep decoded images (default: as for run).")
 @_told
-def submit(space: Path, address: str, folder: str, out: str, cache: str | None) -> None:
+def submit(space: Path, address: str, folder: str, out: str, external: str | None, cache: str | None) -> None:
     """Run the search of the file SPACE as a job on a Ray cluster."""
     from hpa_search.cluster import submit as submit_job
 
-    for line in submit_job(space, address, folder, out, cache=cache):
+    for line in submit_job(space, address, folder, out, external=external, cache=cache):
         click.echo(line)
 
 
 @main.command()
 @click.argument("out", type=FOLDER)
 @click.option("--data", "folder", type=FOLDER, default=None, help="Where the dataset is now, if it was moved.")
+@click.option("--also", type=FOLDER, multiple=True, help="Another search on the same split, whose trials may become members too.")
 @CACHE
 @_told
-def finish(out: Path, folder: Path | None, cache: Path) -> None:
+def finish(out: Path, folder: Path | None, also: tuple[Path, ...], cache: Path) -> None:
     """Choose the ensemble and write the bundle from what is in OUT now."""
     from hpa_search.finish.stage import finish as finish_search
     from hpa_search.finish.summary import summary
 
-    for line in summary(out, finish_search(out, cache, data=folder, say=click.echo)):
+    for line in summary(out, finish_search(out, cache, data=folder, also=also, say=click.echo)):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("out", type=FOLDER)
+@click.option("--by", multiple=True, help="A dimension to compare by; again for more (default: all but replicate).")
+@click.option("--data", "folder", type=FOLDER, default=None, help="Where the dataset is now, if it was moved.")
+@_told
+def compare(out: Path, by: tuple[str, ...], folder: Path | None) -> None:
+    """Compare the settings of the study in OUT: macro AP on the validation rows, with paired bootstrap intervals."""
+    from hpa_search.finish.compare import compare as compare_study
+    from hpa_search.finish.compare import table
+
+    for line in table(compare_study(out, data=folder, by=by)):
         click.echo(line)
 
 

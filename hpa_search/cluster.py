@@ -9,33 +9,33 @@ from pathlib import Path
 
 import hpa_search
 from hpa_search.errors import UserError
-from hpa_search.search.space import read_search
+from hpa_search.search.reading import read_search
 
 STOP_SECONDS = 60
 """How long a job may take to end by itself when it is stopped; Ray's default of 3 s would cut it off."""
 
 
-def submit(space: Path, address: str, data: str, out: str, *, cache: str | None = None) -> list[str]:
+def submit(space: Path, address: str, data: str, out: str, *, external: str | None = None, cache: str | None = None) -> list[str]:
     """Send the search of the file ``space`` to the cluster whose dashboard is at ``address``, such as http://HEAD:8265.
 
-    ``data`` and ``out`` are as the cluster's nodes see them. The job runs this very installation's code, so the nodes
+    ``data``, ``out`` and ``external`` are as the cluster's nodes see them. The job runs this very installation's code, so the nodes
     need its dependencies only. Returns the lines that tell how to follow it. Raises UserError if the file is at
     fault, or the cluster cannot be reached or refuses the job.
     """
     search, text = read_search(space)
-    for option, place in (("--data", data), ("--out", out), ("--cache", cache or "/")):
-        if not Path(place).is_absolute():
+    places = {"--data": data, "--out": out, "--external": external, "--cache": cache}
+    for option, place in places.items():
+        if place is not None and not Path(place).is_absolute():
             raise UserError(f"{option} {place}: give a whole path; the job runs in a folder of its own, which Ray deletes")
-    entrypoint = ["python", "-m", "hpa_search.cli", "run", "search.yaml", "--data", data, "--out", out, "--ray", "auto"]
+    options = [word for option, place in places.items() if place is not None for word in (option, place)]
+    entrypoint = ["python", "-m", "hpa_search.cli", "run", "search.yaml", *options, "--ray", "auto"]
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder) / "job"
         job.mkdir()
         (job / "search.yaml").write_text(text, encoding="utf-8")
         code = Path(folder) / "code" / "hpa_search"
         shutil.copytree(Path(hpa_search.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
-        number = _send(
-            address, f"{search.name}-{uuid.uuid4().hex[:8]}", entrypoint + (["--cache", cache] if cache else []), Path(folder)
-        )
+        number = _send(address, f"{search.name}-{uuid.uuid4().hex[:8]}", entrypoint, Path(folder))
     return [
         f"Submitted as {number}.",
         f"Follow it:  ray job logs {number} --address {address} --follow",

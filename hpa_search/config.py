@@ -1,8 +1,16 @@
-"""Every setting of one trial, as a frozen record that is checked when built."""
+"""Every setting of one trial, as a frozen record that is checked when built.
 
-from typing import Any, Literal
+What a value of a named setting (`loss`, `head`, `sampling` ...) stands for is registered where it is implemented;
+`hpa_search.training.check` says whether the names are known and the whole can be built.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Value = str | bool | int | float | None
 
 
 class Record(BaseModel):
@@ -14,49 +22,139 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
+@dataclass(frozen=True)
+class When:
+    """A setting exists only beside certain values of ``parent``; left out beside one of them, it takes its default.
+
+    ``defaults`` maps those values to the default beside each. With ``unless`` it exists beside every value of the
+    parent but this one, and its default is ``otherwise``.
+    """
+
+    parent: str
+    defaults: Mapping[Value, Value] | None = None
+    unless: Value = None
+    otherwise: Value = None
+
+    def holds(self, value: Value) -> bool:
+        """Return whether the setting exists beside ``value`` of its parent."""
+        return value in self.defaults if self.defaults is not None else value != self.unless
+
+    def default(self, value: Value) -> Value:
+        """Return what the setting is beside ``value``, where nothing else is said."""
+        return self.defaults[value] if self.defaults is not None else self.otherwise
+
+    def __str__(self) -> str:
+        if self.defaults is None:
+            return f"{self.parent} other than {self.unless!r}"
+        return f"{self.parent} {' or '.join(map(repr, self.defaults))}"
+
+
 class TrialConfig(Record):
     """One configuration of the network and its training.
 
-    Sizes are in pixels. ``full_size`` is the size at which the strategies `gap` and `extra_blocks` see an
-    image; `downsize` sees it at ``small_size``. ``gamma`` belongs to the focal loss alone.
+    Sizes are in pixels, lengths of training in epochs. A setting with a `When` is None where it does not exist.
     """
 
+    # What the network sees
+    resolution: Literal["downsize", "gap", "extra_blocks", "crop"] = "downsize"
+    full_size: int = Field(default=512, ge=32, le=4096)  # what all strategies but downsize are given
+    small_size: int = Field(default=224, ge=32, le=4096)  # what downsize is given
+    crop_size: Annotated[int | None, When("resolution", {"crop": 384})] = Field(default=None, ge=32, le=4096)
+    channels: str = "rgb"
+    normalise: str = "dataset"
+    augment: str = "dihedral"
+    sampling: str = "none"
+    sampling_share: Annotated[float | None, When("sampling", {"minority": 0.01, "repeat_factor": 0.05})] = Field(
+        default=None, gt=0, le=1
+    )
+    sampling_copies: Annotated[int | None, When("sampling", {"minority": 10, "repeat_factor": 10})] = Field(
+        default=None, ge=1, le=1000
+    )
+
+    # The network
     backbone: str = "resnet18"
-    resolution: Literal["downsize", "gap", "extra_blocks"] = "downsize"
-    full_size: int = Field(default=512, ge=32, le=4096)
-    small_size: int = Field(default=224, ge=32, le=4096)
-    channels: Literal["rgby", "rgb", "green"] = "rgb"
-    loss: Literal["bce", "focal"] = "bce"
-    gamma: float | None = Field(default=None, ge=0, le=10)
-    class_weights: Literal["none", "ln", "1-f"] = "none"
-    optimizer: Literal["adam", "adamw"] = "adamw"
+    weights: str = "none"  # none, timm (its hub), or the absolute path of a file
+    stem: Annotated[str | None, When("weights", unless="none", otherwise="mean_rgb")] = None
+    head: str = "plain"
+    hidden_size: Annotated[int | None, When("head", {"hidden": 512, "avg_max": 1024})] = Field(default=None, ge=1, le=65536)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    # The loss
+    loss: str = "bce"
+    gamma: Annotated[float | None, When("loss", {"focal": 2.0, "focal_poster_literal": 2.0})] = Field(default=None, ge=0, le=10)
+    gamma_positive: Annotated[float | None, When("loss", {"asymmetric": 1.0})] = Field(default=None, ge=0, le=10)
+    gamma_negative: Annotated[float | None, When("loss", {"asymmetric": 4.0})] = Field(default=None, ge=0, le=10)
+    probability_margin: Annotated[float | None, When("loss", {"asymmetric": 0.05})] = Field(default=None, ge=0, lt=1)
+    class_weights: str = "none"
+    weight_site: Annotated[
+        Literal["positive", "both"] | None,
+        When("class_weights", {"full": "positive", "ln": "positive", "1-f": "both", "effective": "both"}),
+    ] = None
+    weight_power: Annotated[float | None, When("class_weights", {"1-f": 1.0})] = Field(default=None, gt=0, le=10)
+    weight_beta: Annotated[float | None, When("class_weights", {"effective": 0.999})] = Field(default=None, ge=0, lt=1)
+
+    # The optimisation
+    optimizer: str = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    momentum: Annotated[float | None, When("optimizer", {"sgd": 0.9})] = Field(default=None, ge=0, lt=1)
     weight_decay: float = Field(default=1e-2, ge=0, le=1)
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: str = "cosine"
+    schedule_epochs: Annotated[int | None, When("schedule", {"step": 10, "plateau": 3, "cosine_restarts": 10})] = Field(
+        default=None, ge=1, le=100_000
+    )
+    schedule_factor: Annotated[float | None, When("schedule", {"step": 0.1, "plateau": 0.5})] = Field(default=None, gt=0, lt=1)
     warmup_epochs: float = Field(default=0.0, ge=0, le=100)
     batch_size: int = Field(default=32, ge=2, le=4096)
-    augment: Literal["none", "flips", "dihedral"] = "dihedral"
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    steps_per_epoch: int | None = Field(default=None, ge=1, le=1_000_000)  # None: every training row once
+    clip_norm: float | None = Field(default=None, gt=0, le=1e6)
+    ema: float = Field(default=0.0, ge=0, lt=1)  # decay of the averaged weights that are scored and kept; 0: none
+
+    # What is trained when
+    freeze: str = "none"
+    freeze_epochs: Annotated[int | None, When("freeze", unless="none")] = Field(default=None, ge=1, le=100_000)  # None: all
+    last_epochs: int = Field(default=0, ge=0, le=100_000)  # of the top rung, trained as the second stage
+    last_loss: Annotated[str | None, When("last_epochs", unless=0, otherwise="soft_f1")] = None
+    last_freeze: Annotated[str | None, When("last_epochs", unless=0, otherwise="none")] = None
+    last_learning_rate: Annotated[float | None, When("last_epochs", unless=0, otherwise=1e-4)] = Field(default=None, gt=0, le=1)
+
+    replicate: int = Field(default=0, ge=0, le=1_000_000)  # changes nothing but the seed: to see how much chance decides
 
     @model_validator(mode="before")
     @classmethod
-    def _default_gamma(cls, values: Any) -> Any:
-        """Focal loss without a gamma takes the 2 of Lin et al. 2017."""
-        if isinstance(values, dict) and values.get("loss") == "focal" and values.get("gamma") is None:
-            return {**values, "gamma": 2.0}
-        return values
+    def _fill_in(cls, values: Any) -> Any:
+        """Give each setting that exists beside the others, and is left out, its default."""
+        if not isinstance(values, dict):
+            return values
+        filled = dict(values)
+        for name, when in CONDITIONS.items():
+            parent = filled.get(when.parent, cls.model_fields[when.parent].default)
+            if filled.get(name) is None and isinstance(parent, Value) and when.holds(parent):
+                filled[name] = when.default(parent)
+        return filled
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrialConfig":
-        if self.loss != "focal" and self.gamma is not None:
-            raise ValueError(
-                f"gamma is set but loss is '{self.loss}'; gamma belongs to loss 'focal' (give it 'when: {{loss: focal}}')"
-            )
-        if self.resolution == "downsize" and self.small_size > self.full_size:
-            raise ValueError(f"small_size {self.small_size} is larger than full_size {self.full_size}")
+        for name, when in CONDITIONS.items():
+            if getattr(self, name) is not None and not when.holds(parent := getattr(self, when.parent)):
+                raise ValueError(
+                    f"{name} is set but {when.parent} is {parent!r}; {name} belongs to {when} (give it a 'when', or leave it out)"
+                )
+        if self.crop_size is not None and self.crop_size > self.full_size:
+            raise ValueError(f"crop_size {self.crop_size} is larger than full_size {self.full_size}")
         return self
 
     @property
     def input_size(self) -> int:
-        """Height and width in pixels of the images that the network sees."""
+        """Height and width in pixels of the images that are handed to the network, to be cut up first if it takes crops."""
         return self.small_size if self.resolution == "downsize" else self.full_size
+
+    @property
+    def network_size(self) -> int:
+        """Height and width in pixels of what the backbone sees."""
+        return self.crop_size or self.input_size
+
+
+CONDITIONS: dict[str, When] = {
+    name: entry for name, field in TrialConfig.model_fields.items() for entry in field.metadata if isinstance(entry, When)
+}
+"""The settings that exist only beside certain values of another."""

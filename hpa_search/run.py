@@ -6,21 +6,26 @@ from pathlib import Path
 from rich.console import Console
 
 from hpa_search.data.check import load_dataset
+from hpa_search.data.external import read_external
 from hpa_search.data.faults import DatasetFaults
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.progress import progress
 from hpa_search.finish.stage import finish
 from hpa_search.finish.summary import summary
 from hpa_search.search.driver import run_search
-from hpa_search.search.space import read_search
+from hpa_search.search.reading import check_weights, read_search
 from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
-from hpa_search.search.workspace import check_out, prepare, read_workspace
+from hpa_search.search.workspace import Inputs, check_out, prepare, read_workspace
 from hpa_search.training.job import open_trial
 
 
-def run(space: Path, data: Path, out: Path, cache: Path, *, ray_address: str | None, console: Console) -> bool:
+def run(
+    space: Path, data: Path, out: Path, cache: Path, *, external: Path | None, ray_address: str | None, console: Console
+) -> bool:
     """Run the search of the file ``space`` on ``data`` into ``out``; return whether it finished, or was stopped.
+
+    ``external`` is a folder of images that are trained on beside the dataset's own.
 
     Raises UserError for everything the user can mend; nothing in ``out`` is damaged by it.
     """
@@ -30,7 +35,11 @@ def run(space: Path, data: Path, out: Path, cache: Path, *, ray_address: str | N
         check_out(out, search, text, read_dataset(data), cache)
     with progress(console, "Checking and packing images") as tell:
         dataset, images, _ = load_dataset(data, cache, tell)
-    job = prepare(out, search, text, dataset, images, cache, view.say)
+    folder = external.resolve() if external else None
+    with progress(console, "Checking and packing external images") as tell:
+        more = read_external(folder, images.size, cache, tell) if folder else None
+    check_weights(search)
+    job = prepare(out, search, text, Inputs(dataset, images, more, folder), cache, view.say)
     search, _ = read_workspace(out)  # the same, but for the order of its dimensions, on which suggestions depend
     with view.showing():
         finished = run_search(
@@ -38,7 +47,7 @@ def run(space: Path, data: Path, out: Path, cache: Path, *, ray_address: str | N
         )
     if not finished:
         view.say(f"Stopped; everything so far is in {out}. To go on, give the same command again:")
-        view.say(f"  hpa-search run {space} --data {data} --out {out}")
+        view.say(f"  hpa-search run {space} --data {data} --out {out}" + (f" --external {external}" if external else ""))
         return False
     for line in summary(out, finish(out, cache, data=data, say=view.say)):
         view.say(line)

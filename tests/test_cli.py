@@ -15,9 +15,9 @@ from hpa_search.data.packed import pack
 from hpa_search.data.phantom import make_phantom
 from hpa_search.errors import UserError
 from hpa_search.search import lease
-from hpa_search.search.space import parse_search
+from hpa_search.search.reading import parse_search
 from hpa_search.search.study import Ledger
-from hpa_search.search.workspace import prepare
+from hpa_search.search.workspace import Inputs, prepare
 
 SPACE = "name: toy\nseed: 3\nfixed: {small_size: 32, full_size: 32}\nbudget: {trials: 2}\n"
 
@@ -75,7 +75,7 @@ def out(data, tmp_path):
     """An OUT that is ready for the search of SPACE and has a ledger."""
     dataset = read_dataset(data)
     images = pack(dataset.train_folder, dataset.ids, tmp_path / "cache")
-    prepare(tmp_path / "out", parse_search(SPACE, "toy.yaml"), SPACE, dataset, images, tmp_path / "cache", str)
+    prepare(tmp_path / "out", parse_search(SPACE, "toy.yaml"), SPACE, Inputs(dataset, images), tmp_path / "cache", str)
     Ledger.create(tmp_path / "out", "toy")
     return tmp_path / "out"
 
@@ -94,11 +94,12 @@ def test_the_options_are_these_and_no_hyperparameter_is_among_them():
     assert dict(options(main)) == {
         "data check": ["--cache", "--sheet", "folder"],
         "data phantom": ["--images", "--lift", "--seed", "--size", "--test-images", "folder"],
-        "finish": ["--cache", "--data", "out"],
+        "compare": ["--by", "--data", "out"],
+        "finish": ["--also", "--cache", "--data", "out"],
         "predict": ["--cache", "--out", "bundle", "images"],
-        "run": ["--cache", "--data", "--out", "--ray", "space"],
+        "run": ["--cache", "--data", "--external", "--out", "--ray", "space"],
         "status": ["--json", "out"],
-        "submit": ["--address", "--cache", "--data", "--out", "space"],
+        "submit": ["--address", "--cache", "--data", "--external", "--out", "space"],
         "tensorboard": ["--port", "out"],
     }
 

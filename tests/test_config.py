@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from hpa_search.config import TrialConfig
+from hpa_search.config import CONDITIONS, TrialConfig
 
 
 def test_the_defaults_are_a_configuration():
@@ -22,10 +22,24 @@ def test_input_size_follows_the_strategy(resolution, size):
     assert TrialConfig(resolution=resolution, small_size=64, full_size=128).input_size == size
 
 
-def test_small_size_counts_only_where_it_is_used():
-    assert TrialConfig(resolution="gap", small_size=224, full_size=64).input_size == 64
-    with pytest.raises(ValidationError, match="small_size 224 is larger than full_size 64"):
-        TrialConfig(small_size=224, full_size=64)
+def test_crops_are_cut_out_of_the_full_size():
+    config = TrialConfig(resolution="crop", full_size=768, crop_size=512)
+    assert (config.input_size, config.network_size) == (768, 512)
+    assert TrialConfig(full_size=768).network_size == 224
+    with pytest.raises(ValidationError, match="crop_size 384 is larger than full_size 256"):
+        TrialConfig(resolution="crop", full_size=256)
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_a_setting_that_depends_on_another_has_a_default_there_and_does_not_exist_elsewhere(name):
+    when, field = CONDITIONS[name], TrialConfig.model_fields[CONDITIONS[name].parent]
+    beside = list(when.defaults or {}) or [{"none": "x", 0: 1}[when.unless]]
+    for value in beside:
+        assert getattr(TrialConfig(**{when.parent: value}), name) == when.default(value)
+    assert not when.holds(field.default)
+    value = next((default for default in map(when.default, beside) if default is not None), 3)
+    with pytest.raises(ValidationError, match=f"{name} is set but {when.parent} is {field.default!r}; {name} belongs to"):
+        TrialConfig(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -39,7 +53,8 @@ def test_small_size_counts_only_where_it_is_used():
         {"batch_size": True},
         {"dropout": "0.1"},
         {"full_size": 31},
-        {"loss": "hinge"},
+        {"loss": 3},
+        {"resolution": "upsize"},
         {"channels": None},
         {"epochs": 3},
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hpa_search.config import TrialConfig
-from hpa_search.search.space import parse_search
+from hpa_search.search.reading import parse_search
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

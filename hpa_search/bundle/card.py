@@ -6,6 +6,7 @@ from typing import Any
 
 from hpa_search.bundle.manifest import Manifest
 from hpa_search.files import write_text
+from hpa_search.labels import NUM_LABELS
 
 
 def write_card(bundle: Path, manifest: Manifest, result: Mapping[str, Any]) -> None:
@@ -21,7 +22,7 @@ def _card_head(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
     if result["test"] is not None:
         test = result["test"]["ensemble"]
         lines += [
-            f"- Test macro F1: {_interval(test)}, on {result['rows']['test']} images that nothing was chosen on.",
+            f"- Test macro F1{_over(result)}: {_interval(test)}, on {result['rows']['test']} images that nothing was chosen on.",
             f"- Best single trial, same rows: {_interval(result['test']['best_single'])}.",
             f"- Predicting every label on every image: {result['test']['floor']:.4f}.",
         ]
@@ -34,17 +35,22 @@ def _card_head(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _over(result: Mapping[str, Any]) -> str:
+    labels = result["labels"]
+    return "" if len(labels) == NUM_LABELS else f" over the labels {', '.join(map(str, labels))} alone"
+
+
 def _card_members(manifest: Manifest) -> list[str]:
     rows = [
-        f"| {member.trial} | {member.epoch} | {member.weight:.2f} | {member.config.backbone} | {member.config.resolution} | "
+        f"| {member.search} | {member.trial} | {member.epoch} | {member.weight:.2f} | {member.config.backbone} | {member.config.resolution} | "
         f"{member.config.input_size} | {member.config.channels} | {member.config.loss} |"
         for member in manifest.members
     ]
     return [
         "## Members",
         "",
-        "| trial | epoch | weight | backbone | resolution | px | channels | loss |",
-        "|---|---|---|---|---|---|---|---|",
+        "| search | trial | epoch | weight | backbone | resolution | px | channels | loss |",
+        "|---|---|---|---|---|---|---|---|---|",
         *rows,
     ]
 

@@ -6,22 +6,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hpa_search.bundle.manifest import FORMAT, MANIFEST, Manifest, Member, sha256
 from hpa_search.config import TrialConfig
 from hpa_search.data.kaggle import COLOURS
 from hpa_search.files import write_json
-from hpa_search.labels import LABELS
+from hpa_search.labels import LABELS, NUM_LABELS, to_vector
 from hpa_search.scoring.thresholds import DecisionRule
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trial at an epoch whose weights exist."""
+    """A trial of a search at an epoch whose weights exist; ``labels`` are the only ones it was trained for, None for all."""
 
+    search: str
     trial: int
     epoch: int
     config: TrialConfig
     weights: Path
+    labels: tuple[int, ...] | None = None
+
+    @property
+    def covers(self) -> NDArray[np.bool_]:
+        """The classes (28,) that it was trained for."""
+        return np.ones(NUM_LABELS, dtype=bool) if self.labels is None else to_vector(self.labels)
 
 
 def write_bundle(
@@ -53,9 +63,11 @@ def write_bundle(
 
 
 def _copy(bundle: Path, candidate: Candidate, weight: float) -> Member:
-    file = f"trial-{candidate.trial:04d}-epoch-{candidate.epoch:03d}.safetensors"
+    file = f"{candidate.search}-trial-{candidate.trial:04d}-epoch-{candidate.epoch:03d}.safetensors"
     shutil.copyfile(candidate.weights, bundle / file)
     return Member(
+        search=candidate.search,
+        labels=candidate.labels,
         trial=candidate.trial,
         epoch=candidate.epoch,
         weight=weight,

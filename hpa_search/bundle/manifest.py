@@ -5,30 +5,38 @@ Nothing here or in `predict` unpickles: weights are safetensors, the rest is JSO
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from hpa_search.config import Record, TrialConfig
 from hpa_search.data.kaggle import COLOURS
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
-from hpa_search.labels import LABELS, NUM_LABELS
+from hpa_search.labels import LABELS, NUM_LABELS, to_vector
 from hpa_search.scoring.thresholds import DecisionRule
 
 MANIFEST = "bundle.json"
-FORMAT = 1
+FORMAT = 2
 
 
 class Member(Record):
-    """One network of the ensemble: a trial at an epoch, its share, and its weights' file and hash."""
+    """One network of the ensemble: a trial of a search at an epoch, its share, and its weights' file and hash.
 
+    ``labels`` are the ids of the only labels that it was trained for, None for all.
+    """
+
+    search: str
+    labels: tuple[Annotated[int, Field(ge=0, lt=NUM_LABELS)], ...] | None = None
     trial: int = Field(ge=0)
     epoch: int = Field(ge=1)
     weight: float = Field(gt=0, le=1)
     config: TrialConfig
     file: str = Field(
-        pattern=r"^[A-Za-z0-9_-]+\.safetensors$", description="the name of a .safetensors file in the bundle's own folder"
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors$",
+        description="the name of a .safetensors file in the bundle's own folder",
     )
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits")
 
@@ -64,6 +72,12 @@ class Manifest(Record):
     def decision_rule(self) -> DecisionRule:
         """The calibration and thresholds of the ensemble."""
         return DecisionRule.from_json(self.rule)
+
+    @property
+    def covers(self) -> NDArray[np.bool_]:
+        """The classes (m, 28) that each member was trained for."""
+        everything = np.ones(NUM_LABELS, dtype=bool)
+        return np.stack([everything if m.labels is None else to_vector(m.labels) for m in self.members])
 
 
 def sha256(path: Path) -> str:

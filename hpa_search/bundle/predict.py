@@ -44,7 +44,7 @@ def bundle_probabilities(
         if progress:
             progress(done + 1, len(manifest.members))
     weights = [member.weight for member in manifest.members]
-    return manifest.decision_rule.probabilities(ensemble_logits(np.stack(members), weights))
+    return manifest.decision_rule.probabilities(ensemble_logits(np.stack(members), weights, manifest.covers))
 
 
 def network_logits(

@@ -1,26 +1,64 @@
 """Random changes to training images that leave their labels true, made on the device on whole uint8 batches.
 
 The cells of a microscope image have no up and no left, so its eight symmetries (the dihedral group of the square) are
-all equally likely images.
+all equally likely images. The four channels are separate measurements of four stains, not the colours of one picture:
+nothing here mixes channels or shifts hue, saturation or the like, which would move one stain's signal to another. A
+channel may only be brighter or flatter, as staining and exposure make it.
+
+A new augmentation is one function, registered here, and nothing else.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from hpa_search.registry import Registry
 
 Augmentation = Callable[[Tensor, Generator], Tensor]
 
 FLIP_X, FLIP_Y, TRANSPOSE = 1, 2, 4
 """Bits of a symmetry's number, applied in this order; all eight numbers together are the dihedral group."""
 
+SHIFT = 0.1
+"""Largest shift of the strong augmentation, along each axis, as a share of the image's side."""
+
+SCALE = 1.25
+"""Largest enlargement; the smallest is its inverse."""
+
+TURN = 15.0
+"""Largest turn to either side in degrees, after a symmetry that may have turned by a multiple of 90."""
+
+GAIN, GAMMA = 1.25, 1.25
+"""Largest factor and largest exponent of a channel's brightness 0..1; the smallest are their inverses."""
+
+AUGMENTATIONS: Registry[Augmentation] = Registry("augment")
+
 
 def augment(images: Tensor, name: str, generator: Generator) -> Tensor:
-    """Return ``images`` (b, c, s, s) changed by the augmentation ``name``, of the same shape, type and device.
+    """Return ``images`` uint8 (b, c, s, s) changed by the augmentation ``name``, of the same shape, type and device.
 
-    ``generator`` is one of the CPU, so that a trial draws the same symmetries on every device.
+    ``generator`` is one of the CPU, so that a trial draws the same changes on every device. Raises ValueError for a name
+    that is not registered.
     """
     return AUGMENTATIONS[name](images, generator)
+
+
+def random_crops(images: Tensor, size: int, generator: Generator) -> Tensor:
+    """Return (b, c, size, size): of each of ``images`` (b, c, s, s) a square at a place of its own, all equally likely.
+
+    ``generator`` is one of the CPU. Raises ValueError if the images are smaller than ``size``.
+    """
+    places = images.shape[-1] - size + 1
+    if places < 1:
+        raise ValueError(f"a crop of {size} pixels does not fit into images of {images.shape[-1]}")
+    corners: list[tuple[int, int]] = torch.randint(places, (len(images), 2), generator=generator).tolist()
+    result = images.new_empty((*images.shape[:2], size, size))
+    for index, (top, left) in enumerate(corners):
+        result[index] = images[index, :, top : top + size, left : left + size]
+    return result
 
 
 def transform(image: Tensor, symmetry: int) -> Tensor:
@@ -32,6 +70,17 @@ def transform(image: Tensor, symmetry: int) -> Tensor:
     if symmetry & TRANSPOSE:
         image = image.transpose(-1, -2)
     return image
+
+
+def warp(images: Tensor, maps: Tensor) -> Tensor:
+    """Return ``images`` (b, c, s, s), floating, each resampled through its own of the affine ``maps`` (b, 2, 3).
+
+    A map takes the place (x, y, 1) of a pixel in the result to the place in the image where it is read, both within
+    -1..1 from edge to edge. Bilinear; beyond its edges an image goes on as its mirror image, so that no black corner
+    tells what was done.
+    """
+    grid = affine_grid(maps, list(images.shape), align_corners=False)
+    return grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def _random_symmetry(images: Tensor, generator: Generator, number: int) -> Tensor:
@@ -47,16 +96,45 @@ def _random_symmetry(images: Tensor, generator: Generator, number: int) -> Tenso
     return result
 
 
+def _random_maps(number: int, generator: Generator) -> Tensor:
+    """Return affine maps (number, 2, 3) for `warp`, each a turn and a scale about the centre, then a shift."""
+    turn = math.radians(TURN) * _symmetric((number,), generator)
+    scale = SCALE ** -_symmetric((number,), generator)
+    shift = 2 * SHIFT * _symmetric((number, 2), generator)
+    cosine, sine = scale * turn.cos(), scale * turn.sin()
+    rows = torch.stack([cosine, -sine, shift[:, 0], sine, cosine, shift[:, 1]], dim=1)
+    return rows.view(number, 2, 3)
+
+
+def _symmetric(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """Draw numbers of ``shape`` evenly from -1..1."""
+    return 2 * torch.rand(shape, generator=generator) - 1
+
+
+@AUGMENTATIONS.register("none")
 def _none(images: Tensor, generator: Generator) -> Tensor:
     return images
 
 
+@AUGMENTATIONS.register("flips")
 def _flips(images: Tensor, generator: Generator) -> Tensor:
     return _random_symmetry(images, generator, number=4)
 
 
+@AUGMENTATIONS.register("dihedral")
 def _dihedral(images: Tensor, generator: Generator) -> Tensor:
     return _random_symmetry(images, generator, number=8)
 
 
-AUGMENTATIONS: dict[str, Augmentation] = {"none": _none, "flips": _flips, "dihedral": _dihedral}
+@AUGMENTATIONS.register("strong")
+def _strong(images: Tensor, generator: Generator) -> Tensor:
+    """A symmetry, then a shift, scale and small turn of the whole image, then for each channel gain x brightness^gamma.
+
+    All channels of an image move together; brightness is within 0..1 and what becomes brighter than 1 is cut off.
+    """
+    turned = _random_symmetry(images, generator, number=8)
+    maps = _random_maps(len(images), generator)
+    gain, gamma = torch.tensor([GAIN, GAMMA]).view(2, 1, 1, 1, 1) ** _symmetric((2, *images.shape[:2], 1, 1), generator)
+    moved = warp(turned.float().div_(255), maps.to(images.device)).clamp_(0, 1)
+    toned = moved.pow_(gamma.to(images.device)).mul_(255 * gain.to(images.device))
+    return toned.round_().clamp_(0, 255).to(torch.uint8)

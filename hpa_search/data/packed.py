@@ -79,24 +79,49 @@ class PackedImages:
         return _ensure(native.with_name(f"{native.name}-{px}"), partial(_write_resized, source, px))
 
 
+@dataclass(frozen=True)
+class Source:
+    """What is to be packed: for each of ``ids`` its files, one a channel, and how these become an image.
+
+    ``decode`` takes the files of an image and the size in pixels and returns uint8 (4, size, size) and no faults, or
+    None and a line for each file at fault. ``size`` None is the one that most files have. ``kind`` names decoder and
+    size for the key.
+    """
+
+    folder: Path
+    ids: tuple[str, ...]
+    files: tuple[tuple[Path, ...], ...]
+    decode: Callable[[Sequence[Path], int | None], tuple[np.ndarray | None, list[str]]] = decode_image
+    size: int | None = None
+    kind: str = ""
+
+    def common_size(self) -> int | None:
+        """The size that all images get, None where no header can be read."""
+        return self.size or common_size([file for channels in self.files for file in channels])
+
+
 def pack(
     folder: Path, ids: Sequence[str], cache: Path, progress: Progress | None = None, workers: int | None = None
 ) -> PackedImages:
-    """Decode the images ``<Id>_<colour>.png`` of ``folder`` into a pack under ``cache``, or open the pack that is there.
+    """Decode the images ``<Id>_<colour>.png`` of ``folder`` into a pack under ``cache``; see `pack_source`."""
+    return pack_source(_kaggle(folder, ids), cache, progress, workers)
+
+
+def pack_source(source: Source, cache: Path, progress: Progress | None = None, workers: int | None = None) -> PackedImages:
+    """Decode all images of ``source`` into a pack under ``cache``, or open the pack that is there.
 
     The first of several callers decodes, with ``workers`` threads (default: one a core); the others wait for it. All
-    images are read whatever is found, so that one DatasetFaults reports every image that is missing, damaged, not
-    8-bit grey, not square or not of the size of most; the cache then holds nothing of them. Raises UserError as well
-    where the cache cannot be written.
+    images are read whatever is found, so that one DatasetFaults reports every image that is missing, damaged, or
+    refused by the decoder; the cache then holds nothing of them. Raises UserError as well where the cache cannot be
+    written.
     """
-    if not ids:
-        raise UserError(f"{folder}: no image to read")
-    files = _files(folder, ids)
-    key = _key(files)
+    if not source.ids:
+        raise UserError(f"{source.folder}: no image to read")
+    key = _key(source)
     if key is None:
-        raise DatasetFaults(folder, find_faults(folder, ids, progress, workers))
-    packed = _ensure(cache / key, partial(_write_decoded, folder, ids, key, progress, workers))
-    if packed.ids != tuple(ids):
+        raise DatasetFaults(source.folder, _find_faults(source, progress, workers))
+    packed = _ensure(cache / key, partial(_write_decoded, source, key, progress, workers))
+    if packed.ids != source.ids:
         raise UserError(f"{packed.path}: holds other images than it should; delete it and try again")
     return packed
 
@@ -128,20 +153,24 @@ def find_faults(
     folder: Path, ids: Sequence[str], progress: Progress | None = None, workers: int | None = None
 ) -> tuple[str, ...]:
     """Decode the images of ``folder`` without keeping them and return one line for each file at fault, in order."""
-    files = _files(folder, ids)
-    size = common_size([file for channels in files for file in channels])
-    return _collect(lambda row: decode_image(files[row], size)[1], len(ids), progress, workers)
+    return _find_faults(_kaggle(folder, ids), progress, workers)
 
 
-def _files(folder: Path, ids: Sequence[str]) -> list[list[Path]]:
-    return [[folder / image_file(identifier, colour) for colour in COLOURS] for identifier in ids]
+def _find_faults(source: Source, progress: Progress | None, workers: int | None) -> tuple[str, ...]:
+    size = source.common_size()
+    return _collect(lambda row: source.decode(source.files[row], size)[1], len(source.ids), progress, workers)
 
 
-def _key(files: Sequence[Sequence[Path]]) -> str | None:
+def _kaggle(folder: Path, ids: Sequence[str]) -> Source:
+    files = (tuple(folder / image_file(identifier, colour) for colour in COLOURS) for identifier in ids)
+    return Source(folder, tuple(ids), tuple(files))
+
+
+def _key(source: Source) -> str | None:
     """Hash the manifest of the files; None if one of them is not there."""
-    digest = hashlib.sha256(f"format {FORMAT}, Pillow {PIL.__version__}\n".encode())
+    digest = hashlib.sha256(f"format {FORMAT}, Pillow {PIL.__version__}{source.kind}\n".encode())
     try:
-        for channels in files:
+        for channels in source.files:
             for file in channels:
                 found = file.stat()
                 digest.update(os.fsencode(file.name) + f"\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
@@ -161,29 +190,26 @@ def _collect(work: Callable[[int], list[str]], count: int, progress: Progress | 
     return tuple(faults)
 
 
-def _write_decoded(
-    folder: Path, ids: Sequence[str], key: str, progress: Progress | None, workers: int | None, building: Path
-) -> None:
+def _write_decoded(source: Source, key: str, progress: Progress | None, workers: int | None, building: Path) -> None:
     """Decode all images into the folder ``building``."""
-    files = _files(folder, ids)
-    size = common_size([file for channels in files for file in channels])
+    size = source.common_size()
     # Where no header can be read nothing will be written, and any size does.
-    shape = (len(ids), len(COLOURS), size or 1, size or 1)
+    shape = (len(source.ids), len(COLOURS), size or 1, size or 1)
 
     with pixels_file(building, shape) as write:
 
         def work(row: int) -> list[str]:
-            image, found = decode_image(files[row], size)
+            image, found = source.decode(source.files[row], size)
             if image is not None:
                 write(row, image)
             return found
 
-        faults = _collect(work, len(ids), progress, workers)
+        faults = _collect(work, len(source.ids), progress, workers)
     if faults:
-        raise DatasetFaults(folder, faults)
-    if _key(files) != key:
-        raise UserError(f"{folder}: its files changed while they were read; try again when nothing writes there")
-    _write_ids(building, ids)
+        raise DatasetFaults(source.folder, faults)
+    if _key(source) != key:
+        raise UserError(f"{source.folder}: its files changed while they were read; try again when nothing writes there")
+    _write_ids(building, source.ids)
 
 
 def _write_resized(source: PackedImages, px: int, building: Path) -> None:

@@ -10,6 +10,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from iterstrat.ml_stratifiers import IterativeStratification
@@ -25,13 +26,20 @@ LARGE = 0.05
 """A group with more rows than this share of the smallest part is placed by its size."""
 
 
+Method = Literal["stratified", "random"]
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows of a dataset in three parts: sorted int arrays without a row in common; only ``test`` may be empty."""
+    """Rows of a dataset in three parts: sorted int arrays without a row in common; only ``test`` may be empty.
+
+    ``fold`` (n,) is the fold of each row, -1 in test, where the split was made of folds: then validation is fold 0.
+    """
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    fold: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         parts = (self.train, self.validation, self.test)
@@ -45,12 +53,18 @@ class Split:
             raise ValueError(f"{len(self.train)} training and {len(self.validation)} validation rows; both need at least one")
 
 
-def stratified_split(labels: np.ndarray, groups: Sequence[str] | None, fractions: tuple[float, float, float], seed: int) -> Split:
-    """Split rows into training, validation and test parts of about ``fractions``, alike in their labels.
+def make_split(
+    labels: np.ndarray,
+    groups: Sequence[str] | None,
+    fractions: tuple[float, float, float],
+    seed: int,
+    method: Method = "stratified",
+) -> Split:
+    """Split rows into training, validation and test parts of about ``fractions``; `stratified` ones are alike in their labels.
 
-    ``labels`` is bool (n, c); ``groups`` names the group of each row, None where each row is its own. A class that
-    two groups have is in training and validation, one that three have in test too, where moving a group can bring
-    that about without taking another class from its part. The same arguments give the same split.
+    ``labels`` is bool (n, c); ``groups`` names the group of each row, None where each row is its own. Stratified, a
+    class that two groups have is in training and validation, one that three have in test too, where moving a group can
+    bring that about without taking another class from its part. The same arguments give the same split.
 
     Raises UserError if the fractions do not add up to 1, if training's or validation's is 0, or if there are fewer
     groups than parts.
@@ -58,22 +72,39 @@ def stratified_split(labels: np.ndarray, groups: Sequence[str] | None, fractions
     if not (min(fractions[:2]) > 0 and fractions[2] >= 0 and abs(sum(fractions) - 1) < 1e-6):
         raise UserError(f"split fractions {fractions}: training and validation must be above 0, and all must add up to 1")
     shares = np.array([share for share in fractions if share > 0])
-    part = _stratify(labels, groups, shares, seed)
+    part = _assign(labels, groups, shares, seed, method)
     return Split(*(np.flatnonzero(part == index) for index in range(len(PARTS))))
 
 
-def folds(labels: np.ndarray, groups: Sequence[str] | None, k: int, seed: int) -> np.ndarray:
-    """Return the fold 0..k-1 of each row, int (n,), stratified as `stratified_split` is, with groups kept whole.
+def fold_split(
+    labels: np.ndarray, groups: Sequence[str] | None, test: float, k: int, seed: int, method: Method = "stratified"
+) -> Split:
+    """Put a share ``test`` of the rows aside and the others into ``k`` folds: fold 0 is validation, the rest training.
+
+    Otherwise as `make_split`. Raises UserError if ``k`` is below 2, ``test`` is not in [0, 1), or there are fewer
+    groups than folds.
+    """
+    if not 0 <= test < 1:
+        raise UserError(f"split fraction test {test}: must be at least 0 and below 1")
+    apart = _assign(labels, groups, np.array([1 - test, test]), seed, method) if test else np.zeros(len(labels), dtype=int)
+    rest = np.flatnonzero(apart == 0)
+    fold = np.full(len(labels), -1)
+    fold[rest] = folds(labels[rest], None if groups is None else np.asarray(groups)[rest].tolist(), k, seed, method)
+    return Split(np.flatnonzero(fold > 0), np.flatnonzero(fold == 0), np.flatnonzero(apart), fold)
+
+
+def folds(labels: np.ndarray, groups: Sequence[str] | None, k: int, seed: int, method: Method = "stratified") -> np.ndarray:
+    """Return the fold 0..k-1 of each row, int (n,), made as `make_split` makes its parts, with groups kept whole.
 
     Raises UserError if ``k`` is below 2 or there are fewer groups than folds.
     """
     if k < 2:
         raise UserError(f"{k} folds: at least 2 are needed")
-    return _stratify(labels, groups, np.full(k, 1 / k), seed)
+    return _assign(labels, groups, np.full(k, 1 / k), seed, method)
 
 
 def write_split(path: Path, ids: Sequence[str], split: Split) -> None:
-    """Write a split of all of ``ids`` as a CSV file ``Id,Split`` in the order of the dataset.
+    """Write a split of all of ``ids`` as a CSV file ``Id,Split``, and ``Fold`` where it has folds, in the dataset's order.
 
     Raises ValueError if a row is in no part.
     """
@@ -84,8 +115,12 @@ def write_split(path: Path, ids: Sequence[str], split: Split) -> None:
         raise ValueError("a row of the dataset is in no part of the split")
     with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("Id", "Split"))
-        writer.writerows(zip(ids, names, strict=True))
+        if split.fold is None:
+            writer.writerow(("Id", "Split"))
+            writer.writerows(zip(ids, names, strict=True))
+        else:
+            writer.writerow(("Id", "Split", "Fold"))
+            writer.writerows(zip(ids, names, split.fold, strict=True))
 
 
 def read_split(path: Path, ids: Sequence[str]) -> Split:
@@ -116,8 +151,8 @@ def read_split(path: Path, ids: Sequence[str]) -> Split:
     return Split(*(np.flatnonzero(parts == index) for index in range(len(PARTS))))
 
 
-def _stratify(labels: np.ndarray, groups: Sequence[str] | None, shares: np.ndarray, seed: int) -> np.ndarray:
-    """Return the part of each row, int (n,): parts take ``shares`` of the groups, and none is empty."""
+def _assign(labels: np.ndarray, groups: Sequence[str] | None, shares: np.ndarray, seed: int, method: Method) -> np.ndarray:
+    """Return the part of each row, int (n,): parts take ``shares`` of the rows, groups are whole, and none is empty."""
     members = np.arange(len(labels)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     count = int(members.max(initial=-1)) + 1
     if count < len(shares):
@@ -126,6 +161,10 @@ def _stratify(labels: np.ndarray, groups: Sequence[str] | None, shares: np.ndarr
     np.logical_or.at(held, members, labels)
     sizes = np.bincount(members, minlength=count)
     random = check_random_state(seed)
+    if method == "random":
+        parts = _place_randomly(sizes, shares, random)
+        _fill_empty(parts, sizes, len(shares))
+        return parts[members]
     parts, wanted = _place_large(sizes, shares)
     order = random.permutation(np.flatnonzero(parts < 0))
     if len(order):
@@ -134,6 +173,15 @@ def _stratify(labels: np.ndarray, groups: Sequence[str] | None, shares: np.ndarr
     _fill_empty(parts, sizes, len(shares))
     _spread_rare(parts, held, sizes, len(shares))
     return parts[members]
+
+
+def _place_randomly(sizes: np.ndarray, shares: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """Return the part of each group: in random order, the first part until it has its share of the rows, then the next."""
+    order = random.permutation(len(sizes))
+    middle = np.cumsum(sizes[order]) - sizes[order] / 2
+    parts = np.empty(len(sizes), dtype=int)
+    parts[order] = np.searchsorted(np.cumsum(shares)[:-1] * sizes.sum(), middle, side="right")
+    return parts
 
 
 def _place_large(sizes: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

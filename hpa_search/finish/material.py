@@ -1,6 +1,6 @@
 """What the final stage works on: the search, its data, and every trial's epochs whose weights exist."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,20 @@ _Entry = tuple[float, Candidate, NDArray[np.float16]]
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Candidates, best on the validation rows first, and their logits there: float32 (m, n, 28)."""
+    """Candidates and their logits on the validation rows, float32 (m, n, 28).
+
+    Those of the search itself come first, the best of them on the validation rows at the top; then those of others.
+    ``classes`` are the label ids that macro AP averages.
+    """
 
     candidates: tuple[Candidate, ...]
     logits: NDArray[np.float32]
+    classes: tuple[int, ...]
+
+    @property
+    def covers(self) -> NDArray[np.bool_]:
+        """The classes (m, 28) that each candidate was trained for."""
+        return np.stack([candidate.covers for candidate in self.candidates])
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,21 +63,43 @@ class Material:
         return None if self.dataset.groups is None else np.array(self.dataset.groups)[rows]
 
 
-def read_material(out: Path, cache: Path, data: Path | None, say: Callable[[str], None]) -> Material:
-    """Read the search in ``out``; its dataset is at ``data`` if it was moved. ``say`` is told of each trial
-    whose files cannot be read, which is left out.
+def read_material(out: Path, cache: Path, data: Path | None, also: Sequence[Path], say: Callable[[str], None]) -> Material:
+    """Read the search in ``out``, and the candidates of the searches ``also`` on the same split of the same data.
 
-    Raises UserError if there is no search, the data is at fault, or no trial has finished an epoch.
+    The dataset is at ``data`` if it was moved. ``say`` is told of each trial whose files cannot be read, which is left out.
+    Raises UserError if there is no search, the data is at fault, no trial has finished an epoch, or a search of ``also``
+    is on other rows.
     """
     search, provenance = read_workspace(out)
     dataset = read_dataset(data or Path(provenance.data))
     split = read_split(out / SPLIT, dataset.ids)
-    pool = _read_pool(out, search, Ledger.open(out).trials(), len(split.validation), say)
+    for other in also:
+        _check_rows(out, other, provenance)
+    pools = [_read_pool(place, len(split.validation), say) for place in (out, *also)]
     images = pack(dataset.train_folder, dataset.ids, cache)
-    return Material(out, search, provenance, dataset, images, split, pool)
+    return Material(out, search, provenance, dataset, images, split, _joined(pools))
 
 
-def _read_pool(out: Path, search: Search, trials: list[Facts], rows: int, say: Callable[[str], None]) -> Pool:
+def _check_rows(out: Path, other: Path, provenance: Provenance) -> None:
+    there = read_workspace(other)[1]
+    if there.fingerprint != provenance.fingerprint or (other / SPLIT).read_bytes() != (out / SPLIT).read_bytes():
+        raise UserError(
+            f"{other}: not on the same split of the same data as {out}, so their predictions cannot be combined; "
+            "give both searches the same --data and the same `split`"
+        )
+
+
+def _joined(pools: Sequence[Pool]) -> Pool:
+    return Pool(
+        tuple(candidate for pool in pools for candidate in pool.candidates),
+        np.concatenate([pool.logits for pool in pools]),
+        tuple(sorted({label for pool in pools for label in pool.classes})),
+    )
+
+
+def _read_pool(out: Path, rows: int, say: Callable[[str], None]) -> Pool:
+    search, provenance = read_workspace(out)
+    trials = Ledger.open(out).trials()
     found: list[_Entry] = []
     for facts in trials:
         folder = trial_folder(out, facts.number)
@@ -84,7 +116,8 @@ def _read_pool(out: Path, search: Search, trials: list[Facts], rows: int, say: C
         )
     found.sort(key=lambda entry: -entry[0])
     kept = found[:MOST_CANDIDATES]
-    return Pool(tuple(candidate for _, candidate, _ in kept), np.stack([logits for *_, logits in kept]).astype(np.float32))
+    logits = np.stack([logits for *_, logits in kept]).astype(np.float32)
+    return Pool(tuple(candidate for _, candidate, _ in kept), logits, provenance.classes)
 
 
 def _epochs(folder: Path, search: Search, facts: Facts, rows: int) -> Iterator[_Entry]:
@@ -98,5 +131,6 @@ def _epochs(folder: Path, search: Search, facts: Facts, rows: int) -> Iterator[_
         if logits[epoch].shape != (rows, NUM_LABELS):
             raise UserError(f"{folder / 'logits.npz'}: epoch {epoch} has shape {logits[epoch].shape}, not {(rows, NUM_LABELS)}")
         if (weights := weights_path(folder, epoch)).is_file():
-            candidate = Candidate(facts.number, epoch, search.trial_config(facts.parameters), weights)
+            config = search.trial_config(facts.parameters)
+            candidate = Candidate(search.name, facts.number, epoch, config, weights, search.labels)
             yield objectives[epoch], candidate, logits[epoch]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpa_search.bundle.manifest import Manifest
 from hpa_search.bundle.predict import bundle_probabilities, network_logits
@@ -23,9 +24,10 @@ def measure(material: Material, choice: FinalChoice, bundle: Path, manifest: Man
     best = material.pool.candidates[0]
     rows = {part: getattr(material.split, part) for part in PARTS}
     return {
+        "labels": [int(label) for label in _scored(material)],
         "rows": {part: len(numbers) for part, numbers in rows.items()},
         "positives": {part: material.labels(numbers).sum(axis=0).tolist() for part, numbers in rows.items()},
-        "members": [{"trial": m.trial, "epoch": m.epoch, "weight": m.weight} for m in manifest.members],
+        "members": [{"search": m.search, "trial": m.trial, "epoch": m.epoch, "weight": m.weight} for m in manifest.members],
         "best_single": {"trial": best.trial, "epoch": best.epoch},
         "nested": _nested(material, choice),
         "test": _test(material, choice, bundle, manifest) if len(material.split.test) else None,
@@ -39,9 +41,15 @@ def _nested(material: Material, choice: FinalChoice) -> dict[str, float] | None:
     folds = min(FOLDS, len(rows) if groups is None else len(set(groups)))
     if folds < 2:
         return None
-    estimate = nested_estimate(material.pool.logits, labels, choose=choice, folds=folds, groups=groups)
-    interval = bootstrap_interval(estimate.predicted, labels, groups=groups)
+    scored = _scored(material)
+    estimate = nested_estimate(material.pool.logits, labels, choose=choice, folds=folds, groups=groups, classes=scored)
+    interval = bootstrap_interval(estimate.predicted[:, scored], labels[:, scored], groups=groups)
     return {**asdict(interval), "naive": estimate.naive, "optimism": estimate.optimism}
+
+
+def _scored(material: Material) -> NDArray[np.int64]:
+    """Return the labels that macro F1 is over: all 28, unless no candidate was trained for some."""
+    return np.flatnonzero(material.pool.covers.any(axis=0))
 
 
 def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manifest) -> dict[str, Any]:
@@ -50,13 +58,14 @@ def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manif
     labels, groups = material.labels(rows), material.groups(rows)
     probabilities = bundle_probabilities(bundle, manifest, material.images, rows)
     ensemble, single = decide(probabilities, manifest.decision_rule.thresholds), _best_single(material, choice)
-    ids = np.array(material.dataset.ids)[rows]
+    ids, scored = np.array(material.dataset.ids)[rows], _scored(material)
+    ours, best, truth = ensemble.labels[:, scored], single[:, scored], labels[:, scored]
     np.savez(material.out / "test_predictions.npz", ids=ids, labels=labels, probabilities=probabilities)
     return {
-        "ensemble": asdict(bootstrap_interval(ensemble.labels, labels, groups=groups)),
-        "best_single": asdict(bootstrap_interval(single, labels, groups=groups)),
-        "difference": asdict(paired_difference(ensemble.labels, single, labels, groups=groups)),
-        "floor": all_positive_floor(labels),
+        "ensemble": asdict(bootstrap_interval(ours, truth, groups=groups)),
+        "best_single": asdict(bootstrap_interval(best, truth, groups=groups)),
+        "difference": asdict(paired_difference(ours, best, truth, groups=groups)),
+        "floor": all_positive_floor(truth),
         "rows_filled": ensemble.filled,
         "f1_per_class": f1_per_class(ensemble.labels, labels).tolist(),
     }

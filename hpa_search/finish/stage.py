@@ -1,6 +1,6 @@
 """The final stage, in order: choose, export, measure what was exported, publish, label the test images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,23 @@ from hpa_search.scoring.final import FinalChoice
 from hpa_search.scoring.thresholds import decide
 
 
-def finish(out: Path, cache: Path, *, data: Path | None = None, say: Callable[[str], None] = print) -> dict[str, Any]:
+def finish(
+    out: Path, cache: Path, *, data: Path | None = None, also: Sequence[Path] = (), say: Callable[[str], None] = print
+) -> dict[str, Any]:
     """Choose the ensemble of the search in ``out`` from what is there now, export it, and return what was measured.
 
     Writes bundle/, result.json and, where the dataset has a test/, submission.csv. ``data`` is where the dataset is
-    now, if it was moved. Raises UserError if no trial has finished an epoch.
+    now, if it was moved; ``also`` are other searches on the same split, whose trials may become members too, those of
+    a search restricted to some labels for these labels alone. Raises UserError if no trial has finished an epoch.
     """
-    material = read_material(out, cache, data, say)
+    material = read_material(out, cache, data, also, say)
     final = material.search.final
     choice = FinalChoice(
-        classes=material.provenance.classes,
+        classes=material.pool.classes,
         trained=tuple(map(int, np.flatnonzero(material.labels(material.split.train).any(axis=0)))),
         rounds=final.rounds,
         max_members=final.max_members,
+        covers=material.pool.covers,
     )
     say(f"Choosing among {len(material.pool.candidates)} candidates on {len(material.split.validation)} validation images.")
     building = out / ".bundle"

@@ -1,12 +1,11 @@
 """From a configuration to a network: uint8 images of four stains in, 28 logits out.
 
-A backbone is any classifier that timm knows by name. A backbone of our own becomes one by being registered with
-`timm.models.register_model`, and then needs nothing here.
+A backbone is any classifier that timm knows by name, ours in `backbones` among them.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, reduce, wraps
 
 import timm
 import torch
@@ -15,51 +14,60 @@ from torch import Tensor, nn
 from hpa_search.config import TrialConfig
 from hpa_search.errors import nearest
 from hpa_search.labels import NUM_LABELS
-from hpa_search.models.channels import STAINS, InputStage
-from hpa_search.models.resolution import POOLING, further_blocks
+from hpa_search.models.channels import InputStage, parse_channels, parse_normalisation
+from hpa_search.models.create import RGB, Classifier, cause, create_backbone, meta_backbone, published, usual_size
+from hpa_search.models.freezing import FREEZES
+from hpa_search.models.heads import build_head
+from hpa_search.models.resolution import covering_crops, further_blocks, like
+from hpa_search.models.weights import check_published, check_stem
 
 RAREST = 1e-4
 """Prevalences are clamped to this and one minus this, so that the log prior of a class without positives stays finite."""
 
 
 class Network(nn.Module):
-    """Input stage, backbone, further blocks, head: images (b, 4, s, s), uint8 or float 0..1 -> logits (b, 28)."""
+    """Input stage, backbone, further blocks, head: images (b, 4, s, s), uint8 or float 0..1 -> logits (b, 28), float32.
+
+    With ``crop_size`` the network works on crops of that size, whether in training or not. Images that are as small are one
+    crop: so it is trained, on random ones. Larger ones are cut into the fewest crops that cover them, and a label's logit is
+    the largest over the crops: an image has a label when some part of it shows it. Smaller ones raise ValueError.
+    """
+
+    backbone: Classifier
 
     def __init__(self, config: TrialConfig, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.input_stage = InputStage(config.channels, mean, std)
-        self.backbone = timm.create_model(
-            config.backbone, pretrained=False, in_chans=self.input_stage.channels, num_classes=0, **POOLING[config.resolution]
-        )
-        self.blocks = further_blocks(config.resolution, self.backbone.num_features)
-        self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(self.backbone.head_hidden_size, NUM_LABELS)
-        # Small weights leave the prior in charge of the first logits (Lin et al. 2017, section 4.1).
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        self.crop_size = config.crop_size
+        self.input_stage = InputStage(config.channels, config.normalise, mean, std)
+        self.backbone = create_backbone(config.backbone, config.resolution, config.network_size, self.input_stage.channels)
+        width = self.backbone.num_features
+        self.blocks = further_blocks(config.resolution, width)
+        self.head = build_head(self.backbone, width, config)
+        if isinstance(last := _last_layer(self.head), nn.Linear):
+            # Small weights leave the prior in charge of the first logits (Lin et al. 2017, section 4.1).
+            nn.init.normal_(last.weight, std=0.01)
+            nn.init.zeros_(last.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (b, 28), float32, of ``images`` (b, 4, s, s)."""
+        if self.crop_size is None:
+            return self._logits(images)
+        # One after the other: all at once would take several times the memory that a batch takes in training.
+        return reduce(torch.maximum, map(self._logits, covering_crops(images, self.crop_size)))
+
+    def _logits(self, images: Tensor) -> Tensor:
         features = self.backbone.forward_features(self.input_stage(images))
-        pooled = self.backbone.forward_head(self.blocks(features))
-        # In bfloat16 thousands of images would share a logit, and average precision could not rank them.
-        with _full_precision(images.device):
-            logits: Tensor = self.classifier(self.dropout(pooled.float()))
+        logits: Tensor = self.head(self.blocks(features))
         return logits
 
 
-def _full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Return a context without autocast; the meta device has none to begin with."""
-    available = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if available else nullcontext()
-
-
 def build_network(config: TrialConfig, mean: Sequence[float], std: Sequence[float]) -> Network:
-    """Return a new network for ``config`` that normalises by ``mean`` and ``std`` (4 entries each, in 0..1 units).
+    """Return a new network for ``config``; ``mean`` and ``std`` are those of the training rows (4 entries each, 0..1 units).
 
-    Weights are random, drawn from torch's global generator. Raises ValueError where `check_backbone` does.
+    Weights are random, drawn from torch's global generator; `weights.load_pretrained` puts others in. Raises ValueError
+    where `check_network` does.
     """
-    check_backbone(config)
+    check_network(config)
     return Network(config, mean, std)
 
 
@@ -67,57 +75,157 @@ def build_network(config: TrialConfig, mean: Sequence[float], std: Sequence[floa
 def set_prior(network: Network, prevalence: Sequence[float]) -> None:
     """Set the last bias to the log odds of ``prevalence`` (28,), so that training starts from the label frequencies.
 
-    It spares the first epoch the flood of negatives (Lin et al. 2017, section 4.1).
+    It spares the first epoch the flood of negatives (Lin et al. 2017, section 4.1). A backbone that brings its own head
+    (capsules) has no such bias and is left as it is.
     """
-    share = torch.tensor([float(value) for value in prevalence]).clamp(RAREST, 1 - RAREST)
-    network.classifier.bias.copy_(torch.logit(share))
+    if (last := _last_layer(network.head)) is not None:
+        share = torch.tensor([float(value) for value in prevalence]).clamp(RAREST, 1 - RAREST)
+        last.bias.copy_(torch.logit(share))
 
 
-def check_backbone(config: TrialConfig) -> None:
-    """Raise ValueError if timm does not know the backbone, or it cannot work at this strategy and size.
+def parameters(network: nn.Module) -> int:
+    """Return the number of weights of ``network`` that training can change, frozen or not."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
-    The network is run on torch's meta device: shapes are computed, numbers are not, so it takes a fraction of a second
-    and no memory. Answers are remembered.
+
+def _last_layer(head: nn.Module) -> nn.Linear | None:
+    return getattr(head, "classifier", None)
+
+
+def check_network(config: TrialConfig) -> None:
+    """Raise ValueError, in one line that begins with the setting, if the network cannot be built or take its images.
+
+    Networks are run on torch's meta device: shapes are computed, numbers are not, so that a new combination of backbone,
+    strategy and size takes a fraction of a second and no memory; every answer is remembered. Whether the weights of a file
+    or of the hub can be had and fit is the question of `weights.check_weights`.
     """
-    fault = _fault(config.backbone, config.resolution, config.channels, config.input_size)
-    if fault:
-        raise ValueError(fault)
+    with _refusing("channels"):
+        channels = len(parse_channels(config.channels))
+    with _refusing("normalise"):
+        parse_normalisation(config.normalise)
+    _check_name(config.backbone)
+    backbone, resolution, size = config.backbone, config.resolution, config.network_size
+    _check_features(backbone, resolution, size)
+    _check_head(backbone, resolution, size, config.head, _dropout_that_matters(config))
+    _check_channels(backbone, channels)
+    for setting, freeze in (("freeze", config.freeze), ("last_freeze", config.last_freeze)):
+        if freeze is not None:
+            _check_freeze(setting, backbone, freeze)
+    if config.weights != "none":
+        _check_stem(backbone, channels, str(config.stem))
+    if config.weights == "timm":
+        _check_published(backbone, like(resolution), size if published(backbone).fixed_input_size else usual_size(backbone))
+
+
+def _remembered(check: Callable[..., None]) -> Callable[..., None]:
+    """Return ``check`` such that for the same arguments it is made once, whether it passes or raises ValueError."""
+
+    @cache
+    def fault(*arguments: Hashable) -> str:
+        try:
+            check(*arguments)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    @wraps(check)
+    def again(*arguments: Hashable) -> None:
+        if text := fault(*arguments):
+            raise ValueError(text)
+
+    return again
+
+
+@contextmanager
+def _refusing(setting: str, what: str = "") -> Iterator[None]:
+    """Turn any error within into a ValueError of one line: ``setting``, ``what``, its cause; unless it names the setting."""
+    try:
+        with torch.no_grad():
+            yield
+    except Exception as error:  # timm's models fail in as many ways as there are models
+        line = cause(error)
+        if not line.startswith(f"{setting}: "):
+            line = ": ".join(filter(None, (setting, what, line)))
+        raise ValueError(line) from error
+
+
+@_remembered
+def _check_name(backbone: str) -> None:
+    if not timm.is_model(backbone):
+        raise ValueError(f"backbone: timm knows no model '{backbone}'{nearest(backbone, timm.list_models())}")
+    with _refusing("backbone"):
+        published(backbone)
+
+
+@_remembered
+def _check_features(backbone: str, resolution: str, size: int) -> None:
+    _features(backbone, resolution, size)
 
 
 @cache
-def _fault(backbone: str, resolution: str, channels: str, size: int) -> str:
-    """Return what is wrong with this combination, or an empty string."""
-    if not timm.is_model(backbone):
-        return f"backbone: timm knows no model '{backbone}'{nearest(backbone, timm.list_models())}"
-    config = TrialConfig.model_construct(
-        backbone=backbone, resolution=resolution, channels=channels, full_size=size, small_size=size, dropout=0.0
-    )
-    try:
-        shape = _output_shape(config, size)
-    except Exception as error:  # timm's models fail in as many ways as there are models
-        return f"backbone: '{backbone}' does not work with resolution '{resolution}' at {size} pixels: {_first_line(error)}"
-    if shape != (2, NUM_LABELS):
-        return f"backbone: '{backbone}' gives outputs of shape {shape[1:]} with resolution '{resolution}', not one per label"
-    return ""
+def _features(backbone: str, resolution: str, size: int) -> Tensor:
+    """Return the features of two images, on the meta device, as the head is given them; ValueError if there are none."""
+    what = f"'{backbone}' does not work with resolution '{resolution}' at {size} pixels"
+    with _refusing("backbone", what), torch.device("meta"):
+        width, features = _features_before_blocks(backbone, like(resolution), size)
+        if resolution == "extra_blocks":
+            _require_map(tuple(features.shape), width)
+        followed: Tensor = further_blocks(resolution, width).eval()(features)
+    return followed
 
 
-def _output_shape(config: TrialConfig, size: int) -> tuple[int, ...]:
-    """Return the shape of the logits of two images, computed without doing the arithmetic."""
-    with torch.device("meta"), torch.no_grad():
-        network = Network(config, [0.0] * len(STAINS), [1.0] * len(STAINS)).eval()
-        images = torch.empty(2, len(STAINS), size, size, dtype=torch.uint8)
-        if config.resolution == "extra_blocks":
-            _require_map(network, images)
-        return tuple(network(images).shape)
+@cache
+def _features_before_blocks(backbone: str, resolution: str, size: int) -> tuple[int, Tensor]:
+    made = meta_backbone(backbone, resolution, size)
+    return made.num_features, made.forward_features(torch.empty(2, RGB, size, size))
 
 
-def _require_map(network: Network, images: Tensor) -> None:
-    """Raise ValueError unless the backbone's features are a map of shape (b, c, h, w), as convolutions need them."""
-    shape = tuple(network.backbone.forward_features(network.input_stage(images)).shape)
-    if len(shape) != 4 or shape[1] != network.backbone.num_features:
+def _require_map(shape: tuple[int, ...], width: int) -> None:
+    """Raise ValueError unless the features are a map of shape (b, width, h, w), as convolutions need them."""
+    if len(shape) != 4 or shape[1] != width:
         raise ValueError(f"its features have shape {shape[1:]} and are no channels x height x width map to append blocks to")
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+@_remembered
+def _check_head(backbone: str, resolution: str, size: int, head: str, dropout: float) -> None:
+    what = f"'{head}' does not work with backbone '{backbone}' and resolution '{resolution}' at {size} pixels"
+    with _refusing("head", what), torch.device("meta"):
+        made, config = meta_backbone(backbone, resolution, size), TrialConfig(backbone=backbone, head=head, dropout=dropout)
+        logits = build_head(made, made.num_features, config).eval()(_features(backbone, resolution, size))
+        if logits.shape != (2, NUM_LABELS):
+            raise ValueError(f"it gives outputs of shape {tuple(logits.shape[1:])}, not one per label")
+
+
+def _dropout_that_matters(config: TrialConfig) -> float:
+    """Return the dropout where it decides whether a head fits, and otherwise 0, so that the answer is known already."""
+    made = meta_backbone(config.backbone, config.resolution, config.network_size)
+    return config.dropout if hasattr(made, "label_head") else 0.0
+
+
+@_remembered
+def _check_channels(backbone: str, channels: int) -> None:
+    """Refuse a number of channels that the first layer cannot have; no other layer knows of it, so the size is the usual."""
+    size = usual_size(backbone)
+    with _refusing("channels", f"backbone '{backbone}' does not work with {channels} of them"), torch.device("meta"):
+        made = create_backbone(backbone, "downsize", size, channels).eval()
+        made.forward_features(torch.empty(2, channels, size, size))
+
+
+@_remembered
+def _check_freeze(setting: str, backbone: str, freeze: str) -> None:
+    if fault := FREEZES.fault(freeze):
+        raise ValueError(f"{setting}: {fault}")
+    with _refusing(setting, f"'{freeze}' does not go with backbone '{backbone}'"):
+        FREEZES[freeze](meta_backbone(backbone, "downsize", usual_size(backbone)))
+
+
+@_remembered
+def _check_stem(backbone: str, channels: int, stem: str) -> None:
+    with _refusing("stem", f"'{stem}' does not go with backbone '{backbone}'"):
+        check_stem(backbone, channels, stem)
+
+
+@_remembered
+def _check_published(backbone: str, resolution: str, size: int) -> None:
+    with _refusing("weights", f"timm's of '{backbone}' do not fit resolution '{resolution}' at {size} pixels"):
+        check_published(backbone, resolution, size)

@@ -1,54 +1,208 @@
-"""What the network sees of an image: which of the four stains, and in which units."""
+"""What the network sees of an image: which stains or mixtures of them, and in which units."""
 
+import math
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
+
+from hpa_search.errors import nearest
+from hpa_search.models.heads import full_precision
 
 STAINS: tuple[str, ...] = ("red", "green", "blue", "yellow")
 """The order of the channels in every image array: microtubules, protein of interest, nucleus, endoplasmic reticulum."""
 
-SELECTIONS: dict[str, tuple[int, ...]] = {"rgby": (0, 1, 2, 3), "rgb": (0, 1, 2), "green": (1,)}
-"""The channels that each setting of ``channels`` keeps."""
-
 SMALLEST_STD = 1e-3
-"""A channel that hardly varies (an empty stain) is not blown up by more than this allows; in 0..1 units."""
+"""A stain that hardly varies (an empty one) is not blown up by more than this allows; in 0..1 units."""
+
+MOST_ROWS = 16
+
+Matrix = tuple[tuple[float, ...], ...]
+
+MIXES: dict[str, Matrix] = {
+    "mix_a": ((0.5, 0, 0, 0.5), (0, 0.5, 0, 0.5), (0, 0, 1, 0)),
+    "mix_b": ((0.5, 0, 0.5, 0), (0, 0, 0.5, 0.5), (0, 1, 0, 0)),
+}
+"""S2's two ways to make three channels of red, green, blue, yellow: of the kernel it started from, and its own."""
+
+_LETTERS = "".join(stain[0] for stain in STAINS)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What each channel that the network sees is made of: one row of four shares (red, green, blue, yellow) a channel.
+
+    With ``learned`` the matrix is where the training starts from.
+    """
+
+    matrix: Matrix
+    learned: bool = False
+
+    def __len__(self) -> int:
+        """Return the number of channels that the network sees."""
+        return len(self.matrix)
+
+    @property
+    def selection(self) -> tuple[int, ...] | None:
+        """The stain that each channel is, if every one simply is a stain."""
+        plain = not self.learned and all(sorted(row) == [0, 0, 0, 1] for row in self.matrix)
+        return tuple(row.index(1) for row in self.matrix) if plain else None
+
+
+def parse_channels(text: str) -> Channels:
+    """Return the channels that ``text`` (`TrialConfig.channels`) stands for.
+
+    Letters of r, g, b, y without repeats; a name of `MIXES`; "learned" (1x1 convolution from four to three, starting at
+    mix_b); or a matrix, rows separated by ';', four numbers a row. Raises ValueError in words for anything else.
+    """
+    if text == "learned":
+        return Channels(MIXES["mix_b"], learned=True)
+    if text in MIXES:
+        return Channels(MIXES[text])
+    if text and set(text) <= set(_LETTERS):
+        return Channels(_selected(text))
+    if re.search(r"[\d;]", text):
+        return Channels(_matrix(text))
+    raise ValueError(
+        f"expected letters of {_LETTERS}, {', '.join(MIXES)}, learned, or rows of four numbers separated by ';' "
+        f"(given: {text!r}){nearest(text, [*MIXES, 'learned'])}"
+    )
+
+
+def _selected(letters: str) -> Matrix:
+    repeated = [letter for letter in _LETTERS if letters.count(letter) > 1]
+    if repeated:
+        raise ValueError(f"'{repeated[0]}' is repeated (given: {letters!r})")
+    return tuple(tuple(float(stain == letter) for stain in _LETTERS) for letter in letters)
+
+
+def _matrix(text: str) -> Matrix:
+    rows = [_numbers(row, f"row {number}") for number, row in enumerate(text.split(";"), start=1)]
+    if len(rows) > MOST_ROWS:
+        raise ValueError(f"at most {MOST_ROWS} rows make sense (given: {len(rows)})")
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(STAINS):
+            raise ValueError(f"row {number} needs a number for each of {', '.join(STAINS)} (given: {len(row)})")
+        if not any(row):
+            raise ValueError(f"row {number} is all zeros, so its channel would be empty")
+    return tuple(rows)
+
+
+def _numbers(text: str, where: str) -> tuple[float, ...]:
+    """Return the numbers in ``text``, separated by blanks or commas; ValueError, saying ``where``, for others."""
+    words = text.replace(",", " ").split()
+    try:
+        values = tuple(map(float, words))
+    except ValueError:
+        raise ValueError(f"{where}: expected numbers (given: {text.strip()!r})") from None
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"{where}: expected finite numbers (given: {text.strip()!r})")
+    return values
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Where mean and standard deviation come from: the search's training rows, each image itself, or given ``constants``.
+
+    ``constants`` are four means and four standard deviations, in 0..1 units.
+    """
+
+    source: Literal["dataset", "image", "constants"]
+    constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+
+def parse_normalisation(text: str) -> Normalisation:
+    """Return the normalisation that ``text`` (`TrialConfig.normalise`) stands for.
+
+    "dataset", "image", or "MEAN / STD" with one number for all stains or one for each, in 0..1 units. Raises ValueError in
+    words for anything else.
+    """
+    if text == "dataset":
+        return Normalisation("dataset")
+    if text == "image":
+        return Normalisation("image")
+    means, slash, stds = text.partition("/")
+    if not slash:
+        raise ValueError(
+            f"expected dataset, image, or 'MEAN / STD' in units of 0..1 (given: {text!r}){nearest(text, ['dataset', 'image'])}"
+        )
+    return Normalisation("constants", (_constants(means, "mean"), _constants(stds, "std")))
+
+
+def _constants(text: str, what: str) -> tuple[float, ...]:
+    values = _numbers(text, what)
+    if len(values) not in (1, len(STAINS)):
+        raise ValueError(f"the {what} needs one number, or one for each stain (given: {len(values)})")
+    if not all(0 <= value <= 1 for value in values):
+        raise ValueError(f"the {what} is in units of 0..1, not 0..255 (given: {text.strip()!r})")
+    if what == "std" and min(values) < SMALLEST_STD:
+        raise ValueError(f"the std has to be at least {SMALLEST_STD:g} (given: {text.strip()!r})")
+    return values * (len(STAINS) // len(values))
 
 
 class InputStage(nn.Module):
-    """Selects channels and normalises them: (x - mean) / std of the training rows, channel by channel.
+    """Normalises stains, (x - mean) / std, and then selects or mixes them.
 
     It takes images of shape (b, 4, h, w), either uint8 (0..255) or float (0..1), and returns float32 of shape
-    (b, c, h, w) with the c channels of ``channels``. ``mean`` and ``std`` have 4 entries in 0..1 units; they travel
-    with the weights as buffers. Raises ValueError for another number of entries or a negative std.
+    (b, c, h, w) with the c channels of ``channels`` (see `parse_channels`), normalised as ``normalise`` says (see
+    `parse_normalisation`). ``mean`` and ``std`` are those of the training rows, 4 entries each in 0..1 units. Those that are
+    used travel with the weights as buffers; with "image" there are none. Raises ValueError for texts that cannot be
+    parsed, another number of entries, or a negative std.
     """
 
+    index: Tensor
+    matrix: Tensor
     mean: Tensor
     std: Tensor
-    index: Tensor
 
-    def __init__(self, channels: str, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, channels: str, normalise: str, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        if len(mean) != len(STAINS) or len(std) != len(STAINS):
-            raise ValueError(f"mean and std need {len(STAINS)} entries ({', '.join(STAINS)}), got {len(mean)} and {len(std)}")
-        if min(std) < 0:
-            raise ValueError(f"std has a negative entry: {list(std)}")
-        kept = SELECTIONS[channels]
-        self.register_buffer("index", torch.tensor(kept), persistent=False)
-        self.register_buffer("mean", _per_channel([float(mean[i]) for i in kept]))
-        self.register_buffer("std", _per_channel([max(float(std[i]), SMALLEST_STD) for i in kept]))
-
-    @property
-    def channels(self) -> int:
+        wanted, units = parse_channels(channels), parse_normalisation(normalise)
+        mean, std = units.constants or _checked(mean, std)
+        self.channels = len(wanted)
         """The number of channels that the network sees."""
-        return self.index.numel()
+        self.learned = nn.Conv2d(len(STAINS), len(wanted), kernel_size=1, bias=False) if wanted.learned else None
+        kept = wanted.selection or tuple(range(len(STAINS)))
+        self.selects, self.mixes = kept != tuple(range(len(STAINS))), wanted.selection is None
+        self.register_buffer("index", torch.tensor(kept), persistent=False)
+        self.register_buffer("matrix", torch.tensor(wanted.matrix).view(-1, len(STAINS), 1, 1), persistent=False)
+        if self.learned is not None:
+            with torch.no_grad():
+                self.learned.weight.copy_(self.matrix)
+        self.by_image = units.source == "image"
+        if not self.by_image:
+            self.register_buffer("mean", _per_channel([float(mean[i]) for i in kept]))
+            self.register_buffer("std", _per_channel([max(float(std[i]), SMALLEST_STD) for i in kept]))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the selected channels of ``images``, normalised; see the class for shapes and units."""
-        if self.channels < images.shape[1]:
+        """Return the channels of ``images``; see the class for shapes and units."""
+        if self.selects:
             images = images.index_select(1, self.index)
         unit = 1 / 255 if images.dtype == torch.uint8 else 1.0
-        return images.float() * (unit / self.std) - self.mean / self.std
+        stains = _own_units(images.float() * unit) if self.by_image else images.float() * (unit / self.std) - self.mean / self.std
+        if not self.mixes:
+            return stains
+        # In bfloat16 a mixture would lose what eight bits of each stain hold.
+        with full_precision(images.device):
+            return conv2d(stains, self.matrix) if self.learned is None else self.learned(stains)
+
+
+def _own_units(stains: Tensor) -> Tensor:
+    """Return ``stains`` (b, c, h, w) less their mean over the image, divided by their standard deviation over it."""
+    std, mean = torch.std_mean(stains, dim=(2, 3), correction=0, keepdim=True)
+    return (stains - mean) / std.clamp_min(SMALLEST_STD)
+
+
+def _checked(mean: Sequence[float], std: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
+    if len(mean) != len(STAINS) or len(std) != len(STAINS):
+        raise ValueError(f"mean and std need {len(STAINS)} entries ({', '.join(STAINS)}), got {len(mean)} and {len(std)}")
+    if min(std) < 0:
+        raise ValueError(f"std has a negative entry: {list(std)}")
+    return mean, std
 
 
 def _per_channel(values: list[float]) -> Tensor:

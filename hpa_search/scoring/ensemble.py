@@ -76,18 +76,24 @@ def _macro_ap(columns: NDArray[np.floating], positives: Sequence[Rows]) -> float
     return float(precision_of_columns(columns, positives).mean())
 
 
-def blend(member_probabilities: NDArray[np.floating], weights: ArrayLike) -> Floats:
+def blend(member_probabilities: NDArray[np.floating], weights: ArrayLike, covers: ArrayLike | None = None) -> Floats:
     """Return the weighted mean (n, k) of ``member_probabilities`` (m, n, k); members of weight 0 are not read.
 
-    Weights (m,) are brought to sum 1. Raises ValueError unless they are finite, not negative, one a member, and not all 0.
+    Weights (m,) are brought to sum 1. ``covers`` (m, k) bool says which classes a member was trained for (None: all): the
+    mean of a class is over the members that cover it, and 0 where none does.
+    Raises ValueError unless weights are finite, not negative, one a member, and not all 0.
     """
     share = np.asarray(weights, dtype=np.float64)
     if share.shape != (len(member_probabilities),) or not np.isfinite(share).all() or share.min() < 0 or share.sum() <= 0:
         raise ValueError(f"weights {share} do not fit {len(member_probabilities)} members: not negative, one each, not all 0")
     used = np.flatnonzero(share)
     members = _checked(member_probabilities[used])
+    shares = share[used, None] / share.sum() * np.ones(members.shape[2])
+    if covers is not None:
+        shares *= np.asarray(covers, dtype=bool)[used]
+        shares /= np.where(shares.any(axis=0), shares.sum(axis=0), 1)
     # One member at a time: a product of all at once would first copy the pool to float64.
-    return sum(share[i] / share.sum() * member.astype(np.float64) for i, member in zip(used, members, strict=True))
+    return sum(part * member.astype(np.float64) for part, member in zip(shares, members, strict=True))
 
 
 def _checked(members: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -64,7 +64,7 @@ def bootstrap_interval(
     truth = as_labels(labels)
     counts = _counts(as_labels(predicted, "predictions"), truth)
     drawn = _bootstrap_f1([counts], groups, samples, seed)[0]
-    return _interval(macro_f1(predicted, truth), drawn, level)
+    return interval_of(macro_f1(predicted, truth), drawn, level)
 
 
 def paired_difference(
@@ -83,7 +83,7 @@ def paired_difference(
     truth = as_labels(labels)
     both = [_counts(as_labels(guess, "predictions"), truth) for guess in (predicted_a, predicted_b)]
     drawn = _bootstrap_f1(both, groups, samples, seed)
-    return _interval(macro_f1(predicted_a, truth) - macro_f1(predicted_b, truth), drawn[0] - drawn[1], level)
+    return interval_of(macro_f1(predicted_a, truth) - macro_f1(predicted_b, truth), drawn[0] - drawn[1], level)
 
 
 def _counts(predicted: Booleans, labels: Booleans) -> NDArray[np.float32]:
@@ -101,12 +101,12 @@ def _bootstrap_f1(counts: list[NDArray[np.float32]], groups: ArrayLike | None, s
     matrix = np.concatenate(counts, axis=1)
     if groups is not None:
         matrix = _group_sums(matrix, group_ids(groups, len(matrix)))
-    sums = np.concatenate([weights @ matrix for weights in _redraws(len(matrix), samples, seed)])
+    sums = np.concatenate([weights @ matrix for weights in redraws(len(matrix), samples, seed)])
     hits, claims = sums.reshape(samples, len(counts), 2, -1).transpose(2, 1, 0, 3)
     return f1_of_counts(hits, claims).mean(axis=2)
 
 
-def _redraws(rows: int, samples: int, seed: int) -> Iterator[NDArray[np.float32]]:
+def redraws(rows: int, samples: int, seed: int) -> Iterator[NDArray[np.float32]]:
     """Yield how often each row is drawn in each redraw, in blocks (up to 100, rows): n draws with replacement."""
     rng = np.random.default_rng(seed)
     for done in range(0, samples, _BLOCK):
@@ -122,7 +122,8 @@ def _group_sums(matrix: NDArray[np.float32], ids: NDArray[np.intp]) -> NDArray[n
     return np.add.reduceat(matrix[order], first, axis=0)
 
 
-def _interval(value: float, drawn: Floats, level: float) -> Interval:
+def interval_of(value: float, drawn: Floats, level: float) -> Interval:
+    """Return ``value`` with the percentile interval of its bootstrap redraws ``drawn`` (samples,)."""
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
@@ -172,6 +173,7 @@ def nested_estimate(
     folds: int = 5,
     seed: int = 0,
     groups: ArrayLike | None = None,
+    classes: ArrayLike | None = None,
 ) -> NestedEstimate:
     """Estimate the macro F1 of a whole final stage by repeating it inside folds.
 
@@ -179,7 +181,8 @@ def nested_estimate(
     calibration, thresholds) and returns a function from logits (m, q, k) to labels (q, k). It is called on all rows for the naive
     number and on the other folds for each fold; the counts of all folds are pooled before F1, because the mean of
     the folds' own macro F1s is biased low where a class has few positives.
-    Raises ValueError for unequal shapes and what `stratified_folds` raises.
+    F1 is over ``classes`` (mask or indices; None: all). Raises ValueError for unequal shapes and what `stratified_folds`
+    raises.
     """
     truth = as_labels(labels)
     if member_logits.ndim != 3 or member_logits.shape[1:] != truth.shape:
@@ -191,4 +194,7 @@ def nested_estimate(
         predictor = choose(member_logits[:, ~inside], truth[~inside])
         predicted[inside] = predictor(member_logits[:, inside])
     naive = choose(member_logits, truth)(member_logits)
-    return NestedEstimate(macro_f1(predicted, truth), macro_f1(naive, truth), predicted)
+    scored = slice(None) if classes is None else np.asarray(classes)
+    return NestedEstimate(
+        macro_f1(predicted[:, scored], truth[:, scored]), macro_f1(naive[:, scored], truth[:, scored]), predicted
+    )

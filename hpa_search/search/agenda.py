@@ -69,6 +69,7 @@ class Agenda:
         self.broken: str | None = None
         self._spent_seconds, self._watchers = spent_seconds, watchers
         self._losses, self._failures_in_a_row = Counter[int](), 0
+        self._points, self._most_trials = search.points, search.most_trials
         self._load()
 
     def _load(self) -> None:
@@ -131,7 +132,7 @@ class Agenda:
             self._update(number, reports={**facts.reports, epoch: objective})
             self.rungs.report(number, epoch, objective)
             self._tell("reported", number, metrics)
-        if epoch < self.trials[number].target:
+        if epoch < self.trials[number].target and not self._stale(self.trials[number]):
             if self.out_of_time:
                 self.live.discard(number)
             return self.out_of_time
@@ -193,12 +194,11 @@ class Agenda:
         return number if self._may_explore(self.rungs.next_level(epochs) - epochs) else None
 
     def _may_sample(self) -> bool:
-        most = self.search.budget.trials
+        most = self._most_trials
         return (most is None or len(self.trials) < most) and self._may_explore(self.rungs.levels[0])
 
     def _add(self, number: int) -> None:
-        points = self.search.start_points
-        point = points[number] if number < len(points) else None
+        point = self._points[number] if number < len(self._points) else None
         parameters, distributions = suggest(self.search, self.ledger.frozen(), self.live, start_point=point)
         target = self.rungs.levels[0]
         added = self.ledger.add(parameters, distributions, target=target)
@@ -239,16 +239,26 @@ class Agenda:
 
     def _settle(self, facts: Facts) -> None:
         """Give a trial that has reached its target its next state."""
-        if facts.end is not None or facts.epochs < facts.target:
+        if facts.end is not None or (facts.epochs < facts.target and not self._stale(facts)):
             return
         if facts.epochs >= self.rungs.levels[-1]:
             self._end(facts.number, "complete", "trained to the end")
+        elif self._stale(facts):
+            self._end(facts.number, "complete", f"no better in {self.search.scheduler.patience} epochs")
         elif self.search.scheduler.kind != "stopping":
             return  # it is paused
         elif self.rungs.survives(facts.number):
             self._set_target(facts.number, self.rungs.next_level(facts.epochs))
         else:
             self._end(facts.number, "pruned", f"not among the best 1/{self.rungs.eta} after epoch {facts.epochs}")
+
+    def _stale(self, facts: Facts) -> bool:
+        """Whether the trial has trained for ``patience`` epochs since its best one (early stopping)."""
+        patience = self.search.scheduler.patience
+        if patience is None or not facts.reports:
+            return False
+        best = max(facts.reports, key=lambda epoch: (facts.reports[epoch], -epoch))
+        return facts.epochs - best >= patience
 
     def _set_target(self, number: int, target: int) -> None:
         self.ledger.set_target(number, target)

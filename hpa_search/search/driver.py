@@ -116,7 +116,7 @@ class _Run:
 
     def _open_exchange(self, name: str) -> ActorHandle:
         """Start the exchange beside the driver: it dies with the driver's host and with no other."""
-        trials, slots = self._agenda.search.budget.trials, self._agenda.slots
+        trials, slots = self._agenda.search.most_trials, self._agenda.slots
         proxies = slots if trials is None else min(slots, max(1, trials - len(self._agenda.trials)))
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(Exchange).options(name=name, num_cpus=0, max_concurrency=1000, scheduling_strategy=here)

@@ -3,8 +3,9 @@
 Optuna has no paused state. Left RUNNING, paused trials count as bad (`constant_liar`), and TPE hardly learns.
 """
 
+import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,29 +13,40 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hpa_search.search.space import Search, Value
+from hpa_search.search.space import Point, Search
 
 MOST_TRIALS = 1000
+MOST_ATTEMPTS = 50
 
 
 def suggest(
-    search: Search, trials: Sequence[FrozenTrial], training: set[int], *, start_point: Mapping[str, Value] | None = None
+    search: Search, trials: Sequence[FrozenTrial], training: set[int], *, start_point: Point | None = None
 ) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
     """Return parameters, and their distributions, for the trial whose number is ``len(trials)``.
 
     The answer depends on nothing but the arguments. ``training`` holds the numbers of the trials in training now.
-    A ``start_point`` fixes the values that it names.
+    A ``start_point`` fixes the values that it names. What the space excludes is suggested again, and after
+    MOST_ATTEMPTS drawn at random.
     """
-    study = optuna.create_study(direction="maximize", sampler=_sampler(search.seed, len(trials)))
+    word = int(np.random.SeedSequence([search.seed, len(trials)]).generate_state(1)[0])
+    study = optuna.create_study(direction="maximize", sampler=_sampler(search, word))
     study.add_trials([shown for trial in _kept(trials) if (shown := _shown(trial, trial.number in training))])
-    if start_point is not None:
-        study.enqueue_trial(dict(start_point))
-    trial = study.ask()
-    return search.suggest(trial), trial.distributions
+    for attempt in range(MOST_ATTEMPTS + 1):
+        if attempt == MOST_ATTEMPTS:
+            start_point = search.draw(random.Random(word), start_point)
+        if start_point is not None:
+            study.enqueue_trial(dict(start_point))
+        trial = study.ask()
+        parameters = search.suggest(trial)
+        if not search.excluded(parameters):
+            return parameters, trial.distributions
+        study.tell(trial, state=TrialState.FAIL)  # a failed trial is one that TPE does not look at
+    raise AssertionError("a draw is never an excluded one")
 
 
-def _sampler(seed: int, number: int) -> optuna.samplers.TPESampler:
-    word = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+def _sampler(search: Search, word: int) -> optuna.samplers.BaseSampler:
+    if search.sampler != "tpe":
+        return optuna.samplers.RandomSampler(seed=word)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(seed=word, multivariate=True, group=True, constant_liar=True)

@@ -8,17 +8,36 @@ from hpa_search.config import Record
 from hpa_search.explain import given
 
 
+class About(Record):
+    """Where a search comes from: the published system it reruns, what was reported, and what had to be filled in."""
+
+    system: str
+    source: str
+    reported: str
+    protocol: str
+    filled_in: tuple[str, ...] = ()
+
+
 class SplitSettings(Record):
-    """Shares of the rows; stratified by label, the groups of groups.csv kept together."""
+    """Which rows train, judge and test: shares of them, or ``folds`` of what is left of ``test``, of which fold 0 judges.
+
+    `stratified` by label, or `random`. The groups of groups.csv are kept together unless ``grouped`` is false.
+    """
 
     train: float = Field(default=0.7, gt=0, lt=1)
     validation: float = Field(default=0.15, gt=0, lt=1)
     test: float = Field(default=0.15, ge=0, lt=1)
+    folds: int | None = Field(default=None, ge=2, le=100)
+    method: Literal["stratified", "random"] = "stratified"
+    grouped: bool = True
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
 
     @model_validator(mode="after")
     def _whole(self) -> "SplitSettings":
-        if abs(self.train + self.validation + self.test - 1) > 1e-6:
+        if self.folds is not None:
+            if given_too := sorted({"train", "validation"} & self.model_fields_set):
+                raise ValueError(f"folds share out what test leaves, so {' and '.join(given_too)} cannot be given beside them")
+        elif abs(self.train + self.validation + self.test - 1) > 1e-6:
             raise ValueError(f"train + validation + test must be 1 (they are {self.train + self.validation + self.test:g})")
         return self
 
@@ -33,7 +52,8 @@ class Objective(Record):
 class Budget(Record):
     """When to stop: after so many trials, hours, or epochs in all; the first to be reached counts.
 
-    ``reserve`` is the share of hours or epochs that is kept to train the best trials to the top rung.
+    ``reserve`` is the share of hours or epochs that is kept to train the best trials to the top rung. A grid needs none:
+    it ends with its last point.
     """
 
     trials: int | None = Field(default=None, ge=1, le=100_000)
@@ -41,20 +61,23 @@ class Budget(Record):
     epochs: int | None = Field(default=None, ge=1, le=100_000_000)
     reserve: float = Field(default=0.25, ge=0, lt=1)
 
-    @model_validator(mode="after")
-    def _some(self) -> "Budget":
-        if self.trials is None and self.hours is None and self.epochs is None:
-            raise ValueError("give at least one of trials, hours, epochs, or the search would never end")
-        return self
+    @property
+    def endless(self) -> bool:
+        """Whether nothing of it ever ends a search."""
+        return self.trials is None and self.hours is None and self.epochs is None
 
 
 class SchedulerSettings(Record):
-    """How long trials run: ASHA by `promotion` (Li et al. 2020), its `stopping` variant, or `none` (all to the end)."""
+    """How long trials run: ASHA by `promotion` (Li et al. 2020), its `stopping` variant, or `none` (all to the end).
+
+    A trial whose objective has not risen above its best for ``patience`` epochs is over.
+    """
 
     kind: Literal["promotion", "stopping", "none"] = "promotion"
     min_epochs: int = Field(default=1, ge=1, le=100_000)
     max_epochs: int = Field(default=27, ge=1, le=100_000)
     eta: int = Field(default=3, ge=2, le=100)
+    patience: int | None = Field(default=None, ge=1, le=100_000)
 
     @model_validator(mode="after")
     def _ordered(self) -> "SchedulerSettings":

@@ -1,84 +1,24 @@
-"""The search-space file: what may vary, for how long, on what; read, checked and frozen."""
+"""A search as its file says it: what may vary, for how long, on what. `hpa_search.search.reading` reads the file."""
 
+import itertools
 import random
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from hpa_search.config import Record, TrialConfig
-from hpa_search.errors import UserError, nearest
-from hpa_search.explain import allowed, explain, faults, given
-from hpa_search.models.build import check_backbone
-from hpa_search.search.settings import Budget, FinalStage, Objective, Resources, SchedulerSettings, SplitSettings
-from hpa_search.search.space_file import load_mapping, read_text
+from hpa_search.config import CONDITIONS, Record, TrialConfig, Value
+from hpa_search.errors import nearest
+from hpa_search.labels import NUM_LABELS
+from hpa_search.search.dimension import Choices, Dimension, Draw, Suggests, matches, several
+from hpa_search.search.settings import About, Budget, FinalStage, Objective, Resources, SchedulerSettings, SplitSettings
+from hpa_search.training.check import check_value
 
-Value = str | bool | int | float | None
-DRAWS_CHECKED = 300
+Point = Mapping[str, Value]
 
-
-class Suggests(Protocol):
-    """What a dimension needs of an Optuna trial, or of anything else that can draw a value."""
-
-    def suggest_categorical(self, name: str, choices: list[Value]) -> Value:
-        """Return one of the choices."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Return a float from the closed interval, uniform in value or in its logarithm."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """Return an integer from the closed interval."""
-
-
-class Dimension(Record):
-    """One thing that varies: a `choice`, a `range`, a `log_range` or an `integer`, perhaps only `when` others have a value."""
-
-    choice: tuple[Value, ...] | None = Field(default=None, min_length=1)
-    range: tuple[float, float] | None = None
-    log_range: tuple[float, float] | None = None
-    integer: tuple[int, int] | None = None
-    when: Mapping[str, Value | tuple[Value, ...]] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "Dimension":
-        kinds = [kind for kind in ("choice", "range", "log_range", "integer") if getattr(self, kind) is not None]
-        if len(kinds) != 1:
-            raise ValueError(f"give exactly one of choice, range, log_range, integer (given: {', '.join(kinds) or 'none'})")
-        if self.choice is not None and len(set(self.choice)) != len(self.choice):
-            raise ValueError("two choices are equal (0, 0.0 and false are)")
-        if self.choice is None and self.bounds[0] > self.bounds[1]:
-            raise ValueError(f"the lower end {self.bounds[0]} is above the upper end {self.bounds[1]}")
-        if self.log_range is not None and self.log_range[0] <= 0:
-            raise ValueError("the lower end of a log_range must be above 0")
-        return self
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The two ends of a range; not for a choice."""
-        found = self.range or self.log_range or self.integer
-        assert found is not None
-        return found
-
-    @property
-    def extremes(self) -> tuple[Value, ...]:
-        """The values that have to be valid for all to be: every choice, or both ends."""
-        return self.choice if self.choice is not None else self.bounds
-
-    def active(self, drawn: Mapping[str, Value]) -> bool:
-        """Return whether this dimension exists beside the values drawn before it."""
-        return all(
-            name in drawn and drawn[name] in (wanted if isinstance(wanted, tuple) else (wanted,))
-            for name, wanted in self.when.items()
-        )
-
-    def suggest(self, name: str, trial: Suggests) -> Value:
-        """Draw a value by way of ``trial``."""
-        if self.choice is not None:
-            return trial.suggest_categorical(name, list(self.choice))
-        if self.integer is not None:
-            return trial.suggest_int(name, *self.integer)
-        return trial.suggest_float(name, *self.bounds, log=self.log_range is not None)
+MOST_POINTS = 10_000
+MOST_DRAWS = 1000
+"""Draws in a row that `exclude` may reject before the space counts as empty."""
 
 
 class Search(Record):
@@ -88,13 +28,19 @@ class Search(Record):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
         description="a name of 1 to 64 letters, digits, '_', '.', '-', a letter or digit first",
     )
+    about: About | None = None
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     fixed: Mapping[str, Value] = Field(default_factory=dict)
     space: Mapping[str, Dimension] = Field(default_factory=dict)
-    start_points: tuple[Mapping[str, Value], ...] = Field(default=(), strict=False)
+    exclude: tuple[Choices, ...] = Field(default=(), strict=False)
+    start_points: tuple[Point, ...] = Field(default=(), strict=False)
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    labels: tuple[Annotated[int, Field(ge=0, lt=NUM_LABELS)], ...] | None = Field(
+        default=None, min_length=1, strict=False, description="a list of label ids from 0 to 27"
+    )
     objective: Objective = Objective()
     split: SplitSettings = SplitSettings()
-    budget: Budget
+    budget: Budget = Budget()
     scheduler: SchedulerSettings = SchedulerSettings()
     resources: Resources = Resources()
     final: FinalStage = FinalStage()
@@ -103,62 +49,170 @@ class Search(Record):
     def _sound(self) -> "Search":
         for where, names in (("fixed", self.fixed), ("space", self.space)):
             for name in names:
-                if name not in TrialConfig.model_fields:
-                    raise ValueError(f"{where}.{name}: no setting of a trial has this name{_nearest_setting(name)}")
+                _check_name(where, name)
         for name in set(self.fixed) & set(self.space):
             raise ValueError(f"'{name}' is both fixed and in the space; keep one")
         for name, value in self.fixed.items():
-            _check_value(f"fixed.{name}", name, value)
+            check_value(f"fixed.{name}", name, value)
         for position, (name, dimension) in enumerate(self.space.items()):
             self._check_dimension(name, dimension, list(self.space)[:position])
+        for name in (*self.fixed, *self.space):
+            self._check_condition(name)
+        for number, choices in enumerate(self.exclude):
+            self._check_exclusion(f"exclude.{number}", choices)
         for number, point in enumerate(self.start_points):
-            self._check_start_point(number, point)
+            self._check_start_point(f"start_points.{number}", point)
+        if self.labels is not None and len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels: a label is named twice")
+        self._check_end()
         return self
 
     def _check_dimension(self, name: str, dimension: Dimension, earlier: list[str]) -> None:
         for value in dimension.extremes:
-            _check_value(f"space.{name}", name, value)
-        for parent, wanted in dimension.when.items():
-            if parent not in earlier:
-                raise ValueError(f"space.{name}.when: no dimension '{parent}' stands above this one{nearest(parent, earlier)}")
-            if wanted == ():
-                raise ValueError(f"space.{name}.when.{parent}: names no value")
-            choices = self.space[parent].choice
-            for value in wanted if isinstance(wanted, tuple) else (wanted,):
-                if choices is None or value not in choices:
-                    raise ValueError(f"space.{name}.when.{parent}: {value!r} is not among its choices {list(choices or ())}")
+            check_value(f"space.{name}", name, value)
+        for key, choices in (("when", dimension.when), ("unless", dimension.unless)):
+            for parent, wanted in choices.items():
+                if parent not in earlier:
+                    known = nearest(parent, earlier)
+                    raise ValueError(f"space.{name}.{key}: no dimension '{parent}' stands above this one{known}")
+                self._check_wanted(f"space.{name}.{key}.{parent}", parent, wanted)
 
-    def _check_start_point(self, number: int, point: Mapping[str, Value]) -> None:
-        where = f"start_points.{number}"
+    def _check_wanted(self, where: str, name: str, wanted: Value | tuple[Value, ...]) -> None:
+        """Raise ValueError unless ``wanted`` names choices of the dimension ``name``."""
+        if wanted == ():
+            raise ValueError(f"{where}: names no value")
+        choices = self.space[name].choice
+        for value in several(wanted):
+            if choices is None or value not in choices:
+                raise ValueError(f"{where}: {value!r} is not among its choices {list(choices or ())}")
+
+    def _check_condition(self, name: str) -> None:
+        """Raise ValueError if a setting may be given where it does not exist, such as a gamma beside bce."""
+        when = CONDITIONS.get(name)
+        if when is None or (name in self.fixed and when.parent in self.space):
+            return  # what is fixed counts only where it exists, see `trial_config`
+        for value in self._possible(when.parent, self.space.get(name)):
+            if not when.holds(value):
+                raise ValueError(
+                    f"{'space' if name in self.space else 'fixed'}.{name}: exists beside {when.parent} {value!r} too, where it "
+                    f"has no meaning; it belongs to {when}"
+                )
+
+    def _possible(self, parent: str, dimension: Dimension | None) -> tuple[Value, ...]:
+        """Return the values that the setting ``parent`` may have where ``dimension`` exists."""
+        field = TrialConfig.model_fields[parent]
+        if parent not in self.space:
+            return (self.fixed.get(parent, field.default),)
+        found = self.space[parent]
+        when, unless = (dimension.when, dimension.unless) if dimension else ({}, {})
+        wanted = several(when[parent]) if parent in when else found.extremes
+        left = tuple(value for value in wanted if value not in several(unless.get(parent, ())))
+        absent = (found.when or found.unless) and parent not in when
+        return (*left, field.default) if absent else left
+
+    def _check_exclusion(self, where: str, choices: Choices) -> None:
+        if not choices:
+            raise ValueError(f"{where}: names no dimension, so it would exclude everything")
+        for name, wanted in choices.items():
+            if name not in self.space:
+                raise ValueError(f"{where}: '{name}' is no dimension of the space{nearest(name, self.space)}")
+            self._check_wanted(f"{where}.{name}", name, wanted)
+
+    def _check_start_point(self, where: str, point: Point) -> None:
         for name, value in point.items():
             if name not in self.space:
                 raise ValueError(f"{where}: '{name}' is no dimension of the space{nearest(name, self.space)}")
             dimension = self.space[name]
-            if dimension.choice is not None and value not in dimension.choice:
+            if not dimension.holds(value) and dimension.choice is not None:
                 raise ValueError(f"{where}.{name}: {value!r} is not among the choices {list(dimension.choice)}")
-            if dimension.choice is None and not _within(value, dimension.bounds):
+            if not dimension.holds(value):
                 raise ValueError(f"{where}.{name}: {value!r} is outside {dimension.bounds[0]:g} to {dimension.bounds[1]:g}")
-        unused = set(point) - set(self.suggest(_Draw(random.Random(0), point)))
+        unused = set(point) - set(self.suggest(Draw(random.Random(0), point)))
         if unused:
             raise ValueError(
                 f"{where}: {', '.join(sorted(unused))} does not exist beside the point's other values (see its 'when')"
             )
+        if self.excluded(point):
+            raise ValueError(f"{where}: is excluded (see 'exclude')")
+
+    def _check_end(self) -> None:
+        if self.sampler != "grid":
+            if self.budget.endless:
+                raise ValueError("budget: give at least one of trials, hours, epochs, or the search would never end")
+            return
+        if ranges := [name for name, dimension in self.space.items() if dimension.choice is None]:
+            raise ValueError(f"space.{ranges[0]}: a grid needs every dimension to be a choice")
+        if self.start_points:
+            raise ValueError("start_points: a grid has points of its own")
+        points = sum(1 for _ in itertools.islice(self._grid(), MOST_POINTS + 1))
+        if not 0 < points <= MOST_POINTS:
+            raise ValueError(f"space: the grid has {'no point' if not points else f'over {MOST_POINTS:,} points'}")
+
+    def _grid(self) -> Iterator[Point]:
+        return (point for point in self.assignments(list(self.space)) if not self.excluded(point))
+
+    def assignments(self, names: list[str]) -> Iterator[Point]:
+        """Yield every assignment of the dimensions ``names``, ends of ranges for ranges, in the file's order.
+
+        Dimensions on which they depend have to be among them.
+        """
+
+        def extend(drawn: dict[str, Value], left: list[str]) -> Iterator[Point]:
+            if not left:
+                yield drawn
+                return
+            name, dimension = left[0], self.space[left[0]]
+            if not dimension.active(drawn):
+                yield from extend(drawn, left[1:])
+                return
+            for value in dict.fromkeys(dimension.extremes):
+                yield from extend({**drawn, name: value}, left[1:])
+
+        return extend({}, [name for name in self.space if name in names])
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The values that trials 0, 1, ... have: all of a grid's, else the start points."""
+        return tuple(self._grid()) if self.sampler == "grid" else self.start_points
+
+    @property
+    def most_trials(self) -> int | None:
+        """How many trials there may be, None where only time or epochs end the search."""
+        if self.sampler != "grid":
+            return self.budget.trials
+        return min(len(self.points), self.budget.trials or MOST_POINTS)
+
+    def excluded(self, drawn: Point) -> bool:
+        """Return whether ``drawn`` is among what the space excludes."""
+        return any(matches(choices, drawn) for choices in self.exclude)
 
     def suggest(self, trial: Suggests) -> dict[str, Value]:
-        """Draw one value for each dimension that is active, in the file's order."""
+        """Draw one value for each dimension that is active, in the file's order; the whole may be an excluded one."""
         drawn: dict[str, Value] = {}
         for name, dimension in self.space.items():
             if dimension.active(drawn):
                 drawn[name] = dimension.suggest(name, trial)
         return drawn
 
-    def draw(self, rng: random.Random, fixed: Mapping[str, Value] | None = None) -> dict[str, Value]:
-        """Draw a configuration at random, with the values of ``fixed`` where they are active."""
-        return self.suggest(_Draw(rng, fixed or {}))
+    def draw(self, rng: random.Random, given: Point | None = None) -> dict[str, Value]:
+        """Draw a configuration at random that is not excluded, with the values of ``given`` where they are active.
 
-    def trial_config(self, drawn: Mapping[str, Value]) -> TrialConfig:
-        """Return the trial's whole configuration: the fixed settings and the drawn ones."""
-        return TrialConfig.model_validate({**self.fixed, **drawn})
+        Raises ValueError if `exclude` rejects one draw after the other.
+        """
+        for _ in range(MOST_DRAWS):
+            drawn = self.suggest(Draw(rng, given or {}))
+            if not self.excluded(drawn):
+                return drawn
+        raise ValueError(f"exclude: {MOST_DRAWS} draws in a row were excluded; little or nothing of the space is left")
+
+    def trial_config(self, drawn: Point) -> TrialConfig:
+        """Return the trial's whole configuration: the drawn settings, and the fixed ones that exist beside them."""
+        values = {**self.fixed, **drawn}
+        for name in self.fixed:
+            when = CONDITIONS.get(name)
+            if when and when.parent in self.space and not when.holds(_value(values, when.parent)):
+                del values[name]
+        return TrialConfig.model_validate(values)
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -172,69 +226,11 @@ class Search(Record):
         return (*levels, settings.max_epochs)
 
 
-class _Draw:
-    """Draws at random, unless a value is given beforehand."""
-
-    def __init__(self, rng: random.Random, given: Mapping[str, Value]) -> None:
-        self._rng, self._given = rng, given
-
-    def suggest_categorical(self, name: str, choices: list[Value]) -> Value:
-        drawn = self._rng.choice(choices)
-        return self._given.get(name, drawn)
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        drawn = low * (high / low) ** self._rng.random() if log else self._rng.uniform(low, high)
-        return self._given.get(name, drawn)  # type: ignore[return-value]
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        drawn = self._rng.randint(low, high)
-        return self._given.get(name, drawn)  # type: ignore[return-value]
+def _value(values: Point, name: str) -> Value:
+    return values.get(name, TrialConfig.model_fields[name].default)
 
 
-def _within(value: Value, bounds: tuple[float, float]) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bounds[0] <= value <= bounds[1]
-
-
-def _check_value(where: str, name: str, value: Value) -> None:
-    field = TrialConfig.model_fields[name]
-    try:
-        TypeAdapter(Annotated[field.annotation, field]).validate_python(value, strict=True)  # type: ignore[arg-type]
-    except ValidationError:
-        raise ValueError(f"{where}: expected {allowed(field)} {given(value)}") from None
-
-
-def _nearest_setting(name: str) -> str:
-    return nearest(name, TrialConfig.model_fields) or f"; there are {', '.join(TrialConfig.model_fields)}"
-
-
-def parse_search(text: str, where: str) -> Search:
-    """Read a search-space file's text; ``where`` names it in messages.
-
-    Every configuration the space can draw has to be buildable, so a few hundred are drawn and checked here.
-    Raises UserError naming the key, the value and what is allowed.
-    """
-    content = load_mapping(text, where)
-    try:
-        search = Search.model_validate(content)
-    except ValidationError as error:
-        raise explain(error, where, Search) from None
-    _check_draws(search, where)
-    return search
-
-
-def _check_draws(search: Search, where: str) -> None:
-    rng = random.Random(0)
-    drawn = [search.draw(rng, point) for point in search.start_points] + [search.draw(rng) for _ in range(DRAWS_CHECKED)]
-    for values in drawn:
-        try:
-            check_backbone(search.trial_config(values))
-        except ValueError as error:
-            fault = faults(error, TrialConfig)[0] if isinstance(error, ValidationError) else error
-            what = f"the space holds a configuration that cannot work, {values}" if values else "the fixed settings cannot work"
-            raise UserError(f"{where}: {what}: {fault}") from None
-
-
-def read_search(path: Path) -> tuple[Search, str]:
-    """Return the search of a file and the file's text. Raises UserError as ``parse_search``, or if it cannot be read."""
-    text = read_text(path)
-    return parse_search(text, str(path)), text
+def _check_name(where: str, name: str) -> None:
+    if name not in TrialConfig.model_fields:
+        known = nearest(name, TrialConfig.model_fields) or f"; there are {', '.join(TrialConfig.model_fields)}"
+        raise ValueError(f"{where}.{name}: no setting of a trial has this name{known}")

@@ -22,7 +22,7 @@ class View:
     """Follows the trials of a search and shows them."""
 
     def __init__(self, search: Search, console: Console) -> None:
-        self._search, self._console = search, console
+        self._search, self._console, self._most_trials = search, console, search.most_trials
         self._states: dict[int, str] = {}
         self._epochs: dict[int, int] = {}
         self._targets: dict[int, int] = {}
@@ -98,7 +98,7 @@ class View:
 
     def _summary(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in Counter(self._states.values()).most_common())
-        most = self._search.budget.trials
+        most = self._most_trials
         begun = f"{len(self._states)}{f' of {most}' if most else ''} trials"
         return f"{self._elapsed()}  {begun} ({counts})  rungs {', '.join(map(str, self._search.rungs))}  {self._time_left()}"
 
@@ -112,7 +112,7 @@ class View:
         pace = elapsed / self._epochs_done
         if budget.epochs is not None:
             return f"about {max(budget.epochs - self._epochs_before - self._epochs_done, 0) * pace / 60:.0f} min left"
-        to_come = max((budget.trials or 0) - len(self._states), 0) * sum(self._epochs.values()) / max(len(self._states), 1)
+        to_come = max((self._most_trials or 0) - len(self._states), 0) * sum(self._epochs.values()) / max(len(self._states), 1)
         whole = sum(state == "complete" for state in self._states.values())
         finishers = max(self._search.final.members - whole, 0) * self._search.rungs[-1] / 2
         return f"about {(to_come + finishers) * pace / 60:.0f} min left"

@@ -1,7 +1,8 @@
 """What OUT holds beside the ledger: the search file, the split, and on which data; written once, checked ever after."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,17 +11,19 @@ from pydantic import ValidationError
 
 from hpa_search import __version__
 from hpa_search.config import Record
+from hpa_search.data.external import External, lookalikes
 from hpa_search.data.kaggle import COLOURS, Dataset, image_file
 from hpa_search.data.packed import PackedImages
-from hpa_search.data.splits import Split, read_split, stratified_split, write_split
+from hpa_search.data.splits import Split, fold_split, make_split, read_split, write_split
 from hpa_search.data.statistics import channel_statistics
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.files import write_json, write_text
-from hpa_search.labels import LABELS, to_target
-from hpa_search.search.space import Search, parse_search
+from hpa_search.labels import LABELS, to_target, to_vector
+from hpa_search.search.reading import parse_search
+from hpa_search.search.space import Search
 from hpa_search.training.job import SPLIT, Job
-from hpa_search.training.trainer import FOLDS
+from hpa_search.training.trial_data import FOLDS
 
 SEARCH = "search.yaml"
 PROVENANCE = "provenance.json"
@@ -28,8 +31,20 @@ LEAST_VALIDATION = FOLDS
 """Thresholds are fitted on all folds but one of the validation rows."""
 
 
+class ExternalRows(Record):
+    """The external images of a search: their folder, a hash of their files, how many there are, and the rows used."""
+
+    folder: str
+    fingerprint: str
+    images: int
+    used: tuple[int, ...]
+
+
 class Provenance(Record):
-    """Which software and data a search stands on: ``mean`` and ``std`` (4 each, 0..1 units) are the training rows'."""
+    """Which software and data a search stands on: ``mean`` and ``std`` (4 each, 0..1 units) are the training rows'.
+
+    ``external`` are the folder and fingerprint of external images, and the rows of them that are trained on.
+    """
 
     version: str
     data: str
@@ -41,20 +56,28 @@ class Provenance(Record):
     mean: tuple[float, float, float, float]
     std: tuple[float, float, float, float]
     packages: dict[str, str]
+    external: ExternalRows | None = None
 
 
-def prepare(
-    out: Path, search: Search, text: str, dataset: Dataset, images: PackedImages, cache: Path, say: Callable[[str], None]
-) -> Job:
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a search is given beside its file: the dataset and its images, and external ones from a folder, or None."""
+
+    dataset: Dataset
+    images: PackedImages
+    external: External | None = None
+    external_folder: Path | None = None
+
+
+def prepare(out: Path, search: Search, text: str, inputs: Inputs, cache: Path, say: Callable[[str], None]) -> Job:
     """Make ``out`` ready for the search, or check that it holds this very search on this very data.
 
-    Raises UserError as `check_out` does, or if no class has enough positives.
+    Raises UserError as `check_out` does, if no class has enough positives, or if the external images are others.
     """
+    dataset, images = inputs.dataset, inputs.images
     fingerprint = check_out(out, search, text, dataset, cache)
     if not (out / PROVENANCE).is_file():
-        split = stratified_split(
-            dataset.labels, dataset.groups, (search.split.train, search.split.validation, search.split.test), search.split.seed
-        )
+        split = _split(search, dataset)
         if len(split.validation) < LEAST_VALIDATION:
             raise UserError(
                 f"{len(split.validation)} validation images, at least {LEAST_VALIDATION} are needed; give validation a larger share"
@@ -64,8 +87,10 @@ def prepare(
         write_text(out / SEARCH, text)
         write_split(out / SPLIT, dataset.ids, split)
         # Last: its presence says that the others are whole.
-        write_json(out / PROVENANCE, _provenance(dataset, images, fingerprint, classes, mean, std).model_dump(mode="json"))
-    return _job(out, search, dataset, cache, say)
+        external = _external_rows(inputs, split)
+        provenance = _provenance(dataset, images, fingerprint, classes, mean, std, external)
+        write_json(out / PROVENANCE, provenance.model_dump(mode="json"))
+    return _job(out, search, inputs, cache, say)
 
 
 def check_out(out: Path, search: Search, text: str, dataset: Dataset, cache: Path) -> str:
@@ -93,31 +118,78 @@ def read_workspace(out: Path) -> tuple[Search, Provenance]:
     return parse_search(text, str(out / SEARCH)), provenance
 
 
-def _job(out: Path, search: Search, dataset: Dataset, cache: Path, say: Callable[[str], None]) -> Job:
-    provenance = read_workspace(out)[1]
-    split, classes = read_split(out / SPLIT, dataset.ids), provenance.classes
+def _split(search: Search, dataset: Dataset) -> Split:
+    settings, groups = search.split, dataset.groups if search.split.grouped else None
+    if settings.folds is not None:
+        return fold_split(dataset.labels, groups, settings.test, settings.folds, settings.seed, settings.method)
+    shares = (settings.train, settings.validation, settings.test)
+    return make_split(dataset.labels, groups, shares, settings.seed, settings.method)
+
+
+def _external_rows(inputs: Inputs, split: Split) -> ExternalRows | None:
+    """Return which external images are trained on: none that shows a field of the validation or the test rows."""
+    if inputs.external is None:
+        return None
+    judged = np.concatenate([split.validation, split.test])
+    left_out = lookalikes(inputs.external.images, inputs.images, judged)
+    left_out |= np.isin(inputs.external.images.ids, np.array(inputs.dataset.ids)[judged])
+    return ExternalRows(
+        folder=str(inputs.external_folder),
+        fingerprint=inputs.external.images.path.name,
+        images=len(left_out),
+        used=tuple(np.flatnonzero(~left_out).tolist()),
+    )
+
+
+def _check_external(out: Path, there: ExternalRows | None, inputs: Inputs) -> None:
+    found = None if inputs.external is None else inputs.external.images.path.name
+    if found != (there.fingerprint if there else None):
+        was = f"with the external images of {there.folder}" if there else "without external images"
+        raise UserError(f"{out} holds a search {was}; give the same ones, or choose another --out")
+
+
+def _say_what(search: Search, split: Split, provenance: Provenance, say: Callable[[str], None]) -> None:
     say(f"Data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images.")
+    if external := provenance.external:
+        left = external.images - len(external.used)
+        say(
+            f"External: {len(external.used)} more training images; {left} left out, which show fields of validation or test images."
+        )
+    if search.labels is not None:
+        say(f"Labels: {', '.join(LABELS[label] for label in search.labels)}; the others are neither trained nor scored.")
     least = search.objective.min_positives
     say(
-        f"Objective: validation {search.objective.metric} over {len(classes)} of 28 classes (those with {least} or more positives in training and in validation)."
+        f"Objective: validation {search.objective.metric} over {len(provenance.classes)} of {len(search.labels or LABELS)} classes "
+        f"(those with {least} or more positives in training and in validation)."
     )
+
+
+def _job(out: Path, search: Search, inputs: Inputs, cache: Path, say: Callable[[str], None]) -> Job:
+    there, provenance = read_workspace(out)
+    _check_external(out, provenance.external, inputs)
+    _say_what(search, read_split(out / SPLIT, inputs.dataset.ids), provenance, say)
     return Job(
-        data=dataset.root.resolve(),
+        data=inputs.dataset.root.resolve(),
         cache=cache.resolve(),
         out=out.resolve(),
         epochs=search.scheduler.max_epochs,
         seed=search.seed,
         objective=search.objective.metric,
-        classes=classes,
+        classes=provenance.classes,
         mean=provenance.mean,
         std=provenance.std,
-        fixed=dict(search.fixed),
+        space=there,
+        labels=search.labels,
+        external=inputs.external_folder,
+        external_rows=provenance.external.used if provenance.external else (),
     )
 
 
 def _objective_classes(search: Search, labels: np.ndarray, split: Split) -> list[int]:
     least = search.objective.min_positives
     enough = (labels[split.train].sum(axis=0) >= least) & (labels[split.validation].sum(axis=0) >= least)
+    if search.labels is not None:
+        enough &= to_vector(search.labels)
     if not enough.any():
         raise UserError(
             f"no class has {least} positives (objective.min_positives) in the training and in the validation rows; "
@@ -169,7 +241,13 @@ def _fingerprint(dataset: Dataset) -> str:
 
 
 def _provenance(
-    dataset: Dataset, images: PackedImages, fingerprint: str, classes: list[int], mean: np.ndarray, std: np.ndarray
+    dataset: Dataset,
+    images: PackedImages,
+    fingerprint: str,
+    classes: Sequence[int],
+    mean: np.ndarray,
+    std: np.ndarray,
+    external: ExternalRows | None,
 ) -> Provenance:
     return Provenance(
         version=__version__,
@@ -182,4 +260,5 @@ def _provenance(
         mean=tuple(map(float, mean)),  # type: ignore[arg-type]
         std=tuple(map(float, std)),  # type: ignore[arg-type]
         packages={name: version(name) for name in ("torch", "timm", "ray", "optuna", "numpy", "scikit-learn")},
+        external=external,
     )

@@ -1,7 +1,8 @@
 """What a trial leaves in its folder, written so that a stop at any instant loses at most the epoch in progress.
 
     weights/epoch-003.safetensors   the network after epoch 3; kept for the last epoch and the best one
-    checkpoint.pt                   optimizer state, metrics of every epoch, and the name of the weights it goes with
+    checkpoint.pt                   optimizer state, metrics of every epoch, and the name of the weights it goes with;
+                                    where those are an average, the network in training too
     logits.npz                      validation logits of every epoch, float16 (n, 28), keys epoch_001, epoch_002 ...
     metrics.csv                     the metrics again, for people and the final stage
 
@@ -27,22 +28,34 @@ from torch import Tensor
 
 from hpa_search.errors import UserError
 from hpa_search.files import whole, write_text
+from hpa_search.training.score import Metrics
 
 logger = logging.getLogger(__name__)
 
-Metrics = dict[str, float]
 Logits = dict[int, NDArray[np.float16]]
 
 
 @dataclass(frozen=True)
+class Trained:
+    """The network that is trained, where an average of ``updates`` of its states is what is scored and kept."""
+
+    network: Mapping[str, Tensor]
+    updates: int
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """A trial after a completed epoch: ``history`` has the metrics of epochs 1, 2, ...; ``identity`` says whose it is."""
+    """A trial after a completed epoch: ``history`` has the metrics of epochs 1, 2, ...; ``identity`` says whose it is.
+
+    ``network`` is the one that is scored and kept; ``trained`` is there where that is an average.
+    """
 
     identity: dict[str, Any]
     history: tuple[Metrics, ...]
     network: Mapping[str, Tensor]
     optimizer: dict[str, Any]
     logits: Logits
+    trained: Trained | None = None
 
     def __post_init__(self) -> None:
         epochs = list(range(1, len(self.history) + 1))
@@ -79,6 +92,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "weights": weights_path(folder, last).name,
         "optimizer": checkpoint.optimizer,
     }
+    if checkpoint.trained is not None:
+        content["trained"] = {"network": dict(checkpoint.trained.network), "updates": checkpoint.trained.updates}
     with whole(folder / "checkpoint.pt") as temporary:
         torch.save(content, temporary)
     _settle(folder, checkpoint.history)
@@ -135,7 +150,8 @@ def _load(folder: Path, path: Path) -> Checkpoint:
     with safe_open(weights_path(folder, best_epoch(history)), "pt"):
         pass
     network = safetensors.torch.load_file(folder / "weights" / content["weights"])
-    checkpoint = Checkpoint(content["identity"], history, network, content["optimizer"], logits)
+    trained = Trained(**content["trained"]) if "trained" in content else None
+    checkpoint = Checkpoint(content["identity"], history, network, content["optimizer"], logits, trained)
     _settle(folder, history)
     return checkpoint
 

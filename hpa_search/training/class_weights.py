@@ -1,57 +1,106 @@
 """How much each class's positives and negatives weigh in the loss, from the training rows' label counts.
 
 Counts are those of the training rows only: validation labels must not shape what is trained.
+A new kind of weights is a function of the label counts, registered here, and nothing else.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpa_search.config import TrialConfig
+from hpa_search.labels import NUM_LABELS
+from hpa_search.registry import Registry
+
 LEAST_LN = 0.1
 """ln(#neg/#pos) is 0 or less for a class on half of the images or more; such a class keeps this weight."""
+
+Weighting = Callable[[TrialConfig, NDArray[np.int64], int], NDArray[np.float64]]
+"""Takes the configuration, the positives (k,) of the classes in use and the number of rows; returns weights (k,)."""
+
+CLASS_WEIGHTS: Registry[Weighting] = Registry("class_weights")
+
+
+def _all_used() -> NDArray[np.bool_]:
+    return np.ones(NUM_LABELS, dtype=bool)
 
 
 @dataclass(frozen=True)
 class ClassWeights:
-    """Weights of the loss's two terms: ``positive`` (28,) where a label is set, ``negative`` (28,) where it is not."""
+    """Weights of the loss's two terms: ``positive`` (28,) where a label is set, ``negative`` (28,) where it is not.
+
+    ``used`` (28,) is true for the classes that the loss looks at; the weights of the others stand for nothing.
+    Raises ValueError for shapes that differ, a weight that is negative or no finite number, or no class in use.
+    """
 
     positive: NDArray[np.float64]
     negative: NDArray[np.float64]
+    used: NDArray[np.bool_] = field(default_factory=_all_used)
 
     def __post_init__(self) -> None:
         for name in ("positive", "negative"):
             weights = getattr(self, name)
             if not (np.isfinite(weights).all() and (weights >= 0).all()):
                 raise ValueError(f"{name} class weights must be finite and not negative: {weights}")
+        if not self.positive.shape == self.negative.shape == self.used.shape:
+            raise ValueError(f"shapes differ: {self.positive.shape}, {self.negative.shape} and used {self.used.shape}")
+        if self.used.dtype != np.bool_ or not self.used.any():
+            raise ValueError("used must be bool and leave the loss at least one class")
 
 
-def class_weights(name: str, labels: NDArray[np.bool_]) -> ClassWeights:
-    """Return the weights ``name`` for the training rows' ``labels`` (n, 28), n >= 1."""
-    return CLASS_WEIGHTS[name](labels.sum(axis=0), len(labels))
+def class_weights(config: TrialConfig, labels: NDArray[np.bool_], used: NDArray[np.bool_] | None = None) -> ClassWeights:
+    """Return the weights that ``config`` names for the training rows' ``labels`` (n, 28), n >= 1.
+
+    ``used`` (28,) names the classes that the loss looks at, None all; the others have weights of 1.
+    `weight_site` "positive" puts the weights on the positive term alone, "both" on both terms. Raises ValueError for
+    a name that is not registered, and where `ClassWeights` does.
+    """
+    used = _all_used() if used is None else used
+    weights, ones = np.ones(NUM_LABELS), np.ones(NUM_LABELS)
+    weights[used] = CLASS_WEIGHTS[config.class_weights](config, labels[:, used].sum(axis=0), len(labels))
+    return ClassWeights(weights, weights if config.weight_site == "both" else ones, used)
 
 
-def _none(positives: NDArray[np.int64], rows: int) -> ClassWeights:
-    ones = np.ones(len(positives))
-    return ClassWeights(ones, ones)
+@CLASS_WEIGHTS.register("none")
+def _none(config: TrialConfig, positives: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
+    return np.ones(len(positives))
 
 
-def _ln(positives: NDArray[np.int64], rows: int) -> ClassWeights:
-    """Natural log of #neg/#pos (Cruz-Albrecht, CS230 2018) on the positive term, which is what that ratio balances."""
-    negatives = np.maximum(rows - positives, 1)
-    ratio = np.log(negatives / np.maximum(positives, 1))
-    return ClassWeights(np.maximum(LEAST_LN, ratio), np.ones(len(positives)))
+@CLASS_WEIGHTS.register("full")
+def _full(config: TrialConfig, positives: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
+    """#neg/#pos (Cruz-Albrecht, CS230 2018); on the positive term it makes a class's two sides weigh the same.
+
+    Both counts are at least 1: a class without positives weighs as one with a single one, one without negatives 1/rows.
+    """
+    return np.maximum(rows - positives, 1) / np.maximum(positives, 1)
 
 
-def _one_minus_frequency(positives: NDArray[np.int64], rows: int) -> ClassWeights:
-    """1 - f on both terms (Pompey and Solomos, CS230 2018): common classes matter less, the balance within one stays."""
-    weights = 1 - positives / rows
-    return ClassWeights(weights, weights)
+@CLASS_WEIGHTS.register("ln")
+def _ln(config: TrialConfig, positives: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
+    """Natural log of #neg/#pos (Cruz-Albrecht, CS230 2018), counts as in `_full`, at least LEAST_LN."""
+    return np.maximum(LEAST_LN, np.log(_full(config, positives, rows)))
 
 
-CLASS_WEIGHTS: dict[str, Callable[[NDArray[np.int64], int], ClassWeights]] = {
-    "none": _none,
-    "ln": _ln,
-    "1-f": _one_minus_frequency,
-}
+@CLASS_WEIGHTS.register("1-f")
+def _one_minus_frequency(config: TrialConfig, positives: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
+    """(1 - f)^k, f being the share of rows with the class, k `weight_power`.
+
+    k = 1: Pompey and Solomos, CS230 2018; k = 2: the competition's second place. A class without positives weighs 1, the
+    most there is; one on every row has nothing to be learned and weighs 0.
+    """
+    assert config.weight_power is not None
+    return (1 - positives / rows) ** config.weight_power
+
+
+@CLASS_WEIGHTS.register("effective")
+def _effective(config: TrialConfig, positives: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
+    """Inverse of the effective number of positives, (1 - b) / (1 - b^n), b being `weight_beta`.
+
+    Cui et al. 2019 (arXiv 1901.05555), equation 4, scaled as there to sum to the number of classes (in use). A class
+    without positives weighs as one with a single one, which is the most there is.
+    """
+    assert config.weight_beta is not None
+    inverse = (1 - config.weight_beta) / (1 - config.weight_beta ** np.maximum(positives, 1))
+    return inverse * len(inverse) / inverse.sum()

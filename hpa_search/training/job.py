@@ -1,23 +1,34 @@
 """What every trial of a search has in common, and how a worker opens one of them."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from hpa_search.config import TrialConfig
+from hpa_search.config import TrialConfig, Value
+from hpa_search.data.external import External, JoinedImages, read_external
 from hpa_search.data.kaggle import Dataset, read_dataset
 from hpa_search.data.packed import PackedImages, pack
 from hpa_search.data.splits import Split, read_split
 from hpa_search.files import write_text
 from hpa_search.labels import to_vector
 from hpa_search.training.device import choose_device
-from hpa_search.training.trainer import Objective, Trainer, TrialData
+from hpa_search.training.score import Judge, Objective
+from hpa_search.training.trainer import Trainer
+from hpa_search.training.trial_data import TrialData
 
 SPLIT = "split.csv"
+
+
+class Configures(Protocol):
+    """What makes a whole configuration of what was drawn for a trial: the search."""
+
+    def trial_config(self, drawn: Mapping[str, Value]) -> TrialConfig:
+        """Return the trial's whole configuration."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,9 @@ class Job:
     """A search as its workers see it: where data and results are, and what all trials share.
 
     ``cache`` is local to the node. ``epochs`` are the top rung's, ``classes`` the label ids that macro AP averages,
-    ``mean`` and ``std`` (4 each, in 0..1 units) those of the training images, ``fixed`` the settings that do not vary.
+    ``mean`` and ``std`` (4 each, in 0..1 units) those of the training images. ``labels`` are the ids of the only labels
+    that are trained, None for all 28. ``external`` is the folder of external images, ``external_rows`` those of them that
+    are trained on.
     """
 
     data: Path
@@ -37,11 +50,16 @@ class Job:
     classes: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    fixed: dict[str, Any]
+    space: Configures
+    labels: tuple[int, ...] | None = None
+    external: Path | None = None
+    external_rows: tuple[int, ...] = ()
 
-    def config(self, parameters: dict[str, Any]) -> TrialConfig:
-        """Return the whole configuration of the trial with these drawn parameters."""
-        return TrialConfig.model_validate({**self.fixed, **parameters})
+    @property
+    def judge(self) -> Judge:
+        """How trials are judged."""
+        only = None if self.labels is None else to_vector(self.labels)
+        return Judge(to_vector(self.classes), self.objective, only)
 
 
 def trial_folder(out: Path, number: int) -> Path:
@@ -55,11 +73,23 @@ def open_trial(job: Job, number: int, parameters: dict[str, Any]) -> Trainer:
     device.txt in its folder says where and in what precision it runs, and why: a worker's log is gone with Ray's session.
     """
     logging.basicConfig(level=logging.INFO)
-    dataset, images, split = _load(job.data, job.cache, job.out)
-    config, folder = job.config(parameters), trial_folder(job.out, number)
+    config, folder = job.space.trial_config(parameters), trial_folder(job.out, number)
     write_text(folder / "device.txt", f"{choose_device()}\n")
-    data = TrialData(
-        images=images.at_size(config.input_size),
+    return Trainer(
+        config,
+        trial_data(job, config.input_size),
+        epochs=job.epochs,
+        seed=int(np.random.SeedSequence([job.seed, number]).generate_state(1)[0]),
+        folder=folder,
+        judge=job.judge,
+    )
+
+
+def trial_data(job: Job, size: int) -> TrialData:
+    """Return the data of the job's trials whose input is ``size`` pixels; external images are training rows after the others."""
+    dataset, images, split = _load(job.data, job.cache, job.out)
+    own = TrialData(
+        images=images.at_size(size),
         labels=dataset.labels,
         train=split.train,
         validation=split.validation,
@@ -67,15 +97,24 @@ def open_trial(job: Job, number: int, parameters: dict[str, Any]) -> Trainer:
         std=np.array(job.std),
         groups=None if dataset.groups is None else np.array(dataset.groups),
     )
-    return Trainer(
-        config,
-        data,
-        epochs=job.epochs,
-        seed=int(np.random.SeedSequence([job.seed, number]).generate_state(1)[0]),
-        folder=folder,
-        classes=to_vector(job.classes),
-        objective=job.objective,
+    return own if job.external is None else _with_external(job, own, images, size)
+
+
+def _with_external(job: Job, own: TrialData, images: PackedImages, size: int) -> TrialData:
+    assert job.external is not None
+    external = _external(job.external, images.size, job.cache)
+    return replace(
+        own,
+        images=JoinedImages(images, external.images).at_size(size),
+        labels=np.concatenate([own.labels, external.labels]),
+        train=np.concatenate([own.train, len(own.labels) + np.array(job.external_rows, dtype=np.int64)]),
+        groups=None if own.groups is None else np.concatenate([own.groups, np.array(external.images.ids)]),
     )
+
+
+@lru_cache(maxsize=1)
+def _external(folder: Path, size: int, cache: Path) -> External:
+    return read_external(folder, size, cache)
 
 
 @lru_cache(maxsize=1)

@@ -1,61 +1,77 @@
-"""The optimizer, and the learning rate as a pure function of the step, so that a resumed trial goes on exactly."""
+"""The optimizer, and the learning rate as a pure function of the step, so that a resumed trial goes on exactly.
+
+A new optimizer or schedule is one function, registered here, and nothing else.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any
 
 from torch import nn
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import SGD, Adam, Adamax, AdamW, Optimizer
 
 from hpa_search.config import TrialConfig
+from hpa_search.registry import Registry
 
 FUSED_ON = ("cpu", "cuda")
 """Devices with a kernel that updates all weights at once."""
 
+LEAST_GAIN = 1e-4
+"""A validation loss has improved if it is lower than the best so far by more than this (Keras' min_delta)."""
+
+CYCLE_RISE, CYCLE_START, CYCLE_END = 0.3, 25.0, 1e4
+"""One cycle climbs for this share of the steps, from 1/25 of the rate, and ends at 1e-4 of where it began (torch's)."""
+
+Groups = list[dict[str, Any]]
+
+OPTIMIZERS: Registry[Callable[[Groups, TrialConfig, bool], Optimizer]] = Registry("optimizer")
+
 
 def build_optimizer(network: nn.Module, config: TrialConfig) -> Optimizer:
-    """Return the optimizer that ``config`` names over the trainable weights of ``network``.
+    """Return the optimizer that ``config`` names over all weights of ``network``.
 
-    Weight decay (in Adam: L2 added to the gradient) touches weights of two or more dimensions alone: on biases and on
-    the scales of normalisation layers it does harm (He et al. 2019, arXiv 1812.01187, section 3.1).
+    It holds weights that are frozen too, for they may be freed in a later epoch: one without a gradient (None, as
+    ``zero_grad(set_to_none=True)`` leaves it) is not touched, not even by weight decay. Weight decay (in all but AdamW:
+    L2 added to the gradient) is for weights of two or more dimensions alone: on biases and on the scales of
+    normalisation layers it does harm (He et al. 2019, arXiv 1812.01187, section 3.1).
+    Raises ValueError for a name that is not registered.
     """
-    trainable = [weight for weight in network.parameters() if weight.requires_grad]
-    groups = [
-        {"params": [weight for weight in trainable if weight.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [weight for weight in trainable if weight.ndim <= 1], "weight_decay": 0.0},
+    weights = list(network.parameters())
+    groups: Groups = [
+        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
     ]
-    fused = all(weight.device.type in FUSED_ON for weight in trainable)
-    return OPTIMIZERS[config.optimizer](groups, lr=config.learning_rate, fused=fused)
+    fused = all(weight.device.type in FUSED_ON for weight in weights)
+    return OPTIMIZERS[config.optimizer](groups, config, fused)
 
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": Adam, "adamw": AdamW}
+@OPTIMIZERS.register("adam")
+def _adam(groups: Groups, config: TrialConfig, fused: bool) -> Optimizer:
+    return Adam(groups, lr=config.learning_rate, fused=fused)
 
 
-def learning_rate(config: TrialConfig, step: int, *, steps_per_epoch: int, epochs: int) -> float:
-    """Return the learning rate of the update number ``step``, counted from 0.
+@OPTIMIZERS.register("adamw")
+def _adamw(groups: Groups, config: TrialConfig, fused: bool) -> Optimizer:
+    return AdamW(groups, lr=config.learning_rate, fused=fused)
 
-    It climbs in a straight line through ``warmup_epochs``, then follows the schedule to the end of ``epochs``, the
-    epochs of the top rung; a trial that is promoted thus goes on where it paused. Beyond the end it stays.
+
+@OPTIMIZERS.register("sgd")
+def _sgd(groups: Groups, config: TrialConfig, fused: bool) -> Optimizer:
+    """Plain gradient descent; with momentum, Nesterov's.
+
+    Never fused: that kernel fails where weights that were frozen have no momentum yet and the others do.
     """
-    total = epochs * steps_per_epoch
-    warmup = min(total, round(config.warmup_epochs * steps_per_epoch))
-    if step < warmup:
-        return config.learning_rate * (step + 1) / (warmup + 1)
-    progress = min(1.0, (step - warmup) / max(1, total - warmup))
-    return config.learning_rate * SCHEDULES[config.schedule](progress)
+    momentum = config.momentum
+    assert momentum is not None
+    return SGD(groups, lr=config.learning_rate, momentum=momentum, nesterov=momentum > 0)
 
 
-def _constant(progress: float) -> float:
-    return 1.0
-
-
-def _cosine(progress: float) -> float:
-    """Half a cosine from 1 to 0 (Loshchilov and Hutter 2017, SGDR, without restarts)."""
-    return 0.5 * (1 + math.cos(math.pi * progress))
-
-
-SCHEDULES: dict[str, Callable[[float], float]] = {"constant": _constant, "cosine": _cosine}
-"""Name -> factor of the learning rate at a progress of 0 to 1."""
+@OPTIMIZERS.register("adamax")
+def _adamax(groups: Groups, config: TrialConfig, fused: bool) -> Optimizer:
+    """Adam with the largest gradient in place of the mean square; it has no fused kernel."""
+    return Adamax(groups, lr=config.learning_rate)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
@@ -63,3 +79,121 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     group: dict[str, Any]
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where a trial is in its schedule: before update ``step`` of ``total``, counted from 0.
+
+    ``validation_losses`` are those of the ``completed`` epochs, as far as they were given.
+    """
+
+    step: int
+    total: int
+    steps_per_epoch: int
+    completed: int
+    validation_losses: Sequence[float]
+
+
+Schedule = Callable[[TrialConfig, Clock], float]
+"""Returns what the configured learning rate is multiplied by, within 0..1."""
+
+SCHEDULES: Registry[Schedule] = Registry("schedule")
+
+
+def learning_rate(
+    config: TrialConfig, step: int, *, steps_per_epoch: int, epochs: int, validation_losses: Sequence[float] = ()
+) -> float:
+    """Return the learning rate of the update number ``step``, counted from 0.
+
+    It climbs in a straight line through ``warmup_epochs``, then follows the schedule, whose time begins there, to the
+    end of ``epochs``, the epochs of the top rung; a trial that is promoted thus goes on where it paused. Beyond the end
+    it stays. one_cycle has a warm-up of its own: beside it ``warmup_epochs`` changes nothing.
+    ``validation_losses`` are those of epochs 1, 2, ...; of them, those completed before ``step`` count. Only plateau
+    needs them, and raises ValueError if one is missing.
+    """
+    total = epochs * steps_per_epoch
+    step = min(step, total - 1)
+    completed = step // steps_per_epoch
+    clock = Clock(step, total, steps_per_epoch, completed, validation_losses[:completed])
+    return config.learning_rate * SCHEDULES[config.schedule](config, clock)
+
+
+def _after_warmup(schedule: Schedule) -> Schedule:
+    """Let ``schedule`` begin when the warm-up is over."""
+
+    @wraps(schedule)
+    def warmed(config: TrialConfig, clock: Clock) -> float:
+        warmup = min(clock.total, round(config.warmup_epochs * clock.steps_per_epoch))
+        if clock.step < warmup:
+            return (clock.step + 1) / (warmup + 1)
+        return schedule(config, replace(clock, step=clock.step - warmup, total=clock.total - warmup))
+
+    return warmed
+
+
+@SCHEDULES.register("constant")
+@_after_warmup
+def _constant(config: TrialConfig, clock: Clock) -> float:
+    return 1.0
+
+
+@SCHEDULES.register("step")
+@_after_warmup
+def _step(config: TrialConfig, clock: Clock) -> float:
+    """Times `schedule_factor` every `schedule_epochs` epochs."""
+    assert config.schedule_factor is not None and config.schedule_epochs is not None
+    return config.schedule_factor ** (clock.step // (config.schedule_epochs * clock.steps_per_epoch))
+
+
+@SCHEDULES.register("plateau")
+@_after_warmup
+def _plateau(config: TrialConfig, clock: Clock) -> float:
+    """Times `schedule_factor` whenever the validation loss has not improved for `schedule_epochs` epochs.
+
+    As Keras' ReduceLROnPlateau does it, without a cooldown; epochs of the warm-up count.
+    """
+    factor, patience = config.schedule_factor, config.schedule_epochs
+    assert factor is not None and patience is not None
+    if len(clock.validation_losses) < clock.completed:
+        raise ValueError(f"plateau needs {clock.completed} validation losses, given {len(clock.validation_losses)}")
+    best, waited, drops = math.inf, 0, 0
+    for loss in clock.validation_losses:
+        if loss < best - LEAST_GAIN:
+            best, waited = loss, 0
+            continue
+        waited += 1
+        if waited >= patience:
+            waited, drops = 0, drops + 1
+    return factor**drops
+
+
+@SCHEDULES.register("cosine")
+@_after_warmup
+def _cosine(config: TrialConfig, clock: Clock) -> float:
+    """Half a cosine from 1 to 0 (Loshchilov and Hutter 2017, SGDR, without restarts)."""
+    return _half_cosine(1.0, 0.0, clock.step / clock.total)
+
+
+@SCHEDULES.register("cosine_restarts")
+@_after_warmup
+def _cosine_restarts(config: TrialConfig, clock: Clock) -> float:
+    """Half a cosine from 1 to 0 every `schedule_epochs` epochs (SGDR with periods of one length)."""
+    assert config.schedule_epochs is not None
+    period = config.schedule_epochs * clock.steps_per_epoch
+    return _half_cosine(1.0, 0.0, clock.step % period / period)
+
+
+@SCHEDULES.register("one_cycle")
+def _one_cycle(config: TrialConfig, clock: Clock) -> float:
+    """Up by half a cosine, then down by another (Smith and Topin 2017, as torch's OneCycleLR lays it out)."""
+    start, last = 1 / CYCLE_START, clock.total - 1
+    peak = CYCLE_RISE * clock.total - 1  # of three steps or fewer it lies before the first, as in torch
+    if clock.step <= peak:
+        return _half_cosine(start, 1.0, clock.step / peak)
+    return _half_cosine(1.0, start / CYCLE_END, (clock.step - peak) / (last - peak))
+
+
+def _half_cosine(first: float, last: float, progress: float) -> float:
+    """Return the value at ``progress`` 0..1 of the way from ``first`` to ``last``."""
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * progress))

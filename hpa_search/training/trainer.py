@@ -4,8 +4,8 @@ An ordinary PyTorch program that knows nothing of a cluster or of other trials.
 """
 
 import gc
+import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,28 +14,32 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from hpa_search.config import TrialConfig
-from hpa_search.data.augment import augment
-from hpa_search.data.loader import Batches, Images, shuffled, split_rows
+from hpa_search.data.augment import augment, random_crops
+from hpa_search.data.loader import Batches, split_rows
+from hpa_search.data.sampling import epoch_rows, frequencies_csv
 from hpa_search.errors import UserError
-from hpa_search.labels import NUM_LABELS
+from hpa_search.files import write_text
 from hpa_search.models.build import Network, build_network, set_prior
-from hpa_search.scoring.metrics import macro_average_precision, macro_f1, sample_f1
-from hpa_search.scoring.thresholds import cross_fitted
-from hpa_search.training.checkpoint import Checkpoint, Logits, Metrics, load_checkpoint, save_checkpoint
+from hpa_search.models.freezing import apply_freeze
+from hpa_search.models.weights import load_pretrained
+from hpa_search.training.averaging import AveragedNetwork
+from hpa_search.training.check import check_trial
+from hpa_search.training.checkpoint import Checkpoint, Logits, Trained, load_checkpoint, save_checkpoint
 from hpa_search.training.class_weights import class_weights
 from hpa_search.training.device import Device, choose_device
-from hpa_search.training.losses import build_loss
+from hpa_search.training.losses import Loss, build_loss
 from hpa_search.training.optim import build_optimizer, learning_rate, set_learning_rate
+from hpa_search.training.score import Judge, Metrics
+from hpa_search.training.stages import Stage, stage_of
+from hpa_search.training.trial_data import TrialData
 
-Objective = Literal["macro_ap", "macro_f1"]
+logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 50
 """Steps between looks at the loss: each makes the host wait for the device."""
-
-FOLDS = 5
-"""Folds of the validation rows; the thresholds of each are fitted on the others."""
 
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
@@ -53,54 +57,12 @@ class DivergedError(Exception):
         return f"the loss is no finite number in epoch {self.epoch} {where}; a lower learning rate may help"
 
 
-@dataclass(frozen=True)
-class TrialData:
-    """What all trials of a search share.
-
-    ``images`` hands out uint8 (b, 4, s, s) by row, s being the trial's input size; ``labels`` is bool (n, 28);
-    ``train`` and ``validation`` are distinct row numbers; ``mean`` and ``std`` (4,) are those of the training images
-    in 0..1 units; ``groups`` (n,) names the group of each row, None where each row is its own. Raises ValueError if
-    these do not fit together.
-    """
-
-    images: Images
-    labels: NDArray[np.bool_]
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64]
-    groups: NDArray[np.str_] | None = None
-
-    def __post_init__(self) -> None:
-        if self.labels.ndim != 2 or self.labels.shape[1] != NUM_LABELS or self.labels.dtype != np.bool_:
-            raise ValueError(f"labels must be bool (n, {NUM_LABELS}), got {self.labels.dtype} {self.labels.shape}")
-        if len(self.train) < 2 or len(self.validation) < FOLDS:
-            counts = f"{len(self.train)} training and {len(self.validation)} validation rows"
-            raise ValueError(f"{counts}; at least 2 and {FOLDS} are needed")
-        if np.intersect1d(self.train, self.validation).size:
-            raise ValueError("training and validation share rows")
-        if self.groups is not None and self.groups.shape != self.labels.shape[:1]:
-            raise ValueError(f"groups must be one a row, ({len(self.labels)},), got {self.groups.shape}")
-
-    def folding(self) -> tuple[int, NDArray[np.str_] | None]:
-        """Return the number of folds of the validation rows, and their groups, which folds leave whole.
-
-        Fewer groups than FOLDS give fewer folds. Rows of one single group are torn apart, for thresholds must be fitted
-        to some of them: the macro F1 of that is flattered.
-        """
-        if self.groups is None:
-            return FOLDS, None
-        groups = self.groups[self.validation]
-        folds = min(FOLDS, len(np.unique(groups)))
-        return (folds, groups) if folds > 1 else (FOLDS, None)
-
-
 class Trainer:
     """Trains one trial, an epoch at a time, and goes on from ``folder`` if the trial was stopped there.
 
-    ``epochs`` are those of the top rung, over which the learning rate is laid out; ``classes`` is the bool mask (28,)
-    of the classes that macro AP averages; every random draw comes from ``seed``. Raises UserError if ``folder`` holds
-    the training of another configuration or seed, ValueError for images of a wrong size or an unusable backbone.
+    ``epochs`` are those of the top rung, over which the learning rate is laid out; ``judge`` says how it is scored;
+    every random draw comes from ``seed``. Raises UserError if ``folder`` holds the training of another configuration or
+    seed, or pretrained weights cannot be had; ValueError for images of a wrong size or an unusable configuration.
     """
 
     def __init__(
@@ -111,23 +73,24 @@ class Trainer:
         epochs: int,
         seed: int,
         folder: Path,
-        classes: NDArray[np.bool_],
-        objective: Objective = "macro_ap",
+        judge: Judge,
         device: Device | None = None,
     ) -> None:
+        check_trial(config)
+        data.check_images(config.input_size)
         self.config = config
         self._data = data
         self._epochs = epochs
         self._seed = seed
         self._folder = folder
-        self._classes = classes
-        self._objective = objective
+        self._judge = judge
         self._device = device or choose_device()
         self._history: list[Metrics] = []
         self._logits: Logits = {}
-        _check_images(data, config.input_size)
-        self._start()
-        self._resume()
+        checkpoint = self._checkpoint()
+        self._start(fresh=checkpoint is None)
+        if checkpoint is not None:
+            self._resume(checkpoint)
 
     @property
     def epoch(self) -> int:
@@ -141,27 +104,27 @@ class Trainer:
 
     @property
     def network(self) -> Network:
-        """The network as it is now, on its device; gone after `close`."""
-        return self._network
+        """The network as it is scored and kept, on its device: the average, where there is one; gone after `close`."""
+        return self._network if self._average is None else self._average.network  # type: ignore[return-value]
 
     def run_epoch(self) -> Metrics:
         """Train one epoch, score it on the validation rows, save it, and return its metrics.
 
-        epoch, train_loss and validation_loss (the trial's own loss; not comparable between losses), macro_ap,
-        macro_f1_at_half (every threshold 0.5), macro_f1 and sample_f1 (thresholds fitted on other folds), objective,
-        seconds, learning_rate (of the last step), images_per_second (in training).
+        epoch, train_loss and validation_loss (the trial's own loss; not comparable between losses), those of
+        `Judge.score`, seconds, learning_rate (of the last step), images_per_second (in training).
         Raises DivergedError if a loss is not finite, RuntimeError if all ``epochs`` are done.
         """
         if self.epoch >= self._epochs:
             raise RuntimeError(f"all {self._epochs} epochs of the trial in {self._folder} are done")
         epoch, started = self.epoch + 1, time.perf_counter()
+        stage = stage_of(self.config, epoch, self._epochs)
+        loss = self._loss(stage.config)
         # A seed for each epoch, not one stream of draws: nothing random has to survive a stop, or a trial before this one.
         torch.manual_seed(_stream(self._seed, epoch, "network"))
-        train_loss, images, rate = self._train(epoch)
+        train_loss, images, rate = self._train(epoch, stage, loss)
         trained = time.perf_counter()
         logits = self._predict(self._data.validation)
-        metrics: Metrics = {"epoch": epoch, "train_loss": train_loss, **self._score(logits, epoch)}
-        metrics["objective"] = metrics[self._objective]
+        metrics: Metrics = {"epoch": epoch, "train_loss": train_loss, **self._score(logits, epoch, loss)}
         metrics["seconds"] = time.perf_counter() - started
         metrics["learning_rate"] = rate
         metrics["images_per_second"] = images / (trained - started)
@@ -172,37 +135,52 @@ class Trainer:
 
     def close(self) -> None:
         """Free the network, the optimizer and the device's memory; the trainer is of no use afterwards."""
-        for name in ("_network", "_optimizer", "_loss"):
+        for name in ("_network", "_optimizer", "_average"):
             vars(self).pop(name, None)
         gc.collect()
         if self._device.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _start(self) -> None:
-        """Build network, optimizer and loss as they are before the first epoch."""
+    def _start(self, *, fresh: bool) -> None:
+        """Build network and optimizer as they are before the first epoch."""
         torch.manual_seed(_stream(self._seed, 0, "network"))
-        train_labels = self._data.labels[self._data.train]
         network = build_network(self.config, self._data.mean.tolist(), self._data.std.tolist())
-        set_prior(network, train_labels.mean(axis=0).tolist())
+        set_prior(network, self._data.train_labels.mean(axis=0).tolist())
+        if fresh and self.config.weights != "none":
+            load_pretrained(network, self.config)
         self._network = network.to(self._device.device).to(memory_format=self._device.memory_format)
         self._optimizer = build_optimizer(self._network, self.config)
-        self._loss = build_loss(self.config, class_weights(self.config.class_weights, train_labels), self._device.device)
+        self._average = AveragedNetwork(self._network, self.config.ema) if self.config.ema else None
 
-    def _resume(self) -> None:
-        """Take up the trial where the checkpoint in the folder left it, if there is a usable one."""
+    def _loss(self, config: TrialConfig) -> Loss:
+        weights = class_weights(config, self._data.train_labels, self._judge.only)
+        return build_loss(config, weights, self._device.device)
+
+    def _checkpoint(self) -> Checkpoint | None:
+        """Return the usable checkpoint in the folder, if there is one."""
         checkpoint = load_checkpoint(self._folder)
-        if checkpoint is None:
-            return
-        if not self._owns(checkpoint.identity):
+        if checkpoint is not None and not self._owns(checkpoint.identity):
             raise UserError(f"{self._folder} holds the training of another configuration or seed; use another folder")
-        self._network.load_state_dict(checkpoint.network)
+        return checkpoint
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        """Take up the trial where ``checkpoint`` left it."""
         self._optimizer.load_state_dict(checkpoint.optimizer)
         self._history = list(checkpoint.history)
         self._logits = checkpoint.logits
+        if self._average is None:
+            self._network.load_state_dict(checkpoint.network)
+        else:
+            assert checkpoint.trained is not None
+            self._average.network.load_state_dict(checkpoint.network)
+            self._average.updates = checkpoint.trained.updates
+            self._network.load_state_dict(checkpoint.trained.network)
 
     def _save(self) -> None:
-        network, optimizer = self._network.state_dict(), self._optimizer.state_dict()
-        save_checkpoint(self._folder, Checkpoint(self._identity(), self.history, network, optimizer, self._logits))
+        kept, optimizer = self.network.state_dict(), self._optimizer.state_dict()
+        average = self._average
+        trained = None if average is None else Trained(self._network.state_dict(), average.updates)
+        save_checkpoint(self._folder, Checkpoint(self._identity(), self.history, kept, optimizer, self._logits, trained))
 
     def _identity(self) -> dict[str, Any]:
         return {"config": self.config.model_dump(mode="json"), "seed": self._seed}
@@ -214,65 +192,78 @@ class Trainer:
         except (KeyError, ValidationError):
             return False
 
-    def _train(self, epoch: int) -> tuple[float, int, float]:
-        """Make one pass over the training rows; return the mean loss, the images seen and the last learning rate."""
-        order = shuffled(self._data.train, self._seed, epoch)
-        batches = self._batches(split_rows(order, self.config.batch_size, training=True))
+    def _train(self, epoch: int, stage: Stage, loss: Loss) -> tuple[float, int, float]:
+        """Make one pass over the epoch's rows; return the mean loss, the images seen and the last learning rate."""
+        rows = self._rows(epoch)
+        batches = self._batches(split_rows(rows, self.config.batch_size, training=True))
         generator = torch.Generator().manual_seed(_stream(self._seed, epoch, "augment"))
         losses: list[Tensor] = []
         sizes: list[int] = []
-        self._network.train()
+        apply_freeze(self._network, stage.freeze)
         for step, batch in enumerate(batches):
-            rate = self._set_rate(step, epoch, len(batches))
-            losses.append(self._step(augment(batch.images, self.config.augment, generator), batch.labels))
+            rate = self._set_rate(stage, step, len(batches))
+            losses.append(self._step(self._changed(batch.images, generator), batch.labels, loss))
             sizes.append(len(batch))
             if len(losses) % LOOK_EVERY == 0:
                 _require_finite(losses[-LOOK_EVERY:], epoch, first=len(losses) - LOOK_EVERY)
         values = _require_finite(losses, epoch)
         return float(np.average(values, weights=sizes)), sum(sizes), rate
 
-    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _rows(self, epoch: int) -> NDArray[np.int64]:
+        """Return the rows of ``epoch`` in their order; the first epoch of a sampling leaves the frequencies it made."""
+        train, labels = self._data.train, self._data.train_labels
+        rows = epoch_rows(self.config, train, labels, seed=self._seed, epoch=epoch)
+        if epoch == 1 and self.config.sampling != "none":
+            text = frequencies_csv(labels, self._data.labels[rows])
+            logger.info("label frequencies under sampling '%s':\n%s", self.config.sampling, text)
+            write_text(self._folder / "sampling.csv", text)
+        return rows
+
+    def _changed(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a training batch cut to crops, where the trial takes crops, and augmented."""
+        if self.config.crop_size is not None:
+            images = random_crops(images, self.config.crop_size, generator)
+        return augment(images, self.config.augment, generator)
+
+    def _step(self, images: Tensor, labels: Tensor, loss_of: Loss) -> Tensor:
         """Update the weights on one batch; return its loss, still on the device."""
         with self._device.autocast():
             logits = self._network(images)
-        loss = self._loss(logits.float(), labels)
+        loss = loss_of(logits.float(), labels)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if self.config.clip_norm is not None:
+            clip_grad_norm_(self._network.parameters(), self.config.clip_norm)
         self._optimizer.step()
+        if self._average is not None:
+            self._average.update(self._network)
         return loss.detach()
 
-    def _set_rate(self, step: int, epoch: int, steps_per_epoch: int) -> float:
-        done = (epoch - 1) * steps_per_epoch + step
-        rate = learning_rate(self.config, done, steps_per_epoch=steps_per_epoch, epochs=self._epochs)
+    def _set_rate(self, stage: Stage, step: int, steps_per_epoch: int) -> float:
+        done = (stage.epoch - 1) * steps_per_epoch + step
+        losses = [row["validation_loss"] for row in self._history]
+        rate = learning_rate(stage.config, done, steps_per_epoch=steps_per_epoch, epochs=stage.epochs, validation_losses=losses)
         set_learning_rate(self._optimizer, rate)
         return rate
 
     @torch.no_grad()
     def _predict(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return the logits (n, 28) of ``rows``, in their order."""
-        self._network.eval()
+        network = self.network.eval()
         parts = []
         for batch in self._batches(split_rows(rows, self.config.batch_size, training=False)):
             with self._device.autocast():
-                parts.append(self._network(batch.images).float())
+                parts.append(network(batch.images).float())
         logits = torch.cat(parts).clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16)
         return logits.cpu().numpy().astype(np.float16)
 
-    def _score(self, stored: NDArray[np.float16], epoch: int) -> Metrics:
+    def _score(self, stored: NDArray[np.float16], epoch: int, loss_of: Loss) -> Metrics:
         """Return the validation metrics of the logits as they are stored, so that they can be computed again."""
-        logits, labels = stored.astype(np.float32), self._data.labels[self._data.validation]
+        logits, labels = stored.astype(np.float32), self._data.validation_labels
         on_device = self._device.device
-        loss = self._loss(torch.from_numpy(logits).to(on_device), torch.from_numpy(labels).float().to(on_device))
+        loss = loss_of(torch.from_numpy(logits).to(on_device), torch.from_numpy(labels).float().to(on_device))
         _require_finite([loss], epoch, first=-1)
-        folds, groups = self._data.folding()
-        fitted = cross_fitted(logits, labels, folds=folds, seed=0, groups=groups)
-        return {
-            "validation_loss": float(loss),
-            "macro_ap": float(macro_average_precision(logits, labels, classes=self._classes)),
-            "macro_f1_at_half": float(macro_f1(logits > 0, labels)),
-            "macro_f1": float(macro_f1(fitted, labels)),
-            "sample_f1": float(sample_f1(fitted, labels)),
-        }
+        return {"validation_loss": float(loss), **self._judge.score(logits, labels, *self._data.folding())}
 
     def _batches(self, parts: list[NDArray[np.int64]]) -> Batches:
         return Batches(self._data.images, self._data.labels, parts, self._device.device)
@@ -291,9 +282,3 @@ def _require_finite(losses: list[Tensor], epoch: int, first: int = 0) -> NDArray
     if len(broken):
         raise DivergedError(epoch, first + int(broken[0]) + 1)
     return values
-
-
-def _check_images(data: TrialData, size: int) -> None:
-    image = data.images.gather(data.train[:1])
-    if image.shape != (1, 4, size, size) or image.dtype != np.uint8:
-        raise ValueError(f"the trial needs uint8 images of shape (4, {size}, {size}), got {image.dtype} {image.shape[1:]}")

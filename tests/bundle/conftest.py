@@ -17,7 +17,7 @@ from hpa_search.scoring.thresholds import DecisionRule
 MEAN, STD = (0.1, 0.2, 0.3, 0.4), (0.2, 0.2, 0.2, 0.2)
 CONFIGS = (
     TrialConfig(backbone="test_resnet", small_size=32, full_size=64, batch_size=4, channels="rgby"),
-    TrialConfig(backbone="test_resnet", resolution="gap", small_size=32, full_size=48, batch_size=3, channels="green"),
+    TrialConfig(backbone="test_resnet", resolution="gap", small_size=32, full_size=48, batch_size=3, channels="g"),
 )
 
 
@@ -28,9 +28,9 @@ def candidates(tmp_path_factory) -> list[Candidate]:
     for number, config in enumerate(CONFIGS):
         torch.manual_seed(number)
         network = build_network(config, MEAN, STD)
-        torch.nn.init.normal_(network.classifier.weight, std=0.5)
+        torch.nn.init.normal_(network.head.classifier.weight, std=0.5)
         safetensors.torch.save_file(network.state_dict(), folder / f"{number}.safetensors")
-        made.append(Candidate(number, number + 3, config, folder / f"{number}.safetensors"))
+        made.append(Candidate("tiny", number, number + 3, config, folder / f"{number}.safetensors"))
     return made
 
 

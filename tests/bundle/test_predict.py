@@ -78,7 +78,7 @@ def test_what_is_no_safetensors_is_refused_and_never_unpickled(export, images, c
 def test_weights_that_give_no_numbers_are_refused(export, images, candidates):
     bundle, _ = export()
     state = safetensors.torch.load_file(candidates[0].weights)
-    replace_weights(bundle, state={**state, "classifier.bias": torch.full((28,), torch.nan)})
+    replace_weights(bundle, state={**state, "head.classifier.bias": torch.full((28,), torch.nan)})
     with pytest.raises(UserError, match="no numbers"):
         bundle_probabilities(bundle, read_manifest(bundle), images, np.arange(2))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpa_search.data.splits import PARTS, Split, folds, read_split, stratified_split, write_split
+from hpa_search.data.splits import PARTS, Split, folds, make_split, read_split, write_split
 from hpa_search.errors import UserError
 from hpa_search.labels import parse_target, to_vector
 
@@ -42,9 +42,9 @@ def test_any_dataset_is_split_whole_with_no_group_torn(dataset, fractions, seed)
     wanted = 3 if fractions[2] else 2
     if groups is not None and len(set(groups)) < wanted:
         with pytest.raises(UserError, match="cannot be split"):
-            stratified_split(labels, groups, fractions, seed)
+            make_split(labels, groups, fractions, seed)
         return
-    split = stratified_split(labels, groups, fractions, seed)
+    split = make_split(labels, groups, fractions, seed)
     part = parts_of(split, len(labels))
     assert set(part) == set(range(wanted))
     if groups is not None:
@@ -67,7 +67,7 @@ def test_folds_are_whole_and_tear_no_group(dataset, k):
 @pytest.mark.parametrize("seed", range(5))
 def test_parts_are_of_their_sizes_and_alike_in_their_labels(seed):
     labels = random_labels(1000, seed)
-    split = stratified_split(labels, None, FRACTIONS, seed)
+    split = make_split(labels, None, FRACTIONS, seed)
     for rows, fraction in zip((split.train, split.validation, split.test), FRACTIONS, strict=True):
         assert abs(len(rows) - 1000 * fraction) <= 10
         assert np.abs(labels[rows].sum(axis=0) - fraction * labels.sum(axis=0)).max() <= 3
@@ -76,7 +76,7 @@ def test_parts_are_of_their_sizes_and_alike_in_their_labels(seed):
 def test_groups_of_very_different_sizes_still_fill_the_parts_by_their_fractions():
     sizes = np.concatenate([[400, 200, 90, 60], np.random.default_rng(0).integers(1, 8, 60)])
     groups = [f"g{index}" for index, size in enumerate(sizes) for _ in range(size)]
-    split = stratified_split(random_labels(len(groups), 0), groups, FRACTIONS, 0)
+    split = make_split(random_labels(len(groups), 0), groups, FRACTIONS, 0)
     for rows, fraction in zip((split.train, split.validation, split.test), FRACTIONS, strict=True):
         assert abs(len(rows) / len(groups) - fraction) < 0.05
 
@@ -89,7 +89,7 @@ def test_a_rare_class_is_in_as_many_parts_as_it_has_images(seed):
     labels[[5, 17], 1] = True
     labels[[3, 50, 77], 2] = True
     labels[60, 3] = True
-    part = parts_of(stratified_split(labels, None, FRACTIONS, seed), 100)
+    part = parts_of(make_split(labels, None, FRACTIONS, seed), 100)
     assert set(part[labels[:, 1]]) == {0, 1}
     assert set(part[labels[:, 2]]) == {0, 1, 2}
     assert set(part[labels[:, 3]]) == {0}
@@ -97,7 +97,7 @@ def test_a_rare_class_is_in_as_many_parts_as_it_has_images(seed):
 
 def test_the_seed_decides():
     labels = random_labels(200, 0)
-    one, same, other = (stratified_split(labels, None, FRACTIONS, seed) for seed in (1, 1, 2))
+    one, same, other = (make_split(labels, None, FRACTIONS, seed) for seed in (1, 1, 2))
     assert np.array_equal(one.validation, same.validation) and not np.array_equal(one.validation, other.validation)
     assert np.array_equal(folds(labels, None, 4, 1), folds(labels, None, 4, 1))
 
@@ -105,7 +105,7 @@ def test_the_seed_decides():
 @pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.5), (1.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.9, 0.2, -0.1), (np.nan, 0.5, 0.5)])
 def test_fractions_that_make_no_split_are_refused(fractions):
     with pytest.raises(UserError, match="fractions"):
-        stratified_split(random_labels(50, 0), None, fractions, 0)
+        make_split(random_labels(50, 0), None, fractions, 0)
 
 
 def test_one_fold_is_refused():
@@ -179,7 +179,7 @@ def real_table(real_data):
 
 def test_the_labels_of_the_competition(real_table):
     labels, groups = real_table
-    split = stratified_split(labels, groups, FRACTIONS, 0)
+    split = make_split(labels, groups, FRACTIONS, 0)
     part = parts_of(split, len(labels))
     assert len(set(zip(groups, part, strict=True))) == len(set(groups)) < len(groups)
     for rows, fraction in zip((split.train, split.validation, split.test), FRACTIONS, strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 from sleeper import SleepJob, open_sleeper
 
 from hpa_search.search.driver import run_search
-from hpa_search.search.space import parse_search
+from hpa_search.search.reading import parse_search
 
 SPACE = """
 name: sleeping

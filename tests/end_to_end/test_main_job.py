@@ -13,9 +13,9 @@ from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.data.splits import read_split
 from hpa_search.scoring.metrics import macro_average_precision
-from hpa_search.search.space import read_search
+from hpa_search.search.reading import read_search
 from hpa_search.search.study import Ledger
-from hpa_search.search.workspace import prepare
+from hpa_search.search.workspace import Inputs, prepare
 from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.job import trial_folder
 
@@ -28,7 +28,7 @@ fixed: {full_size: 48, small_size: 32, batch_size: 16, augment: flips}
 space:
   backbone: {choice: [test_resnet, test_efficientnet]}
   resolution: {choice: [downsize, gap, extra_blocks]}
-  channels: {choice: [rgby, rgb, green]}
+  channels: {choice: [rgby, rgb, g]}
   loss: {choice: [bce, focal]}
   gamma: {range: [0.5, 3.0], when: {loss: focal}}
   class_weights: {choice: [none, ln, 1-f]}
@@ -56,7 +56,7 @@ def spoil_trial(folder, number):
     search, text = read_search(folder / "small.yaml")
     dataset = read_dataset(folder / "data")
     images = pack(dataset.train_folder, dataset.ids, folder / "cache")
-    prepare(folder / "out", search, text, dataset, images, folder / "cache", print)
+    prepare(folder / "out", search, text, Inputs(dataset, images), folder / "cache", print)
     place = trial_folder(folder / "out", number)
     place.mkdir(parents=True)
     (place / "weights").write_text("in the way")

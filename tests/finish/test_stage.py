@@ -17,15 +17,15 @@ from hpa_search.finish.stage import finish
 from hpa_search.finish.summary import summary
 from hpa_search.scoring.metrics import all_positive_floor
 from hpa_search.search.agenda import Agenda
-from hpa_search.search.space import parse_search
+from hpa_search.search.reading import parse_search
 from hpa_search.search.study import Ledger
-from hpa_search.search.workspace import prepare
+from hpa_search.search.workspace import Inputs, prepare
 from hpa_search.training.job import open_trial, trial_folder
 
 SPACE = """
 name: finish
 fixed: {{full_size: 32, small_size: 32, batch_size: 16, backbone: test_resnet}}
-space: {{learning_rate: {{log_range: [1.0e-3, 1.0e-2]}}, channels: {{choice: [rgby, green]}}}}
+space: {{learning_rate: {{log_range: [1.0e-3, 1.0e-2]}}, channels: {{choice: [rgby, g]}}}}
 budget: {{trials: 2}}
 scheduler: {{kind: none, max_epochs: 2}}
 split: {split}
@@ -42,7 +42,7 @@ def prepare_search(folder, split="{train: 0.6, validation: 0.2, test: 0.2}", gro
     text = SPACE.format(split=split)
     search, dataset = parse_search(text, "finish.yaml"), read_dataset(folder / "data")
     images = pack(dataset.train_folder, dataset.ids, folder / "cache")
-    job = prepare(folder / "out", search, text, dataset, images, folder / "cache", print)
+    job = prepare(folder / "out", search, text, Inputs(dataset, images), folder / "cache", print)
     return job, Agenda(search, Ledger.create(folder / "out", "finish"), slots=1, spent_seconds=lambda: 0.0)
 
 

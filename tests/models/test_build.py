@@ -1,47 +1,81 @@
+import copy
 import time
 
 import pytest
 import torch
 
 from hpa_search.config import TrialConfig
-from hpa_search.models.build import build_network, check_backbone, set_prior
+from hpa_search.models.build import build_network, check_network, parameters, set_prior
 
 MEAN, STD = [0.1] * 4, [0.2] * 4
 SEARCHED = (
-    "resnet18",
+    "resnet18d",
     "resnet34",
     "resnet50d",
     "densenet121",
     "seresnext50_32x4d",
     "inception_v3",
     "efficientnetv2_rw_t",
+    "hgnetv2_b4",
     "mobilenetv4_hybrid_medium",
     "convnext_tiny",
     "vgg16",
 )
+OWN_SIZES = {"plain_cnn": 128, "gapnet_pl": 128, "capsnet": 32}
 
 
 def tiny(**settings) -> TrialConfig:
     return TrialConfig(**{"backbone": "test_resnet", "small_size": 64, "full_size": 128, **settings})
 
 
-@pytest.mark.parametrize("resolution", ["downsize", "gap", "extra_blocks"])
-@pytest.mark.parametrize("channels", ["rgby", "rgb", "green"])
+def some_images(size, count=2):
+    return torch.randint(0, 256, (count, 4, size, size), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("resolution", ["downsize", "gap", "extra_blocks", "crop"])
+@pytest.mark.parametrize("channels", ["rgby", "mix_b", "learned", "g"])
 @pytest.mark.parametrize("backbone", ["test_resnet", "resnet10t", "test_convnext"])
 def test_images_to_logits_with_a_gradient_for_every_weight(resolution, channels, backbone):
-    config = tiny(resolution=resolution, channels=channels, backbone=backbone)
+    crop = {"crop_size": 64} if resolution == "crop" else {}
+    config = tiny(resolution=resolution, channels=channels, backbone=backbone, **crop)
     network = build_network(config, MEAN, STD)
-    size = config.input_size
-    logits = network(torch.randint(0, 256, (2, 4, size, size), dtype=torch.uint8))
+    logits = network(some_images(config.input_size))
     assert logits.shape == (2, 28)
     assert logits.dtype == torch.float32
     logits.sum().backward()
     assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
 
 
+@pytest.mark.parametrize(("backbone", "size"), OWN_SIZES.items())
+def test_our_own_backbones_are_backbones_like_any(backbone, size):
+    network = build_network(TrialConfig(backbone=backbone, small_size=size, channels="rgby"), MEAN, STD)
+    set_prior(network, [0.1] * 28)
+    logits = network(some_images(size))
+    assert logits.shape == (2, 28)
+    logits.sum().backward()
+    assert all(weight.grad is not None for weight in network.parameters())
+
+
+def test_only_what_the_setting_is_about_changes_the_weights():
+    counts = {
+        name: parameters(build_network(tiny(**settings), MEAN, STD))
+        for name, settings in {
+            "downsize": {},
+            "gap": {"resolution": "gap"},
+            "crop": {"resolution": "crop", "crop_size": 64},
+            "extra_blocks": {"resolution": "extra_blocks"},
+            "hidden": {"head": "hidden"},
+            "learned": {"channels": "learned"},
+        }.items()
+    }
+    assert counts["downsize"] == counts["gap"] == counts["crop"]
+    assert counts["learned"] == counts["downsize"] + 12
+    assert min(counts["extra_blocks"], counts["hidden"]) > counts["downsize"]
+
+
 def test_channels_that_are_not_selected_change_nothing():
     network = build_network(tiny(channels="rgb"), MEAN, STD).eval()
-    images = torch.randint(0, 256, (2, 4, 64, 64), dtype=torch.uint8)
+    images = some_images(64)
     other = images.clone()
     other[:, 3] = 255 - other[:, 3]
     torch.testing.assert_close(network(images), network(other))
@@ -49,74 +83,155 @@ def test_channels_that_are_not_selected_change_nothing():
     assert not torch.allclose(network(images), network(other))
 
 
-def test_extra_blocks_add_weights_and_gap_does_not():
-    sizes = {
-        name: sum(weight.numel() for weight in build_network(tiny(resolution=name), MEAN, STD).parameters())
-        for name in ("downsize", "gap", "extra_blocks")
-    }
-    assert sizes["downsize"] == sizes["gap"] < sizes["extra_blocks"]
+@pytest.mark.parametrize("normalise", ["dataset", "image"])
+def test_an_image_has_a_label_when_one_of_the_crops_that_cover_it_shows_it(normalise):
+    config = tiny(resolution="crop", full_size=160, crop_size=64, normalise=normalise, channels="rgby")
+    network = build_network(config, MEAN, STD).eval()
+    images = some_images(160)
+    corners = [(top, left) for top in (0, 48, 96) for left in (0, 48, 96)]
+    crops = torch.stack([network(images[..., top : top + 64, left : left + 64]) for top, left in corners])
+    torch.testing.assert_close(network(images), crops.amax(dim=0))
+    assert len(crops.argmax(dim=0).unique()) > 1
+    with pytest.raises(ValueError, match="crops of 64"):
+        network(images[..., :48, :48])
+
+
+def test_crops_are_cut_in_training_mode_too():
+    """What a network makes of an image depends on its size, not on a mode: a larger image is never taken whole unnoticed."""
+    network = build_network(tiny(resolution="crop", crop_size=64), MEAN, STD)
+    seen = []
+    network.backbone.conv1.register_forward_pre_hook(lambda module, given: seen.append(tuple(given[0].shape)))
+    network.train()(some_images(128))
+    assert seen == [(2, 3, 64, 64)] * 4
+    seen.clear()
+    network(some_images(64))
+    assert seen == [(2, 3, 64, 64)]
 
 
 def test_first_predictions_are_the_label_frequencies():
-    network = build_network(tiny(), MEAN, STD).eval()
     prevalence = torch.linspace(0.01, 0.4, 28)
-    set_prior(network, prevalence.tolist())
-    images = torch.randint(0, 256, (8, 4, 64, 64), dtype=torch.uint8)
-    torch.testing.assert_close(network(images).sigmoid().mean(dim=0), prevalence, rtol=0.3, atol=0)
+    for head in ("plain", "hidden", "avg_max"):
+        network = build_network(tiny(head=head), MEAN, STD).eval()
+        set_prior(network, prevalence.tolist())
+        torch.testing.assert_close(network(some_images(64, 8)).sigmoid().mean(dim=0), prevalence, rtol=0.3, atol=0)
 
 
 def test_prior_of_absent_and_universal_classes_is_finite():
     network = build_network(tiny(), MEAN, STD)
     set_prior(network, [0.0, 1.0] + [0.5] * 26)
-    bias = network.classifier.bias.detach()
+    bias = network.head.classifier.bias.detach()
     assert bias.isfinite().all()
     assert bias[0] == pytest.approx(-9.21, abs=0.01)
     assert bias[2] == 0
 
 
+def test_capsules_have_no_prior_to_be_set():
+    network = build_network(TrialConfig(backbone="capsnet", small_size=32), MEAN, STD)
+    before = copy.deepcopy(network.state_dict())
+    set_prior(network, [0.01] * 28)
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+
+
 def test_logits_keep_float32_under_autocast():
     network = build_network(tiny(), MEAN, STD).eval()
-    images = torch.randint(0, 256, (2, 4, 64, 64), dtype=torch.uint8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert network(images).dtype == torch.float32
+        assert network(some_images(64)).dtype == torch.float32
+
+
+def test_weights_survive_a_save_and_a_load():
+    config = tiny(channels="learned", head="avg_max", resolution="extra_blocks")
+    network, other = (build_network(config, MEAN, STD).eval() for _ in range(2))
+    other.load_state_dict(network.state_dict())
+    images = some_images(128)
+    torch.testing.assert_close(other(images), network(images), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("backbone", SEARCHED)
-@pytest.mark.parametrize("resolution", ["downsize", "gap", "extra_blocks"])
+@pytest.mark.parametrize("resolution", ["downsize", "gap", "extra_blocks", "crop"])
 def test_known_convolutional_backbones_pass(backbone, resolution):
-    check_backbone(TrialConfig(backbone=backbone, resolution=resolution, full_size=512, small_size=128, channels="rgby"))
+    check_network(TrialConfig(backbone=backbone, resolution=resolution, small_size=128, channels="rgby"))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"backbone": "renset18"}, "did you mean 'resnet18'"),
-        ({"backbone": "hf-hub:timm/resnet18"}, "timm knows no model"),
-        ({"backbone": "resnet18.no_such_tag"}, "no_such_tag"),
-        ({"backbone": "vit_tiny_patch16_224", "resolution": "gap", "full_size": 512}, "512"),
-        ({"backbone": "vit_tiny_patch16_224", "resolution": "extra_blocks", "full_size": 224}, "no channels x height x width"),
-        ({"backbone": "inception_v3", "small_size": 32}, "inception_v3"),
+        ({"backbone": "renset18"}, "^backbone: .* did you mean 'resnet18'"),
+        ({"backbone": "hf-hub:timm/resnet18"}, "^backbone: timm knows no model"),
+        ({"backbone": "resnet18.no_such_tag"}, "^backbone: .*no_such_tag"),
+        ({"backbone": "inception_v3", "small_size": 32}, "^backbone: 'inception_v3' does not work .* at 32 pixels"),
+        (
+            {"backbone": "capsnet", "resolution": "gap", "full_size": 32},
+            "^backbone: 'capsnet' does not work with resolution 'gap'",
+        ),
+        ({"backbone": "capsnet", "small_size": 224}, "^backbone: .* 17 to 64 pixels"),
+        ({"backbone": "gapnet_pl", "resolution": "extra_blocks"}, "no channels x height x width map"),
+        ({"backbone": "vit_tiny_patch16_224", "resolution": "extra_blocks"}, "no channels x height x width map"),
+        ({"backbone": "efficientformer_l1", "resolution": "crop", "crop_size": 256}, "efficientformer_l1.* at 256 pixels"),
+        ({"channels": "rgq"}, "^channels: expected letters"),
+        ({"channels": "1 0 0 0; 0 0 0 0"}, "^channels: row 2"),
+        ({"normalise": "mine"}, "^normalise: expected"),
+        ({"head": "pliant"}, "^head: expected one of .*did you mean 'plain'"),
+        ({"head": "avg_max", "backbone": "vit_tiny_patch16_224"}, "^head: 'avg_max' does not work with backbone 'vit_tiny"),
+        ({"head": "hidden", "backbone": "capsnet", "small_size": 32}, "^head: .*brings a head of its own"),
+        ({"dropout": 0.25, "backbone": "capsnet", "small_size": 32}, "^head: .*dropout 0.25"),
+        ({"freeze": "last_blok"}, "^freeze: expected one of .*did you mean 'last_block'"),
+        ({"freeze": "last_block", "backbone": "caformer_s18"}, "^freeze: 'last_block' does not go with backbone 'caformer_s18'"),
+        ({"last_epochs": 1, "last_freeze": "last_block", "backbone": "caformer_s18"}, "^last_freeze: 'last_block'"),
+        ({"last_epochs": 1, "last_freeze": "nothing"}, "^last_freeze: expected one of"),
+        ({"weights": "timm", "backbone": "plain_cnn"}, "^weights: timm has none of 'plain_cnn'"),
+        ({"weights": "timm", "backbone": "hiera_tiny_224", "small_size": 512}, "^weights: .*at 512 pixels.* pos_embed"),
+        ({"weights": "timm", "stem": "meen_rgb"}, "^stem: expected one of .*did you mean 'mean_rgb'"),
+        (
+            {"weights": "timm", "backbone": "tresnet_m", "channels": "rgby"},
+            "^stem: 'mean_rgb' does not go with backbone 'tresnet_m'",
+        ),
     ],
 )
-def test_what_cannot_work_is_refused_when_read(settings, message):
-    with pytest.raises(ValueError, match=message):
-        check_backbone(TrialConfig(**settings))
-    with pytest.raises(ValueError, match=message):
-        build_network(TrialConfig(**settings), MEAN, STD)
+def test_what_cannot_work_is_refused_when_read_in_one_line(settings, message):
+    for attempt in (check_network, check_network, lambda config: build_network(config, MEAN, STD)):
+        with pytest.raises(ValueError, match=message) as refusal:
+            attempt(TrialConfig(**settings))
+        assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("weights", ["none", "timm"])
+def test_a_transformer_is_built_for_the_size_it_is_given(weights):
+    """Where timm can bring the published position embeddings to that size, the weights may be timm's."""
+    for size in (64, 128):
+        check_network(tiny(backbone="test_vit", small_size=size, weights=weights))
+    network = build_network(tiny(backbone="test_vit", resolution="gap"), MEAN, STD)
+    assert network(some_images(128)).shape == (2, 28)
+    crops = build_network(tiny(backbone="test_vit", resolution="crop", crop_size=96), MEAN, STD)
+    assert crops(some_images(128)).shape == (2, 28)
+
+
+def test_what_passed_the_check_can_be_built_and_run():
+    for backbone in ("test_vit", "test_convnext", "test_byobnet", "test_mambaout"):
+        for resolution in ("downsize", "gap", "extra_blocks", "crop"):
+            for head in ("plain", "hidden", "avg_max"):
+                crop = {"crop_size": 64} if resolution == "crop" else {}
+                config = tiny(backbone=backbone, resolution=resolution, head=head, channels="gy", small_size=96, **crop)
+                try:
+                    check_network(config)
+                except ValueError:
+                    continue
+                assert build_network(config, MEAN, STD)(some_images(config.input_size)).shape == (2, 28)
 
 
 def test_a_second_check_is_free():
-    config = TrialConfig(backbone="densenet121")
-    check_backbone(config)
+    config = TrialConfig(backbone="densenet121", freeze="last_block", weights="timm", channels="rgby")
+    check_network(config)
     started = time.perf_counter()
-    for _ in range(100):
-        check_backbone(config)
-    assert time.perf_counter() - started < 0.05
+    for dropout in range(100):
+        check_network(config.model_copy(update={"dropout": dropout / 100}))
+    assert time.perf_counter() - started < 0.1
 
 
 def test_the_check_draws_no_random_numbers():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    check_backbone(TrialConfig(backbone="resnet26d"))
+    check_network(TrialConfig(backbone="resnet26d"))
+    with pytest.raises(ValueError, match="pos_embed"):
+        check_network(TrialConfig(backbone="hiera_tiny_224", weights="timm", small_size=320))
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)

@@ -1,11 +1,13 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from hpa_search.models.resolution import further_blocks
+from hpa_search.models.resolution import covering_crops, further_blocks, like
 
 
-@pytest.mark.parametrize("resolution", ["downsize", "gap"])
+@pytest.mark.parametrize("resolution", ["downsize", "gap", "crop"])
 def test_only_extra_blocks_adds_anything(resolution):
     assert isinstance(further_blocks(resolution, 64), nn.Identity)
 
@@ -29,3 +31,35 @@ def test_a_block_is_residual():
 def test_a_wide_map_takes_the_cheaper_block():
     weights = sum(weight.numel() for weight in further_blocks("extra_blocks", 1024).parameters())
     assert weights < 2 * 2.2 * 1024**2
+
+
+def test_strategies_that_ask_the_same_of_timm_are_alike():
+    assert like("crop") == like("downsize") != like("gap") == like("extra_blocks")
+
+
+def corners(length, size):
+    """Return the top left corners, (row, column), of the crops of an image whose pixels say where they are."""
+    places = torch.arange(length * length).view(1, 1, length, length)
+    return [divmod(int(crop[0, 0, 0, 0]), length) for crop in covering_crops(places, size)]
+
+
+def test_768_of_512_is_two_by_two():
+    """As domain.md 2.1 has it of the competition's winner."""
+    assert corners(768, 512) == [(0, 0), (0, 256), (256, 0), (256, 256)]
+    assert corners(512, 512) == [(0, 0)]
+    assert [row for row, column in corners(1000, 400) if column == 0] == [0, 300, 600]
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_crops_cover_the_image_and_are_as_few_as_can_be(length, size):
+    if size > length:
+        with pytest.raises(ValueError, match="crops of"):
+            corners(length, size)
+        return
+    seen = torch.zeros(1, 1, length, length)
+    crops = list(covering_crops(seen, size))
+    for crop in crops:
+        assert crop.shape == (1, 1, size, size)
+        crop += 1  # a crop is a view
+    assert (seen > 0).all()
+    assert len(crops) == (-(-length // size)) ** 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpa_search.search.space import parse_search
+from hpa_search.search.reading import parse_search
 
 TEXT = """
 name: toy

@@ -8,8 +8,8 @@ from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.data.phantom import make_phantom
 from hpa_search.errors import UserError
-from hpa_search.search.space import parse_search
-from hpa_search.search.workspace import PROVENANCE, SEARCH, prepare, read_workspace
+from hpa_search.search.reading import parse_search
+from hpa_search.search.workspace import PROVENANCE, SEARCH, Inputs, prepare, read_workspace
 from hpa_search.training.job import SPLIT
 
 TEXT = "name: toy\nseed: 3\nfixed: {small_size: 32, full_size: 32}\nbudget: {trials: 2}\nobjective: {min_positives: 2}\n"
@@ -30,7 +30,7 @@ def ready(data, tmp_path):
         said = []
         dataset = read_dataset(root)
         images = pack(dataset.train_folder, dataset.ids, cache)
-        return prepare(out, parse_search(text, "toy.yaml"), text, dataset, images, cache, said.append), said
+        return prepare(out, parse_search(text, "toy.yaml"), text, Inputs(dataset, images), cache, said.append), said
 
     return run
 
@@ -45,7 +45,7 @@ def test_preparing_again_changes_nothing(ready, tmp_path):
     assert sorted(before) == [PROVENANCE, SEARCH, SPLIT]
     assert ready() == (job, said)
     assert contents(tmp_path / "out") == before
-    assert (job.epochs, job.seed, job.objective, job.fixed["small_size"]) == (27, 3, "macro_ap", 32)
+    assert (job.epochs, job.seed, job.objective, job.space.trial_config({}).small_size) == (27, 3, "macro_ap", 32)
     assert any("images" in line for line in said)
     assert f"over {len(job.classes)} of 28 classes" in said[1]
 

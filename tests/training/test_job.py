@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hpa_search.config import TrialConfig
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.phantom import make_phantom
-from hpa_search.data.splits import read_split, stratified_split, write_split
+from hpa_search.data.splits import make_split, read_split, write_split
 from hpa_search.scoring.metrics import macro_f1
 from hpa_search.scoring.thresholds import cross_fitted
 from hpa_search.training.checkpoint import read_logits
@@ -14,6 +15,11 @@ from hpa_search.training.device import choose_device
 from hpa_search.training.job import SPLIT, Job, open_trial, trial_folder
 
 FIXED = {"full_size": 32, "small_size": 32, "batch_size": 16, "backbone": "test_resnet"}
+
+
+class Space:
+    def trial_config(self, drawn):
+        return TrialConfig(**FIXED, **drawn)
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +31,9 @@ def opened(tmp_path_factory):
     groups = pd.DataFrame({"Id": ids, "Group": [f"g{row % 9}" for row in range(len(ids))]})
     groups.to_csv(folder / "data/groups.csv", index=False)
     dataset = read_dataset(folder / "data")
-    write_split(folder / "out" / SPLIT, ids, stratified_split(dataset.labels, dataset.groups, (0.5, 0.5, 0), seed=0))
+    write_split(folder / "out" / SPLIT, ids, make_split(dataset.labels, dataset.groups, (0.5, 0.5, 0), seed=0))
     job = Job(
-        folder / "data", folder / "cache", folder / "out", 2, 0, "macro_f1", tuple(range(28)), (0.1,) * 4, (0.2,) * 4, FIXED
+        folder / "data", folder / "cache", folder / "out", 2, 0, "macro_f1", tuple(range(28)), (0.1,) * 4, (0.2,) * 4, Space()
     )
     trial = open_trial(job, 3, {"learning_rate": 3e-3})
     trial.run_epoch()

@@ -27,7 +27,9 @@ from hpa_search.errors import UserError
 from hpa_search.scoring.metrics import macro_average_precision, macro_f1
 from hpa_search.scoring.thresholds import cross_fitted
 from hpa_search.training.checkpoint import read_logits, weights_path
-from hpa_search.training.trainer import DivergedError, Trainer, TrialData
+from hpa_search.training.score import Judge
+from hpa_search.training.trainer import DivergedError, Trainer
+from hpa_search.training.trial_data import TrialData
 
 CONFIG = TrialConfig(
     backbone="test_resnet", small_size=32, full_size=64, batch_size=16, channels="rgby", dropout=0.2, learning_rate=3e-3
@@ -59,7 +61,7 @@ def make_data(rows=81, size=SIZE) -> TrialData:
 
 
 def make_trainer(folder, config=CONFIG, **settings) -> Trainer:
-    chosen = {"data": make_data(), "epochs": EPOCHS, "seed": 7, "classes": CLASSES, **settings}
+    chosen = {"data": make_data(), "epochs": EPOCHS, "seed": 7, "judge": Judge(CLASSES), **settings}
     return Trainer(config, chosen.pop("data"), folder=Path(folder), **chosen)
 
 
@@ -136,7 +138,7 @@ def test_thresholds_are_fitted_on_other_groups(tmp_path, count, folds):
 
 
 def test_objective_can_be_macro_f1(tmp_path):
-    row = make_trainer(tmp_path, objective="macro_f1").run_epoch()
+    row = make_trainer(tmp_path, judge=Judge(CLASSES, "macro_f1")).run_epoch()
     assert row["objective"] == row["macro_f1"]
 
 
@@ -151,9 +153,18 @@ def test_repeats_from_its_seed_whatever_ran_before(whole_run, tmp_path):
     assert other["train_loss"] != history[0]["train_loss"]
 
 
-@pytest.mark.parametrize(("loss", "augment"), [("bce", "none"), ("focal", "flips")])
-def test_resumed_after_every_epoch_it_ends_the_same(tmp_path, loss, augment):
-    config = TrialConfig(**{**CONFIG.model_dump(), "loss": loss, "augment": augment, "class_weights": "ln", "optimizer": "adam"})
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "bce", "augment": "none", "class_weights": "ln", "optimizer": "adam"},
+        {"loss": "focal", "augment": "flips", "class_weights": "effective", "optimizer": "sgd", "schedule": "plateau", "schedule_epochs": 1},
+        {"ema": 0.9, "augment": "strong", "sampling": "sqrt", "schedule": "one_cycle", "clip_norm": 0.1},
+        {"freeze": "stem_and_head", "freeze_epochs": 2, "last_epochs": 1, "last_freeze": "head", "steps_per_epoch": 2},
+        {"resolution": "crop", "full_size": 32, "crop_size": 32, "loss": "asymmetric", "optimizer": "adamax"},
+    ],
+)  # fmt: skip
+def test_resumed_after_every_epoch_it_ends_the_same(tmp_path, settings):
+    config = TrialConfig(**{**CONFIG.model_dump(), **settings})
     whole = finish(make_trainer(tmp_path / "whole", config))
     for epoch in range(1, EPOCHS + 1):
         trainer = make_trainer(tmp_path / "parts", config)
@@ -211,7 +222,7 @@ def test_divergence_is_reported_with_its_place_and_saves_nothing(tmp_path):
     config = CONFIG.model_copy(update={"learning_rate": 1.0, "schedule": "constant"})
     trainer = make_trainer(tmp_path, config)
     with torch.no_grad():
-        trainer.network.classifier.weight.fill_(torch.inf)
+        trainer.network.head.classifier.weight.fill_(torch.inf)
     with pytest.raises(DivergedError, match="epoch 1 at step 1") as raised:
         trainer.run_epoch()
     assert (raised.value.epoch, raised.value.step) == (1, 1)

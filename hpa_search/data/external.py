@@ -1,0 +1,168 @@
+"""Images from elsewhere that are added to the training rows, such as the atlas' public release HPAv18.
+
+    DIR/train.csv, or the only table in DIR          Id,Target
+    DIR/train/<Id>_<colour>.png or .jpg, or DIR/...  of any one size or many; grey, or in the stain's own colour
+
+They are brought to the dataset's size. HPAv18 names its images <antibody>_<plate>_<well>_<number> and stores each stain
+as a JPEG in its own colour, yellow as red and green: the brightest channel of a pixel is the stain.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hpa_search.data.faults import DatasetFaults
+from hpa_search.data.kaggle import COLOURS
+from hpa_search.data.packed import PackedImages, Progress, Source, pack_source
+from hpa_search.data.resize import resize
+from hpa_search.data.tables import read_table
+from hpa_search.errors import UserError
+from hpa_search.labels import parse_target, to_vector
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+GRID = 16
+"""Blocks along each side of the thumbnails by which two images of one field are recognised."""
+ALIKE = 0.95
+"""Correlation of two thumbnails above which they show one field: JPEG and another size leave over .98, two fields of
+one slide stay below .9."""
+
+
+@dataclass(frozen=True, eq=False)
+class External:
+    """External images of one folder: row i of ``images`` and of ``labels``, bool (n, 28), is the image ``images.ids[i]``."""
+
+    images: PackedImages
+    labels: np.ndarray
+
+
+class JoinedImages:
+    """The rows of ``first``, and after them those of ``second``, of the same size."""
+
+    def __init__(self, first: PackedImages, second: PackedImages) -> None:
+        assert first.size == second.size
+        self.first, self.second = first, second
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """Copy the images at ``rows`` (b,) into a new uint8 array (b, 4, S, S)."""
+        rows = np.asarray(rows)
+        later = rows >= len(self.first)
+        if not later.any():
+            return self.first.gather(rows)
+        images = np.empty((len(rows), len(COLOURS), self.first.size, self.first.size), dtype=np.uint8)
+        images[~later] = self.first.gather(rows[~later])
+        images[later] = self.second.gather(rows[later] - len(self.first))
+        return images
+
+    def at_size(self, px: int) -> "JoinedImages":
+        """Return the same images at ``px`` pixels."""
+        return JoinedImages(self.first.at_size(px), self.second.at_size(px))
+
+
+def read_external(root: Path, size: int, cache: Path, progress: Progress | None = None) -> External:
+    """Read and pack the external images of ``root`` at ``size`` pixels.
+
+    Raises DatasetFaults with every fault of table and images, UserError where ``root`` is no such folder or the cache
+    cannot be written.
+    """
+    faults: list[str] = []
+    targets = _read_targets(_table(root), faults)
+    folder = root / "train" if (root / "train").is_dir() else root
+    files = _files(folder, targets, faults)
+    if faults:
+        raise DatasetFaults(root, faults)
+    source = Source(folder, tuple(targets), tuple(files), _decode, size, f", external {size} px")
+    labels = np.stack([to_vector(target) for target in targets.values()])
+    return External(pack_source(source, cache, progress), labels)
+
+
+def lookalikes(images: PackedImages, others: PackedImages, rows: np.ndarray) -> np.ndarray:
+    """Return bool (n,): which of ``images`` show the same field as one of ``others`` at ``rows``.
+
+    Training on them would be training on the rows that judge. Thumbnails of all four channels are correlated, so another
+    size, JPEG and a change of gain do not hide a field; a rotation or another cut would.
+    """
+    judged = _thumbnails(others, rows)
+    alike = np.zeros(len(images), dtype=bool)
+    for start in range(0, len(images), _CHUNK):
+        part = np.arange(start, min(start + _CHUNK, len(images)))
+        alike[part] = (_thumbnails(images, part) @ judged.T).max(axis=1, initial=-1) > ALIKE
+    return alike
+
+
+_CHUNK = 256
+
+
+def _thumbnails(images: PackedImages, rows: np.ndarray) -> np.ndarray:
+    """Return float32 (n, 4 * GRID * GRID), each channel of mean 0 and each row of length 1, so that products correlate."""
+    parts = []
+    for start in range(0, len(rows), _CHUNK):
+        small = resize(images.gather(rows[start : start + _CHUNK]), GRID).astype(np.float32)
+        small -= small.mean(axis=(2, 3), keepdims=True)
+        small /= np.maximum(np.linalg.norm(small, axis=(2, 3), keepdims=True), 1e-6)
+        flat = small.reshape(len(small), -1)
+        parts.append(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6))
+    return np.concatenate(parts) if parts else np.empty((0, len(COLOURS) * GRID * GRID), dtype=np.float32)
+
+
+def _table(root: Path) -> Path:
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder; external images need a table Id,Target and their files")
+    tables = sorted(root.glob("*.csv"))
+    if (root / "train.csv") in tables:
+        return root / "train.csv"
+    if len(tables) != 1:
+        raise UserError(f"{root}: {len(tables)} tables (*.csv); expected train.csv, or one table Id,Target")
+    return tables[0]
+
+
+def _read_targets(table: Path, faults: list[str]) -> dict[str, tuple[int, ...]]:
+    targets: dict[str, tuple[int, ...]] = {}
+    for line, (identifier, target) in read_table(table, ("Id", "Target"), faults) or []:
+        if not identifier or "/" in identifier or identifier in targets:
+            faults.append(f"{table.name}, line {line}: Id '{identifier}' is empty, no file name, or named twice")
+            continue
+        try:
+            targets[identifier] = parse_target(target)
+        except ValueError as error:
+            faults.append(f"{table.name}, line {line}: {error}")
+    if not targets and not faults:
+        faults.append(f"{table.name}: has no rows")
+    return targets
+
+
+def _files(folder: Path, ids: Sequence[str] | dict[str, tuple[int, ...]], faults: list[str]) -> list[tuple[Path, ...]]:
+    there = {path.name for path in folder.iterdir()}
+    found = []
+    for identifier in ids:
+        names = []
+        for colour in COLOURS:
+            fitting = [name for suffix in SUFFIXES if (name := f"{identifier}_{colour}{suffix}") in there]
+            if not fitting:
+                faults.append(f"{folder.name}/{identifier}_{colour}.png or .jpg: missing")
+            names += fitting[:1]
+        found.append(tuple(folder / name for name in names))
+    return found
+
+
+def _decode(files: Sequence[Path], size: int | None) -> tuple[np.ndarray | None, list[str]]:
+    assert size is not None
+    planes, faults = [], []
+    for file in files:
+        try:
+            planes.append(_plane(file, size))
+        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            faults.append(f"{file.parent.name}/{file.name}: is unreadable or cut short ({error})")
+    return (None if faults else np.stack(planes)), faults
+
+
+def _plane(file: Path, size: int) -> np.ndarray:
+    """Return one stain as uint8 (size, size)."""
+    with Image.open(BytesIO(file.read_bytes()), formats=["PNG", "JPEG"]) as image:
+        if image.width != image.height:
+            raise ValueError(f"is {image.width} x {image.height} pixels; the networks take square images")
+        pixels = np.asarray(image) if image.mode == "L" else np.asarray(image.convert("RGB")).max(axis=2)
+    return resize(pixels[None, None], size)[0, 0]

@@ -1,0 +1,65 @@
+"""A study's answer: its settings compared on the validation rows, each by the mean of its trials."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hpa_search.data.kaggle import read_dataset
+from hpa_search.data.splits import read_split
+from hpa_search.errors import UserError, nearest
+from hpa_search.scoring.comparison import Compared, compare_settings
+from hpa_search.search.space import Search
+from hpa_search.search.study import Facts, Ledger
+from hpa_search.search.workspace import read_workspace
+from hpa_search.training.checkpoint import read_logits
+from hpa_search.training.job import SPLIT, trial_folder
+
+
+def compare(out: Path, *, data: Path | None = None, by: Sequence[str] = ()) -> list[Compared]:
+    """Compare the complete trials of the search in ``out`` by the dimensions ``by`` (none given: all but `replicate`).
+
+    Each trial is taken as it is after its last epoch, which no one chose. The dataset is at ``data`` if it was moved.
+    Raises UserError if there is no search, an unknown dimension, or fewer than two settings to compare.
+    """
+    search, provenance = read_workspace(out)
+    trials = [facts for facts in Ledger.open(out).trials() if facts.end == "complete"]
+    settings = [_setting(facts, _names(search, by)) for facts in trials]
+    if len(set(settings)) < 2:
+        raise UserError(f"{out}: {len(set(settings))} setting(s) with a complete trial; at least two can be compared")
+    dataset = read_dataset(data or Path(provenance.data))
+    rows = read_split(out / SPLIT, dataset.ids).validation
+    logits = np.stack([read_logits(trial_folder(out, facts.number))[facts.epochs] for facts in trials])
+    groups = None if dataset.groups is None else np.array(dataset.groups)[rows]
+    return compare_settings(logits, dataset.labels[rows], settings, classes=provenance.classes, groups=groups)
+
+
+def table(compared: Sequence[Compared]) -> list[str]:
+    """Return the lines of a Markdown table, best setting first."""
+    head = [
+        "| setting | trials | macro AP | 90 % interval | sd over seeds | to the best | 90 % interval |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    return head + [_line(found) for found in compared]
+
+
+def _line(found: Compared) -> str:
+    spread = "" if np.isnan(found.spread) else f"{found.spread:.4f}"
+    behind = (
+        " |" if found.to_best is None else f"{found.to_best.value:+.4f} | {found.to_best.low:+.4f} to {found.to_best.high:+.4f}"
+    )
+    ap = found.macro_ap
+    return f"| {found.name} | {found.trials} | {ap.value:.4f} | {ap.low:.4f} to {ap.high:.4f} | {spread} | {behind} |"
+
+
+def _names(search: Search, by: Sequence[str]) -> list[str]:
+    for name in by:
+        if name not in search.space:
+            raise UserError(
+                f"--by {name}: no dimension of the search{nearest(name, search.space)}; it has {', '.join(search.space)}"
+            )
+    return list(by) or [name for name in search.space if name != "replicate"]
+
+
+def _setting(facts: Facts, names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {facts.parameters[name]}" for name in names if name in facts.parameters)

@@ -1,0 +1,83 @@
+"""Which tensor of a file is which of a network's, by name or else by order."""
+
+from collections.abc import Mapping
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Names of tensors and their shapes, in order."""
+
+COUNTER = "num_batches_tracked"
+"""Batch norms count their batches; files and networks may have that or not."""
+
+PREFIXES = ("_orig_mod.", "module.", "model.", "backbone.")
+"""What compiled, parallel and larger models put before the names of a network within them."""
+
+
+def match(
+    found: Shapes, wanted: Shapes, *, classifier: str | tuple[str, ...] | None = None, ordered: bool = True
+) -> dict[str, str]:
+    """Return, for each name that is ``wanted``, the name of the tensor that was ``found`` for it.
+
+    By name, less common prefixes, where every wanted one is there; else by order, if shapes and the last parts of the names
+    (weight, bias, running_mean) agree one by one, and if ``ordered`` says that the order means anything. What is found
+    beyond what is wanted has to be a last layer: by name it is another module or the ``classifier``, by order at most a
+    weight and a bias at the end. Raises ValueError naming the first difference and both sides.
+    """
+    found = {name: shape for name, shape in found.items() if not name.endswith(COUNTER)}
+    inner = _without_prefixes(found, wanted)
+    if set(wanted) <= set(inner):
+        return _by_name(inner, wanted, (classifier,) if isinstance(classifier, str) else tuple(classifier or ()))
+    try:
+        if ordered:
+            return _by_order(found, wanted)
+    except ValueError:
+        if 2 * len(set(wanted) & set(inner)) <= len(wanted):
+            raise
+    raise ValueError(_missing(inner, wanted))
+
+
+def _without_prefixes(found: Shapes, wanted: Shapes) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return what is ``found`` within the innermost prefix, by its name there: its full name and its shape."""
+    inner = {name: (name, shape) for name, shape in found.items()}
+    while True:
+        for prefix in PREFIXES:
+            within = {name.removeprefix(prefix): entry for name, entry in inner.items() if name.startswith(prefix)}
+            if within and not any(name.startswith(prefix) for name in wanted):
+                inner = within
+                break
+        else:
+            return inner
+
+
+def _by_name(inner: dict[str, tuple[str, tuple[int, ...]]], wanted: Shapes, classifier: tuple[str, ...]) -> dict[str, str]:
+    for name, shape in wanted.items():
+        if inner[name][1] != shape:
+            raise ValueError(f"'{inner[name][0]}' has shape {inner[name][1]} in the file and {shape} in the network")
+    modules = {name.split(".")[0] for name in wanted}
+    for name in inner:
+        if (
+            name not in wanted
+            and name.split(".")[0] in modules
+            and not name.startswith(tuple(f"{layer}." for layer in classifier))
+        ):
+            raise ValueError(f"the file has '{inner[name][0]}', which the network has not: it is of a larger model")
+    return {name: inner[name][0] for name in wanted}
+
+
+def _by_order(found: Shapes, wanted: Shapes) -> dict[str, str]:
+    pairs = list(zip(found.items(), wanted.items(), strict=False))
+    for number, ((theirs, shape), (ours, expected)) in enumerate(pairs, start=1):
+        if shape != expected or theirs.split(".")[-1] != ours.split(".")[-1]:
+            raise ValueError(
+                f"neither by name nor by order: tensor {number} is '{theirs}' {shape} in the file and '{ours}' {expected} in the network"
+            )
+    beyond = list(found)[len(pairs) :]
+    if len(pairs) < len(wanted):
+        raise ValueError(f"the file ends after {len(pairs)} tensors; the network goes on with '{list(wanted)[len(pairs)]}'")
+    if [name.split(".")[-1] for name in beyond] not in ([], ["weight"], ["weight", "bias"]):
+        raise ValueError(f"the network ends after {len(pairs)} tensors; the file goes on with '{beyond[0]}'")
+    return {ours: theirs for (theirs, _), (ours, _) in pairs}
+
+
+def _missing(inner: Mapping[str, object], wanted: Shapes) -> str:
+    absent = next(name for name in wanted if name not in inner)
+    return f"the network has '{absent}', which the file has not; it has '{next(iter(inner), '')}' and {len(inner) - 1} others"

@@ -1,0 +1,242 @@
+"""Weights from elsewhere: a local file's, or those that timm's hub has by the backbone's name.
+
+They come for three channels, red, green and blue. For a network that sees others, the first convolution is made of theirs:
+see `STEMS`.
+"""
+
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from timm.models import adapt_input_conv
+from torch import Tensor, nn
+
+from hpa_search.config import TrialConfig
+from hpa_search.errors import UserError
+from hpa_search.models.channels import parse_channels
+from hpa_search.models.create import RGB, cause, create_published, first_layers, meta_backbone, published, usual_size
+from hpa_search.models.hub import require_reachable
+from hpa_search.models.matching import COUNTER, Shapes, match
+from hpa_search.registry import Registry
+
+WITHIN = ("state_dict_ema", "state_dict", "model_ema", "model", "network")
+"""Where checkpoints of training programs keep the model's weights."""
+
+STEMS: Registry[Callable[[Tensor, int], Tensor]] = Registry("stem")
+"""Each makes of a first convolution's weight (o, 3, k, k) one for four or more channels, (o, channels, k, k)."""
+
+
+@STEMS.register("mean_rgb")
+def _mean_rgb(weight: Tensor, channels: int) -> Tensor:
+    """Give each channel beyond the third the mean of the three (S4)."""
+    return _extended(weight, weight.mean(dim=1, keepdim=True), channels)
+
+
+@STEMS.register("copy_red")
+def _copy_red(weight: Tensor, channels: int) -> Tensor:
+    """Give each channel beyond the third the first one's weights (the competition's winner, and its third place)."""
+    return _extended(weight, weight[:, :1], channels)
+
+
+@STEMS.register("zeros")
+def _zeros(weight: Tensor, channels: int) -> Tensor:
+    """Give each channel beyond the third no say at first."""
+    return _extended(weight, torch.zeros_like(weight[:, :1]), channels)
+
+
+@STEMS.register("timm")
+def _timm(weight: Tensor, channels: int) -> Tensor:
+    """Repeat the three and scale all by 3 / channels, so that the sum stays as large as it was."""
+    adapted: Tensor = adapt_input_conv(channels, weight)
+    return adapted
+
+
+def _extended(weight: Tensor, further: Tensor, channels: int) -> Tensor:
+    return torch.cat([weight, further.expand(-1, channels - RGB, -1, -1)], dim=1)
+
+
+def for_channels(weight: Tensor, channels: int, stem: str) -> Tensor:
+    """Return the weight of a first convolution for ``channels``, made of one for three, (o, 3, k, k).
+
+    Three stay as they are. For one or two there is nothing to be added, so every ``stem`` does as timm does: the sum of the
+    three, or the first two times 3/2. For more, ``stem`` decides.
+    """
+    if channels == RGB:
+        return weight
+    return _timm(weight, channels) if channels < RGB else STEMS[stem](weight, channels)
+
+
+def check_stem(backbone: str, channels: int, stem: str) -> None:
+    """Raise ValueError if the first convolution of ``backbone`` cannot be made one for ``channels`` as ``stem`` says."""
+    STEMS[stem]  # an unknown name is told as such
+    if channels == RGB:
+        return
+    layers, state = first_layers(backbone), _wanted(backbone, "downsize", usual_size(backbone))
+    if not layers:
+        raise ValueError(f"timm names no first layer of it, to be given {channels} channels")
+    for layer in layers:
+        shape = state.get(f"{layer}.weight", ())
+        if len(shape) != 4 or shape[1] != RGB:
+            raise ValueError(
+                f"its first layer '{layer}' has weights of shape {shape}, not those of a convolution of three channels"
+            )
+
+
+def check_published(backbone: str, resolution: str, size: int) -> None:
+    """Raise ValueError if timm has no weights of ``backbone``; as timm does, if they do not fit the strategy or the ``size``.
+
+    Nothing is fetched: the backbone is given weights of the published shapes without numbers.
+    """
+    if not published(backbone).has_weights:
+        raise ValueError(f"weights: timm has none of '{backbone}'; give 'none', or the path of a file")
+    usual = meta_backbone(backbone, "downsize", usual_size(backbone)).state_dict()
+    try:
+        with torch.device("meta"):
+            create_published(backbone, resolution, size, state=dict(usual))
+    except Exception:  # some of timm's models resize with numbers: what they say without them means nothing
+        zeros = {name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape) for name, tensor in usual.items()}
+        with torch.random.fork_rng(devices=[]):
+            create_published(backbone, resolution, size, state=zeros)
+
+
+def load_pretrained(network: nn.Module, config: TrialConfig) -> None:
+    """Put the weights that ``config.weights`` names into the backbone of ``network`` (see `models.build`).
+
+    Head, further blocks and input stage stay as they are, and so do torch's random numbers. Raises UserError as
+    `check_weights` does.
+    """
+    if config.weights == "none":
+        return
+    state = pretrained_state(config)
+    backbone, channels = network.get_submodule("backbone"), len(parse_channels(config.channels))
+    for layer in first_layers(config.backbone) if channels != RGB else ():
+        weight = state[f"{layer}.weight"]
+        if weight.shape != backbone.get_parameter(f"{layer}.weight").shape:
+            state[f"{layer}.weight"] = for_channels(weight, channels, str(config.stem))
+    # Not strict: batch counters stay out.
+    backbone.load_state_dict(state, strict=False)
+
+
+def pretrained_state(config: TrialConfig) -> dict[str, Tensor]:
+    """Return the weights that ``config.weights`` names, by the names of the backbone's and for three channels.
+
+    A file whose first layer has the network's own channels, as that of a trained network has, is taken as it is. Raises
+    UserError as `check_weights` does.
+    """
+    if config.weights == "timm":
+        return _published_state(config)
+    path = _path(config.weights)
+    with _readable(path):
+        tensors = safetensors.torch.load_file(path) if _is_safetensors(path) else _unpickled(path)
+    return {name: tensors[found] for name, found in _fitting(_shapes(tensors.items()), config).items()}
+
+
+def check_weights(config: TrialConfig) -> None:
+    """Raise UserError, in one message, unless the weights that ``config.weights`` names can be had and fit.
+
+    Of a file only names and shapes are read. What the hub has is fetched, into its cache; where the hub is out of reach, that
+    is found out within seconds.
+    """
+    if config.weights == "timm":
+        _published_state(config)
+    elif config.weights != "none":
+        path = _path(config.weights)
+        with _readable(path):
+            shapes = _header(path) if _is_safetensors(path) else _shapes(_unpickled(path).items())
+        _fitting(shapes, config)
+
+
+def _wanted(backbone: str, resolution: str, size: int) -> Shapes:
+    """Return names and shapes of the backbone's tensors, in order, without batch counters, for three channels."""
+    tensors = meta_backbone(backbone, resolution, size).state_dict().items()
+    return _shapes((name, tensor) for name, tensor in tensors if not name.endswith(COUNTER))
+
+
+def _shapes(tensors: Iterable[tuple[str, Tensor]]) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in tensors}
+
+
+def _fitting(found: Shapes, config: TrialConfig) -> dict[str, str]:
+    """Return, for every name of the backbone, that of the tensor in the file of ``config.weights``, which holds ``found``."""
+    rgb = _wanted(config.backbone, config.resolution, config.network_size)
+    channels, own = len(parse_channels(config.channels)), dict(rgb)
+    for layer in first_layers(config.backbone) if channels != RGB else ():
+        leaving, _, *kernel = rgb[f"{layer}.weight"]
+        own[f"{layer}.weight"] = (leaving, channels, *kernel)
+    further = {"classifier": published(config.backbone).classifier, "ordered": not _is_safetensors(Path(config.weights))}
+    try:
+        try:
+            return match(found, own, **further)
+        except ValueError:
+            return match(found, rgb, **further)
+    except ValueError as error:
+        raise UserError(f"weights: {config.weights} does not fit the backbone '{config.backbone}': {error}") from None
+
+
+def _path(weights: str) -> Path:
+    path = Path(weights)
+    if not path.is_absolute():
+        raise UserError(
+            f"weights: expected none, timm, or the absolute path of a file, one that every machine of the search can read "
+            f"(given: {weights!r})"
+        )
+    if not path.is_file():
+        raise UserError(f"weights: there is no file {path} on this machine")
+    return path
+
+
+def _is_safetensors(path: Path) -> bool:
+    return path.suffix == ".safetensors"
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what the libraries raise for a file that they cannot read into a UserError."""
+    try:
+        yield
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"weights: {path} holds more than weights, which would be run as a program; save the model's state_dict() instead"
+        ) from None
+    except (OSError, EOFError, RuntimeError, KeyError, safetensors.SafetensorError) as error:
+        raise UserError(f"weights: {path} cannot be read as .safetensors, .pt or .pth: {cause(error)}") from None
+
+
+def _header(path: Path) -> Shapes:
+    with safetensors.safe_open(path, framework="pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file that torch wrote: a state_dict, or a checkpoint that has one in it."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError:  # written before torch 1.6, or damaged: the second try tells
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    while isinstance(content, Mapping) and (inner := _state_within(content)) is not None:
+        content = inner
+    tensors = (
+        {name: value for name, value in content.items() if isinstance(value, Tensor)} if isinstance(content, Mapping) else {}
+    )
+    if not tensors:
+        raise UserError(f"weights: {path} has no weights in it")
+    return tensors
+
+
+def _state_within(content: Mapping[str, Any]) -> Any | None:
+    return next((content[key] for key in WITHIN if isinstance(content.get(key), Mapping)), None)
+
+
+def _published_state(config: TrialConfig) -> dict[str, Tensor]:
+    """Return the weights that timm's hub has of the backbone, brought to the network's size."""
+    require_reachable(config.backbone)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            made = create_published(config.backbone, config.resolution, config.network_size)
+    except Exception as error:  # of the hub, of the file, or of the model
+        raise UserError(f"weights: timm's of '{config.backbone}' cannot be had: {cause(error)}") from None
+    return {name: tensor for name, tensor in made.state_dict().items() if not name.endswith(COUNTER)}

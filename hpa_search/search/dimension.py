@@ -1,0 +1,114 @@
+"""One thing that varies in a search, and how a value of it is drawn."""
+
+import random
+from collections.abc import Mapping
+from typing import Protocol
+
+from pydantic import Field, model_validator
+
+from hpa_search.config import Record, Value
+
+Choices = Mapping[str, Value | tuple[Value, ...]]
+"""Names of settings and, for each, a value or several; in a file `{loss: focal}` or `{loss: [focal, bce]}`."""
+
+
+class Suggests(Protocol):
+    """What a dimension needs of an Optuna trial, or of anything else that can draw a value."""
+
+    def suggest_categorical(self, name: str, choices: list[Value]) -> Value:
+        """Return one of the choices."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Return a float from the closed interval, uniform in value or in its logarithm."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """Return an integer from the closed interval."""
+
+
+class Dimension(Record):
+    """One thing that varies: a `choice`, a `range`, a `log_range` or an `integer`.
+
+    It may exist only `when` other dimensions have one of the values given, or `unless` one of them has.
+    """
+
+    choice: tuple[Value, ...] | None = Field(default=None, min_length=1)
+    range: tuple[float, float] | None = None
+    log_range: tuple[float, float] | None = None
+    integer: tuple[int, int] | None = None
+    when: Choices = Field(default_factory=dict)
+    unless: Choices = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Dimension":
+        kinds = [kind for kind in ("choice", "range", "log_range", "integer") if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            raise ValueError(f"give exactly one of choice, range, log_range, integer (given: {', '.join(kinds) or 'none'})")
+        if self.choice is not None and len(set(self.choice)) != len(self.choice):
+            raise ValueError("two choices are equal (0, 0.0 and false are)")
+        if self.choice is None and self.bounds[0] > self.bounds[1]:
+            raise ValueError(f"the lower end {self.bounds[0]} is above the upper end {self.bounds[1]}")
+        if self.log_range is not None and self.log_range[0] <= 0:
+            raise ValueError("the lower end of a log_range must be above 0")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The two ends of a range; not for a choice."""
+        found = self.range or self.log_range or self.integer
+        assert found is not None
+        return found
+
+    @property
+    def extremes(self) -> tuple[Value, ...]:
+        """The values that have to be valid for all to be: every choice, or both ends."""
+        return self.choice if self.choice is not None else self.bounds
+
+    def active(self, drawn: Mapping[str, Value]) -> bool:
+        """Return whether this dimension exists beside the values drawn before it."""
+        return matches(self.when, drawn) and not any(matches({name: wanted}, drawn) for name, wanted in self.unless.items())
+
+    def suggest(self, name: str, trial: Suggests) -> Value:
+        """Draw a value by way of ``trial``."""
+        if self.choice is not None:
+            return trial.suggest_categorical(name, list(self.choice))
+        if self.integer is not None:
+            return trial.suggest_int(name, *self.integer)
+        return trial.suggest_float(name, *self.bounds, log=self.log_range is not None)
+
+    def holds(self, value: Value) -> bool:
+        """Return whether ``value`` is one of the choices, or within the bounds."""
+        if self.choice is not None:
+            return value in self.choice
+        return isinstance(value, int | float) and not isinstance(value, bool) and self.bounds[0] <= value <= self.bounds[1]
+
+
+def several(wanted: Value | tuple[Value, ...]) -> tuple[Value, ...]:
+    """Return the values that a file names by one value or by a list."""
+    return wanted if isinstance(wanted, tuple) else (wanted,)
+
+
+def matches(choices: Choices, values: Mapping[str, Value]) -> bool:
+    """Return whether ``values`` has, for every name in ``choices``, one of the values there."""
+    return all(name in values and values[name] in several(wanted) for name, wanted in choices.items())
+
+
+class Draw:
+    """Draws at random, unless a value is given beforehand."""
+
+    def __init__(self, rng: random.Random, given: Mapping[str, Value]) -> None:
+        self._rng, self._given = rng, given
+
+    def suggest_categorical(self, name: str, choices: list[Value]) -> Value:
+        """Return the value given for ``name``, or one of the choices."""
+        drawn = self._rng.choice(choices)
+        return self._given.get(name, drawn)
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Return the value given for ``name``, or a float from the closed interval."""
+        drawn = low * (high / low) ** self._rng.random() if log else self._rng.uniform(low, high)
+        return self._given.get(name, drawn)  # type: ignore[return-value]
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """Return the value given for ``name``, or an integer from the closed interval."""
+        drawn = self._rng.randint(low, high)
+        return self._given.get(name, drawn)  # type: ignore[return-value]

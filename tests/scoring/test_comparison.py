@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from hpa_search.scoring.comparison import bootstrap_macro_ap, compare_settings
+from hpa_search.scoring.estimate import redraws
+
+
+def sample(rows=60, trials=3, classes=4, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.random((rows, classes)) < 0.3
+    scores = np.round(labels + rng.normal(0, 1, (trials, rows, classes)), 1)  # with ties
+    return scores, labels
+
+
+def test_the_first_column_is_scikit_learn_s_macro_ap():
+    scores, labels = sample()
+    found = bootstrap_macro_ap(scores, labels, None, 5, 0)[:, 0]
+    assert found == pytest.approx([average_precision_score(labels, one, average="macro") for one in scores])
+
+
+def test_a_redraw_is_scikit_learn_s_ap_of_the_rows_it_draws():
+    scores, labels = sample()
+    found = bootstrap_macro_ap(scores, labels, None, 20, 7)
+    counts = np.concatenate(list(redraws(len(labels), 20, 7))).astype(int)
+    for redraw, count in enumerate(counts):
+        rows = np.repeat(np.arange(len(labels)), count)
+        present = labels[rows].any(axis=0)
+        expected = [average_precision_score(labels[rows][:, present], one[rows][:, present], average="macro") for one in scores]
+        assert found[:, 1 + redraw] == pytest.approx(expected)
+
+
+def test_whole_groups_are_drawn():
+    scores, labels = sample(rows=8)
+    groups = np.repeat(["a", "b"], 4)
+    found = bootstrap_macro_ap(scores, labels, groups, 30, 0)
+    halves = [bootstrap_macro_ap(scores[:, part], labels[part], None, 2, 0)[:, 0] for part in (slice(0, 4), slice(4, 8))]
+    seen = {tuple(np.round(column, 9)) for column in found.T}
+    assert seen <= {tuple(np.round(column, 9)) for column in (found[:, 0], *halves)}
+
+
+def test_a_better_setting_comes_first_and_its_lead_is_seen():
+    rng = np.random.default_rng(0)
+    labels = rng.random((300, 5)) < 0.3
+    noise = rng.normal(0, 1, (4, 300, 5))
+    scores = noise + labels * np.array([0.3, 2.0, 0.3, 2.0])[:, None, None]
+    best, other = compare_settings(scores, labels, ["poor", "good", "poor", "good"], samples=200)
+    assert (best.name, best.trials, best.to_best) == ("good", 2, None)
+    assert other.to_best is not None and other.to_best.high < 0
+    assert other.to_best.value == pytest.approx(other.macro_ap.value - best.macro_ap.value)
+    assert best.spread >= 0
+
+
+def test_equal_settings_are_not_told_apart():
+    scores, labels = sample(trials=1)
+    twice = compare_settings(np.concatenate([scores, scores]), labels, ["a", "b"], samples=50)[1]
+    assert (twice.to_best.low, twice.to_best.value, twice.to_best.high) == (0, 0, 0)
+    assert np.isnan(twice.spread)

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from hpa_search.scoring.metrics import macro_f1
+from hpa_search.training.score import Judge
+
+
+def sample(classes=28):
+    rng = np.random.default_rng(0)
+    labels = rng.random((200, classes)) < 0.2
+    return (labels * 2.0 + rng.normal(0, 1, labels.shape) - 1).astype(np.float32), labels
+
+
+def test_macro_ap_is_over_its_classes_and_f1_over_all():
+    logits, labels = sample()
+    found = Judge(np.arange(28) < 3).score(logits, labels, 5, None)
+    assert found["macro_ap"] == pytest.approx(average_precision_score(labels[:, :3], logits[:, :3], average="macro"))
+    assert found["macro_f1_at_half"] == macro_f1(logits > 0, labels)
+    assert found["objective"] == found["macro_ap"]
+
+
+def test_a_restricted_search_is_scored_on_its_labels_alone():
+    logits, labels = sample()
+    only = np.isin(np.arange(28), [3, 7, 20])
+    found = Judge(only, "macro_f1", only).score(logits, labels, 5, None)
+    changed = np.where(only, logits, -logits)
+    assert found == Judge(only, "macro_f1", only).score(changed, labels, 5, None)
+    assert found["macro_f1_at_half"] == macro_f1(logits[:, only] > 0, labels[:, only])
+    assert found["objective"] == found["macro_f1"]
+
+
+def test_an_objective_outside_the_labels_is_refused():
+    with pytest.raises(ValueError, match="leaves out"):
+        Judge(np.arange(28) < 3, "macro_ap", np.arange(28) < 2)
