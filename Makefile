@@ -11,7 +11,7 @@ endif
 export OMP_NUM_THREADS ?= 1
 export HPA_SEARCH_CACHE ?= $(abspath demo/cache)
 
-.PHONY: demo test test-all lint install benchmarks clean
+.PHONY: demo test test-all lint install published benchmarks clean
 
 demo: install
 	rm -rf demo
@@ -37,6 +37,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $(STAMP)
+
+# Each system of search_spaces/published for an epoch on 32 synthetic images: that it runs, not how good it is.
+published: install
+	$(BIN)/python tests/benchmarks/published.py
 
 clean:
 	rm -rf $(VENV) demo

@@ -16,7 +16,6 @@ from hpa_search.data.progress import progress
 from hpa_search.errors import UserError
 from hpa_search.files import whole
 from hpa_search.labels import to_target
-from hpa_search.scoring.thresholds import decide
 
 
 def write_submission(path: Path, ids: Sequence[str], labels: np.ndarray) -> None:
@@ -46,7 +45,7 @@ def predict_folder(bundle: Path, images: Path, out: Path, cache: Path, *, consol
         )
     with progress(console, "Predicting") as tell:
         probabilities = bundle_probabilities(bundle, manifest, packed, np.arange(len(ids)), tell)
-    decision = decide(probabilities, manifest.decision_rule.thresholds)
+    decision = manifest.decision_rule.decide(probabilities)
     write_submission(out, ids, decision.labels)
     filled = f" {decision.filled} had no label above its threshold and got their likeliest." if decision.filled else ""
     console.print(f"{len(ids)} images labelled in {out}.{filled}", highlight=False)

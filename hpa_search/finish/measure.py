@@ -14,7 +14,6 @@ from hpa_search.finish.material import Material
 from hpa_search.scoring.estimate import bootstrap_interval, nested_estimate, paired_difference
 from hpa_search.scoring.final import FinalChoice
 from hpa_search.scoring.metrics import all_positive_floor, f1_per_class
-from hpa_search.scoring.thresholds import decide
 
 FOLDS = 5
 
@@ -57,7 +56,7 @@ def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manif
     rows = material.split.test
     labels, groups = material.labels(rows), material.groups(rows)
     probabilities = bundle_probabilities(bundle, manifest, material.images, rows)
-    ensemble, single = decide(probabilities, manifest.decision_rule.thresholds), _best_single(material, choice)
+    ensemble, single = manifest.decision_rule.decide(probabilities), _best_single(material, choice)
     ids, scored = np.array(material.dataset.ids)[rows], _scored(material)
     ours, best, truth = ensemble.labels[:, scored], single[:, scored], labels[:, scored]
     np.savez(material.out / "test_predictions.npz", ids=ids, labels=labels, probabilities=probabilities)
@@ -73,6 +72,6 @@ def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manif
 
 def _best_single(material: Material, choice: FinalChoice) -> np.ndarray:
     best, provenance = material.pool.candidates[0], material.provenance
-    rule = choice.rule(material.pool.logits[0], material.labels(material.split.validation))
+    rule = choice.rule(material.pool.logits[0], material.labels(material.split.validation), best.covers)
     logits = network_logits(best.config, best.weights, provenance.mean, provenance.std, material.images, material.split.test)
     return rule.predict(logits).labels

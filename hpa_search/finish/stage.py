@@ -17,7 +17,6 @@ from hpa_search.files import write_json
 from hpa_search.finish.material import Material, read_material
 from hpa_search.finish.measure import measure
 from hpa_search.scoring.final import FinalChoice
-from hpa_search.scoring.thresholds import decide
 
 
 def finish(
@@ -68,4 +67,4 @@ def _export(material: Material, choice: FinalChoice, bundle: Path) -> Manifest:
 def _submit(out: Path, manifest: Manifest, dataset: Dataset, cache: Path) -> None:
     images = pack(dataset.test_folder, dataset.test_ids, cache)
     probabilities = bundle_probabilities(out / "bundle", manifest, images, np.arange(len(images)))
-    write_submission(out / "submission.csv", dataset.test_ids, decide(probabilities, manifest.decision_rule.thresholds).labels)
+    write_submission(out / "submission.csv", dataset.test_ids, manifest.decision_rule.decide(probabilities).labels)

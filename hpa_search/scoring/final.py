@@ -10,6 +10,9 @@ from hpa_search.scoring.ensemble import blend, greedy, member_probabilities
 from hpa_search.scoring.metrics import as_labels
 from hpa_search.scoring.thresholds import Booleans, DecisionRule, fit_rule
 
+LARGEST = 16.0
+"""The log odds of what was never trained, below zero; those of a probability of 1e-7."""
+
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
@@ -58,13 +61,20 @@ class FinalChoice:
             # All rows alike: a member neither helps nor harms the ranks of a class that it was not trained for.
             members *= self.covers[:, None, :]
         weights = self._weights(members, truth)
-        return Ensemble(weights, self.rule(ensemble_logits(member_logits, weights, self.covers), truth), self.covers)
+        covered = None if self.covers is None else self.covers[weights > 0].any(axis=0)
+        rule = self.rule(ensemble_logits(member_logits, weights, self.covers), truth, covered)
+        return Ensemble(weights, rule, self.covers)
 
-    def rule(self, logits: ArrayLike, labels: ArrayLike) -> DecisionRule:
-        """Fit the rule for ``logits`` (n, k) of one network or an ensemble."""
+    def rule(self, logits: ArrayLike, labels: ArrayLike, covered: ArrayLike | None = None) -> DecisionRule:
+        """Fit the rule for ``logits`` (n, k) of one network or an ensemble that was trained for the classes ``covered`` (k,).
+
+        A class that it was not trained for is never given.
+        """
         truth = as_labels(labels)
-        trained = None if self.trained is None else np.isin(np.arange(truth.shape[1]), self.trained)
-        return fit_rule(logits, truth, trained=trained)
+        known = np.ones(truth.shape[1], dtype=bool) if covered is None else np.asarray(covered, dtype=bool)
+        trained = known if self.trained is None else known & np.isin(np.arange(len(known)), self.trained)
+        # Without a positive among the rows, and without one in training, the rule takes the class for unseen.
+        return fit_rule(np.where(known, logits, -LARGEST), truth & known, trained=trained, fill=bool(known.all()))
 
     def _weights(self, members: NDArray[np.floating], labels: NDArray[np.bool_]) -> Floats:
         scored = [c for c in self.classes if labels[:, c].any()] or None

@@ -88,26 +88,31 @@ class Decision:
     filled: int
 
 
-def decide(probabilities: ArrayLike, thresholds: ArrayLike) -> Decision:
+def decide(probabilities: ArrayLike, thresholds: ArrayLike, fill: bool = True) -> Decision:
     """Label ``probabilities`` (n, k) where they reach ``thresholds`` (k,), and a row that reaches none with its likeliest class.
 
-    Every image of the task has a label, so an empty row is surely wrong. Raises ValueError for NaN or unequal k.
+    Every image of the task has a label, so an empty row is surely wrong; unless only some labels are looked at: then
+    ``fill`` is false. Raises ValueError for NaN or unequal k.
     """
     p, limits = as_probabilities(probabilities), np.asarray(thresholds, dtype=np.float64)
     if p.ndim != 2 or limits.shape != p.shape[1:] or np.isnan(limits).any():
         raise ValueError(f"thresholds of shape {limits.shape}, NaN or not, do not fit probabilities of shape {p.shape}")
     labels = p >= limits
-    empty = np.flatnonzero(~labels.any(axis=1))
+    empty = np.flatnonzero(~labels.any(axis=1)) if fill else np.array([], dtype=np.intp)
     labels[empty, p[empty].argmax(axis=1)] = True
     return Decision(labels, len(empty))
 
 
 @dataclass(frozen=True, eq=False)
 class DecisionRule:
-    """Calibration and thresholds as one object, for they mean nothing apart; ``thresholds`` (k,) lie in [0, 1]."""
+    """Calibration and thresholds as one object, for they mean nothing apart; ``thresholds`` (k,) lie in [0, 1].
+
+    ``fill`` says whether a row below all of them gets its likeliest label; see `decide`.
+    """
 
     platt: Platt
     thresholds: Floats
+    fill: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thresholds", frozen_vector(self.thresholds, "thresholds"))
@@ -121,22 +126,30 @@ class DecisionRule:
         return self.platt.probabilities(logits)
 
     def predict(self, logits: ArrayLike) -> Decision:
-        """Return the labels (n, k) of ``logits`` (n, k), each row with at least one."""
-        return decide(self.probabilities(logits), self.thresholds)
+        """Return the labels (n, k) of ``logits`` (n, k)."""
+        return self.decide(self.probabilities(logits))
+
+    def decide(self, probabilities: ArrayLike) -> Decision:
+        """Return the labels (n, k) of calibrated ``probabilities`` (n, k)."""
+        return decide(probabilities, self.thresholds, self.fill)
 
     def to_json(self) -> dict[str, Any]:
         """Return the rule as numbers that `from_json` reads back exactly."""
-        return {"platt": self.platt.to_json(), "thresholds": self.thresholds.tolist()}
+        return {"platt": self.platt.to_json(), "thresholds": self.thresholds.tolist(), "fill": self.fill}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "DecisionRule":
         """Read what `to_json` wrote; ValueError that names a field that is missing or wrong."""
         if not isinstance(content.get("platt"), Mapping):
             raise ValueError("'platt' is missing or not a table of 'slope' and 'offset'")
-        return cls(Platt.from_json(content["platt"]), read_vector(content, "thresholds"))
+        if not isinstance(content.get("fill"), bool):
+            raise ValueError("'fill' is missing or neither true nor false")
+        return cls(Platt.from_json(content["platt"]), read_vector(content, "thresholds"), content["fill"])
 
 
-def fit_rule(logits: ArrayLike, labels: ArrayLike, start: Platt | None = None, trained: ArrayLike | None = None) -> DecisionRule:
+def fit_rule(
+    logits: ArrayLike, labels: ArrayLike, start: Platt | None = None, trained: ArrayLike | None = None, fill: bool = True
+) -> DecisionRule:
     """Fit Platt calibration to ``logits`` (n, k), then plug-in thresholds to the calibrated probabilities.
 
     On held-out predictions of real models this beats the exact search of thresholds by 0.02 to 0.03 macro F1 when
@@ -149,11 +162,11 @@ def fit_rule(logits: ArrayLike, labels: ArrayLike, start: Platt | None = None, t
     if trained is not None:
         unseen = ~(np.asarray(trained, dtype=bool) | as_labels(labels).any(axis=0))
         thresholds = np.where(unseen, np.maximum(thresholds, UNSEEN), thresholds)
-    return DecisionRule(platt, thresholds)
+    return DecisionRule(platt, thresholds, fill)
 
 
 def cross_fitted(
-    logits: ArrayLike, labels: ArrayLike, folds: int = 5, seed: int = 0, groups: ArrayLike | None = None
+    logits: ArrayLike, labels: ArrayLike, folds: int = 5, seed: int = 0, groups: ArrayLike | None = None, fill: bool = True
 ) -> Booleans:
     """Return labels (n, k) of every row by a rule fitted to the other folds: the macro F1 of these is not flattered.
 
@@ -165,5 +178,5 @@ def cross_fitted(
     predicted = np.empty_like(truth)
     for held_out in range(folds):
         inside = fold == held_out
-        predicted[inside] = fit_rule(z[~inside], truth[~inside], start).predict(z[inside]).labels
+        predicted[inside] = fit_rule(z[~inside], truth[~inside], start, fill=fill).predict(z[inside]).labels
     return predicted

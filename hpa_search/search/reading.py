@@ -25,13 +25,18 @@ def parse_search(text: str, where: str) -> Search:
     Every combination of the settings that decide whether a network can be built is checked (see `STRUCTURAL`), and a
     few hundred whole configurations are drawn. Raises UserError naming the key, the value and what is allowed.
     """
-    content = load_mapping(text, where)
-    try:
-        search = Search.model_validate(content)
-    except ValidationError as error:
-        raise explain(error, where, Search) from None
+    search = parse_checked(text, where)
     _check_configurations(search, where)
     return search
+
+
+def parse_checked(text: str, where: str) -> Search:
+    """Read a text that `parse_search` has taken before, key by key, but without building what it can draw."""
+    content = load_mapping(text, where)
+    try:
+        return Search.model_validate(content)
+    except ValidationError as error:
+        raise explain(error, where, Search) from None
 
 
 def read_search(path: Path) -> tuple[Search, str]:

@@ -20,7 +20,7 @@ from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.files import write_json, write_text
 from hpa_search.labels import LABELS, to_target, to_vector
-from hpa_search.search.reading import parse_search
+from hpa_search.search.reading import parse_checked
 from hpa_search.search.space import Search
 from hpa_search.training.job import SPLIT, Job
 from hpa_search.training.trial_data import FOLDS
@@ -115,7 +115,7 @@ def read_workspace(out: Path) -> tuple[Search, Provenance]:
         raise explain(error, str(out / PROVENANCE), Provenance) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{out}: no search here, or a damaged one ({error}); give the --out of a `hpa-search run`") from None
-    return parse_search(text, str(out / SEARCH)), provenance
+    return parse_checked(text, str(out / SEARCH)), provenance
 
 
 def _split(search: Search, dataset: Dataset) -> Split:

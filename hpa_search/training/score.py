@@ -39,7 +39,7 @@ class Judge:
         metrics = {"macro_ap": float(macro_average_precision(logits, labels, classes=self.classes))}
         seen = slice(None) if self.only is None else self.only
         logits, labels = logits[:, seen], labels[:, seen]
-        fitted = cross_fitted(logits, labels, folds=folds, seed=0, groups=groups)
+        fitted = cross_fitted(logits, labels, folds=folds, seed=0, groups=groups, fill=self.only is None)
         metrics["macro_f1_at_half"] = float(macro_f1(logits > 0, labels))
         metrics["macro_f1"] = float(macro_f1(fitted, labels))
         metrics["sample_f1"] = float(sample_f1(fitted, labels))

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # Ray's workers import this file
 from overhead_trial import BenchmarkJob, open_benchmark_trial, train_steps
 
 from hpa_search.search.driver import run_search
-from hpa_search.search.space import parse_search
+from hpa_search.search.reading import parse_search
 from hpa_search.search.study import Ledger
 
 SPACE = """

@@ -78,10 +78,13 @@ def test_a_member_names_no_file_outside_the_bundle(export, file):
         ({"mean": [0.1]}, "mean: expected a list of 4 numbers"),
         ({"members": []}, "members: expected a list that is not empty"),
         ({"rule": {}}, "platt"),
-        ({"rule": {"platt": {"slope": [1.0], "offset": [0.0]}, "thresholds": [0.5]}}, "expected 28"),
-        ({"rule": {"platt": {"slope": [1.0] * 28, "offset": [0.0] * 28}, "thresholds": [1.5] * 28}}, "between 0 and 1"),
+        ({"rule": {"platt": {"slope": [1.0], "offset": [0.0]}, "thresholds": [0.5], "fill": True}}, "expected 28"),
         (
-            {"rule": {"platt": {"slope": [10**400] * 28, "offset": [0.0] * 28}, "thresholds": [0.5] * 28}},
+            {"rule": {"platt": {"slope": [1.0] * 28, "offset": [0.0] * 28}, "thresholds": [1.5] * 28, "fill": True}},
+            "between 0 and 1",
+        ),
+        (
+            {"rule": {"platt": {"slope": [10**400] * 28, "offset": [0.0] * 28}, "thresholds": [0.5] * 28, "fill": True}},
             "'slope' must be a list",
         ),
         ({"further": 1}, "further: unknown key"),

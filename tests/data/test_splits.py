@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpa_search.data.splits import PARTS, Split, folds, make_split, read_split, write_split
+from hpa_search.data.splits import PARTS, Split, fold_split, folds, make_split, read_split, write_split
 from hpa_search.errors import UserError
 from hpa_search.labels import parse_target, to_vector
 
@@ -189,3 +189,44 @@ def test_the_labels_of_the_competition(real_table):
     fold = folds(labels, groups, 5, 0)
     rods = np.bincount(fold[labels[:, 27]], minlength=5)
     assert rods.tolist() and rods.min() >= 2 and rods.max() <= 3
+
+
+@pytest.mark.parametrize("groups", [None, 40])
+def test_a_random_split_has_its_shares_and_keeps_groups_whole(groups):
+    labels = random_labels(400, 0)
+    names = None if groups is None else [f"g{row % groups}" for row in range(400)]
+    split = make_split(labels, names, (0.7, 0.15, 0.15), 3, "random")
+    sizes = [len(split.train), len(split.validation), len(split.test)]
+    assert sum(sizes) == 400
+    assert np.abs(np.array(sizes) / 400 - [0.7, 0.15, 0.15]).max() <= (0.01 if groups is None else 0.03)
+    if names:
+        parts = [{names[row] for row in rows} for rows in (split.train, split.validation, split.test)]
+        assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+    again, other = (make_split(labels, names, (0.7, 0.15, 0.15), seed, "random") for seed in (3, 4))
+    assert np.array_equal(split.train, again.train)
+    assert not np.array_equal(split.train, other.train)
+
+
+def test_a_random_split_does_not_look_at_the_labels():
+    first, second = (make_split(random_labels(200, seed), None, (0.5, 0.5, 0.0), 1, "random") for seed in (0, 1))
+    assert np.array_equal(first.train, second.train)
+
+
+@pytest.mark.parametrize("method", ["stratified", "random"])
+def test_folds_judge_in_turn_and_test_stays_apart(method, tmp_path):
+    labels, ids = random_labels(300, 0), [f"i{row}" for row in range(300)]
+    split = fold_split(labels, None, 0.2, 5, 0, method)
+    assert split.fold is not None
+    assert np.array_equal(split.test, np.flatnonzero(split.fold == -1))
+    assert np.array_equal(split.validation, np.flatnonzero(split.fold == 0))
+    assert np.abs(np.bincount(split.fold + 1) - [60, 48, 48, 48, 48, 48]).max() <= 8
+    write_split(tmp_path / "split.csv", ids, split)
+    assert (tmp_path / "split.csv").read_text().startswith("Id,Split,Fold\ni0,")
+    back = read_split(tmp_path / "split.csv", ids)
+    assert np.array_equal(back.validation, split.validation)
+
+
+def test_folds_without_a_test_part():
+    split = fold_split(random_labels(100, 0), None, 0.0, 4, 0)
+    assert not len(split.test)
+    assert len(split.train) + len(split.validation) == 100

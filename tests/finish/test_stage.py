@@ -9,19 +9,16 @@ import pytest
 
 from hpa_search.bundle.manifest import read_manifest
 from hpa_search.data.kaggle import read_dataset
-from hpa_search.data.packed import pack
 from hpa_search.data.phantom import make_phantom
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError
 from hpa_search.finish.stage import finish
 from hpa_search.finish.summary import summary
 from hpa_search.scoring.metrics import all_positive_floor
-from hpa_search.search.agenda import Agenda
-from hpa_search.search.reading import parse_search
 from hpa_search.search.study import Ledger
-from hpa_search.search.workspace import Inputs, prepare
 from hpa_search.training.job import open_trial, trial_folder
 
+SPLIT = "{train: 0.6, validation: 0.2, test: 0.2}"
 SPACE = """
 name: finish
 fixed: {{full_size: 32, small_size: 32, batch_size: 16, backbone: test_resnet}}
@@ -32,32 +29,26 @@ split: {split}
 """
 
 
-def prepare_search(folder, split="{train: 0.6, validation: 0.2, test: 0.2}", groups=None):
+def make_data(folder, groups=None):
     make_phantom(folder / "data", images=120, size=32, seed=0, lift=4, test_images=6)
     if groups:
         ids = read_dataset(folder / "data").ids
         pd.DataFrame({"Id": ids, "Group": [f"g{row % groups}" for row in range(len(ids))]}).to_csv(
             folder / "data/groups.csv", index=False
         )
-    text = SPACE.format(split=split)
-    search, dataset = parse_search(text, "finish.yaml"), read_dataset(folder / "data")
-    images = pack(dataset.train_folder, dataset.ids, folder / "cache")
-    job = prepare(folder / "out", search, text, Inputs(dataset, images), folder / "cache", print)
-    return job, Agenda(search, Ledger.create(folder / "out", "finish"), slots=1, spent_seconds=lambda: 0.0)
-
-
-def train_search(folder, **settings):
-    job, agenda = prepare_search(folder, **settings)
-    while (leg := agenda.next()) is not None:
-        trial = open_trial(job, leg.number, leg.parameters)
-        while not agenda.report(leg.number, trial.run_epoch()):
-            pass
-        trial.close()
-    return folder / "out"
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory):
+def train_search(train):
+    def run(folder, split=SPLIT, groups=None):
+        make_data(folder, groups)
+        return train(folder / "out", SPACE.format(split=split), folder / "data", folder / "cache")
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, train_search):
     folder = tmp_path_factory.mktemp("finish")
     return folder, train_search(folder)
 
@@ -103,7 +94,7 @@ def test_moved_data_is_found_where_it_is_said_to_be(searched, tmp_path):
         (tmp_path / "moved").rename(folder / "data")
 
 
-def test_without_a_test_split_the_nested_estimate_is_the_number(tmp_path):
+def test_without_a_test_split_the_nested_estimate_is_the_number(tmp_path, train_search):
     out = train_search(tmp_path, split="{train: 0.7, validation: 0.3, test: 0}")
     result = finish(out, tmp_path / "cache")
     assert result["test"] is None
@@ -113,9 +104,10 @@ def test_without_a_test_split_the_nested_estimate_is_the_number(tmp_path):
 
 
 @pytest.mark.parametrize("reported", [0, 1])
-def test_epochs_that_the_ledger_never_heard_of_are_candidates(tmp_path, reported):
+def test_epochs_that_the_ledger_never_heard_of_are_candidates(tmp_path, begin, reported):
     """The search was stopped between a worker's checkpoint and its report."""
-    job, agenda = prepare_search(tmp_path)
+    make_data(tmp_path)
+    job, agenda = begin(tmp_path / "out", SPACE.format(split=SPLIT), tmp_path / "data", tmp_path / "cache")
     leg = agenda.next()
     trial = open_trial(job, leg.number, leg.parameters)
     for epoch in (1, 2):
@@ -153,7 +145,7 @@ def test_a_trial_with_a_damaged_file_is_left_out_by_name(searched, tmp_path, nam
     assert {member["trial"] for member in result["members"]} == {1}
 
 
-def test_groups_are_drawn_and_held_out_as_wholes(tmp_path):
+def test_groups_are_drawn_and_held_out_as_wholes(tmp_path, train_search):
     out = train_search(tmp_path, groups=12)
     result = finish(out, tmp_path / "cache")
     assert result["nested"] is not None and result["test"]["ensemble"]["low"] <= result["test"]["ensemble"]["high"]

@@ -158,3 +158,11 @@ def test_greedy_on_real_predictions_drops_the_poor_models(start):
             scores.append(macro_f1(fit_rule(z[fit], labels[fit]).predict(z[rest]).labels, labels[rest]))
         gains.append(scores[0] - scores[1])
     assert np.mean(gains) >= -0.003
+
+
+def test_blend_of_members_that_cover_some_classes():
+    members = np.stack([np.full((2, 3), value) for value in (0.2, 0.6, 0.9)])
+    covers = np.array([[True, True, False], [True, False, False], [False, True, False]])
+    found = blend(members, [1, 3, 1], covers)
+    np.testing.assert_allclose(found, [[(0.2 + 3 * 0.6) / 4, (0.2 + 0.9) / 2, 0.0]] * 2)
+    np.testing.assert_array_equal(blend(members, [1, 3, 1], np.ones((3, 3), dtype=bool)), blend(members, [1, 3, 1]))

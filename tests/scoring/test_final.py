@@ -82,3 +82,40 @@ def test_half_precision_logits_are_taken():
     members, labels = make([3, 3])
     choice = FinalChoice((0, 1, 2))
     assert (choice(members.astype(np.float16), labels)(members) == choice(members, labels)(members)).mean() > 0.99
+
+
+def specialists():
+    """Two generalists that are poor at class 4, and a specialist that knows it well and has noise everywhere else."""
+    members, labels = make([3, 3, 1], rows=1200)
+    rng = np.random.default_rng(5)
+    members[:2, :, 4] = rng.normal(size=members[:2, :, 4].shape)
+    members[2, :, :4] = 20 * rng.normal(size=members[2, :, :4].shape)
+    covers = np.ones((3, CLASSES), dtype=bool)
+    covers[2] = np.arange(CLASSES) == 4
+    return members, labels, covers
+
+
+def test_a_specialist_speaks_for_its_classes_alone():
+    members, labels, covers = specialists()
+    ensemble = FinalChoice((0, 1, 2, 3, 4), covers=covers)(members[:, :600], labels[:600])
+    assert ensemble.weights[2] > 0
+    logits = ensemble_logits(members, ensemble.weights, covers)
+    generalists = ensemble_logits(members[:2], ensemble.weights[:2])
+    np.testing.assert_allclose(logits[:, :4], generalists[:, :4])
+    changed = members.copy()
+    changed[2, :, :4] += 7
+    np.testing.assert_array_equal(ensemble_logits(changed, ensemble.weights, covers), logits)
+    without = FinalChoice((0, 1, 2, 3, 4))(members[:2, :600], labels[:600])
+    gain = macro_f1(ensemble(members[:, 600:])[:, :5], labels[600:, :5]) - macro_f1(
+        without(members[:2, 600:])[:, :5], labels[600:, :5]
+    )
+    assert gain > 0.05
+
+
+def test_a_class_that_nobody_was_trained_for_is_never_given_and_no_row_is_filled_up():
+    members, labels, covers = specialists()
+    alone = FinalChoice((4,), covers=covers[2:])(members[2:], labels)
+    found = alone(members[2:])
+    assert not found[:, :4].any() and not found[:, 5].any()
+    assert macro_f1(found[:, 4:5], labels[:, 4:5]) > 0.8
+    assert not found.any(axis=1).all()

@@ -251,3 +251,9 @@ def test_rule_beats_the_exact_search_on_real_predictions():
         searched = decide(p[rest], exact(p[fit], labels[fit])).labels
         gains.append(macro_f1(ours, labels[rest]) - macro_f1(searched, labels[rest]))
     assert np.mean(gains) >= 0.015
+
+
+def test_rows_below_every_threshold_stay_empty_where_only_some_labels_are_looked_at():
+    decision = decide([[0.1, 0.2], [0.6, 0.2]], [0.5, 0.5], fill=False)
+    assert decision.labels.tolist() == [[False, False], [True, False]]
+    assert decision.filled == 0

@@ -195,3 +195,38 @@ def test_what_earlier_drivers_did_is_told_once(make_search, tmp_path):
     notes = Notes()
     again = Agenda(make_search(), Ledger.create(tmp_path, "toy"), slots=1, spent_seconds=lambda: 7.0, watchers=(notes,))
     assert notes == [("resumed", list(again.trials.values()), 7.0)]
+
+
+def stale_search(make_search, kind):
+    from hpa_search.search.space import Search
+
+    content = make_search(kind=kind).model_dump()
+    return Search.model_validate({**content, "scheduler": {**content["scheduler"], "patience": 3}})
+
+
+@pytest.mark.parametrize("kind", ["promotion", "none"])
+def test_a_trial_that_gets_no_better_is_over_with_its_best_epoch_as_its_value(make_search, tmp_path, kind):
+    search = stale_search(make_search, kind)
+    agenda = open_agenda(search, tmp_path, slots=1)
+    legs, objectives = [], [0.1, 0.5, 0.4, 0.5, 0.3, 0.9, 0.9, 0.9, 0.9]
+    while not agenda.finished and (leg := agenda.next()) is not None:
+        legs = [leg]
+        while legs:
+            epoch = agenda.trials[leg.number].epochs + 1
+            if agenda.report(leg.number, {"epoch": epoch, "objective": objectives[epoch - 1]}):
+                legs = []
+    whole = [facts for facts in agenda.trials.values() if facts.end == "complete"]
+    assert whole and all(sorted(facts.reports) == [1, 2, 3, 4, 5] for facts in whole)
+    assert {facts.ended for facts in whole} == {"no better in 3 epochs"}
+    assert {trial.value for trial in agenda.ledger.frozen() if trial.value is not None} == {0.5}
+
+
+def test_a_trial_that_was_over_before_a_kill_is_ended_by_the_next_driver(make_search, tmp_path):
+    search = stale_search(make_search, "none")
+    agenda = open_agenda(search, tmp_path, slots=1)
+    leg = agenda.next()
+    for epoch, objective in enumerate([0.5, 0.1, 0.1, 0.1], start=1):
+        agenda.ledger.report(leg.number, epoch, objective)
+    again = open_agenda(search, tmp_path, slots=1)
+    assert again.trials[leg.number].end == "complete"
+    assert again.next().number == leg.number + 1
