@@ -64,7 +64,7 @@ def bootstrap_interval(
     truth = as_labels(labels)
     counts = _counts(as_labels(predicted, "predictions"), truth)
     drawn = _bootstrap_f1([counts], groups, samples, seed)[0]
-    return interval_of(macro_f1(predicted, truth), drawn, level)
+    return _interval(macro_f1(predicted, truth), drawn, level)
 
 
 def paired_difference(
@@ -83,7 +83,7 @@ def paired_difference(
     truth = as_labels(labels)
     both = [_counts(as_labels(guess, "predictions"), truth) for guess in (predicted_a, predicted_b)]
     drawn = _bootstrap_f1(both, groups, samples, seed)
-    return interval_of(macro_f1(predicted_a, truth) - macro_f1(predicted_b, truth), drawn[0] - drawn[1], level)
+    return _interval(macro_f1(predicted_a, truth) - macro_f1(predicted_b, truth), drawn[0] - drawn[1], level)
 
 
 def _counts(predicted: Booleans, labels: Booleans) -> NDArray[np.float32]:
@@ -122,8 +122,7 @@ def _group_sums(matrix: NDArray[np.float32], ids: NDArray[np.intp]) -> NDArray[n
     return np.add.reduceat(matrix[order], first, axis=0)
 
 
-def interval_of(value: float, drawn: Floats, level: float) -> Interval:
-    """Return ``value`` with the percentile interval of its bootstrap redraws ``drawn`` (samples,)."""
+def _interval(value: float, drawn: Floats, level: float) -> Interval:
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])

@@ -1,6 +1,7 @@
 """Whatever `search_spaces/full.yaml` can draw is built, trained for a step, scored, saved and taken up again."""
 
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,4 @@ def test_every_configuration_trains_scores_and_survives_save_and_load(block, tmp
         assert all(value.equal(kept[name]) for name, value in again.network.state_dict().items()), config
         assert read_logits(tmp_path / str(number))[1].shape == (8, 28)
         again.close()
+        shutil.rmtree(tmp_path / str(number))  # five hundred of them would fill a disk

@@ -49,6 +49,25 @@ def test_a_better_setting_comes_first_and_its_lead_is_seen():
     assert other.to_best is not None and other.to_best.high < 0
     assert other.to_best.value == pytest.approx(other.macro_ap.value - best.macro_ap.value)
     assert best.spread >= 0
+    for found in (best, other):
+        assert found.macro_ap.low < found.macro_ap.value < found.macro_ap.high
+
+
+def test_the_interval_of_a_difference_holds_the_truth_as_often_as_it_says():
+    """Two predictors of known skill on 150 fresh sets of rows: their true difference is that on very many rows."""
+    rng = np.random.default_rng(3)
+
+    def draw(rows):
+        labels = rng.random((rows, 2)) < [0.3, 0.1]
+        return labels * np.array([1.0, 1.5])[:, None, None] + rng.normal(size=(2, rows, 2)), labels
+
+    truth = float(np.diff(bootstrap_macro_ap(*draw(40_000), None, 2, 0)[:, 0])[0])
+    held = 0
+    for _ in range(150):
+        other = compare_settings(*draw(200), ["poor", "good"], samples=100)
+        lacks = next((found.to_best for found in other if found.name == "poor" and found.to_best), None)
+        held += lacks is not None and lacks.low <= -truth <= lacks.high
+    assert 0.8 <= held / 150 <= 0.97
 
 
 def test_equal_settings_are_not_told_apart():
