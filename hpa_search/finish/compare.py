@@ -37,19 +37,19 @@ def compare(out: Path, *, data: Path | None = None, by: Sequence[str] = ()) -> l
 def table(compared: Sequence[Compared]) -> list[str]:
     """Return the lines of a Markdown table, best setting first."""
     head = [
-        "| setting | trials | macro AP | 90 % interval | sd over seeds | to the best | 90 % interval |",
-        "|---|---|---|---|---|---|---|",
+        "| setting | trials | macro AP | 90 % over rows | sd over seeds | to the best | 90 % over rows | 90 % over rows and seeds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     return head + [_line(found) for found in compared]
 
 
 def _line(found: Compared) -> str:
     spread = "" if np.isnan(found.spread) else f"{found.spread:.4f}"
-    behind = (
-        " |" if found.to_best is None else f"{found.to_best.value:+.4f} | {found.to_best.low:+.4f} to {found.to_best.high:+.4f}"
-    )
+    behind = "" if found.to_best is None else f"{found.to_best.value:+.4f}"
+    over = [f"{one.low:+.4f} to {one.high:+.4f}" if one else "" for one in (found.to_best, found.to_best_with_seeds)]
     ap = found.macro_ap
-    return f"| {found.name} | {found.trials} | {ap.value:.4f} | {ap.low:.4f} to {ap.high:.4f} | {spread} | {behind} |"
+    cells = (found.name, str(found.trials), f"{ap.value:.4f}", f"{ap.low:.4f} to {ap.high:.4f}", spread, behind, *over)
+    return f"| {' | '.join(cells)} |"
 
 
 def _names(search: Search, by: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from hpa_search.scoring.estimate import Interval, group_ids, redraws
 from hpa_search.scoring.metrics import Floats, as_labels, as_scores, class_indices
@@ -16,6 +17,7 @@ class Compared:
     """A setting's macro AP (mean over its trials), and what it lacks of the best setting's; None for the best itself.
 
     ``spread`` is the standard deviation over the setting's trials, which differ in their seed alone; NaN for one.
+    ``to_best`` holds the chance of the rows; ``to_best_with_seeds`` that of the seeds too, None without trials to see it by.
     """
 
     name: str
@@ -23,6 +25,7 @@ class Compared:
     macro_ap: Interval
     spread: float
     to_best: Interval | None
+    to_best_with_seeds: Interval | None
 
 
 def compare_settings(
@@ -38,8 +41,10 @@ def compare_settings(
 ) -> list[Compared]:
     """Compare the ``settings`` (t,) of trials by their ``logits`` (t, n, k) on rows with ``labels`` (n, k), best first.
 
-    Every redraw scores all trials on the same rows, whole ``groups`` (n,) at a time. The intervals hold the chance of the
-    rows and of the seeds at hand, not that of other seeds: see the spread. Raises ValueError for NaN or unequal shapes.
+    Every redraw scores all trials on the same rows, whole ``groups`` (n,) at a time. An interval over rows says how other
+    rows would judge these very trials; seeds often matter more, so the interval with seeds adds the variance of a mean of
+    so many trials, from the spread within settings, taken as equal for all (Student's t, as in an analysis of variance).
+    Raises ValueError for NaN or unequal shapes.
     """
     truth = as_labels(labels)
     scores = as_scores(logits, (len(settings), *truth.shape))
@@ -49,17 +54,43 @@ def compare_settings(
     member = np.array([[setting == name for setting in settings] for name in names], dtype=float)
     mean = (member / member.sum(axis=1, keepdims=True)) @ measured
     order = np.argsort(-mean[:, 0], kind="stable")
-    best = mean[order[0]]
-    return [
-        Compared(
-            names[i],
-            int(member[i].sum()),
-            _interval(mean[i], level),
-            float(np.std(measured[member[i] > 0, 0], ddof=1)) if member[i].sum() > 1 else float("nan"),
-            None if i == order[0] else _interval(mean[i] - best, level),
-        )
-        for i in order
-    ]
+    seeds = _Seeds.of([measured[row > 0, 0] for row in member])
+    return [_compared(names[i], measured[member[i] > 0], mean[i], mean[order[0]], i == order[0], seeds, level) for i in order]
+
+
+@dataclass(frozen=True)
+class _Seeds:
+    """The variance between trials that differ in their seed alone, pooled over settings, and its degrees of freedom."""
+
+    variance: float
+    freedom: int
+    trials_of_best: int
+
+    @classmethod
+    def of(cls, groups: Sequence[Floats]) -> "_Seeds":
+        """Pool the settings' trials ``groups``, each (trials,)."""
+        freedom = sum(len(group) - 1 for group in groups)
+        squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+        best = max(groups, key=lambda group: float(group.mean()))
+        return cls(squares / max(freedom, 1), freedom, len(best))
+
+
+def _compared(name: str, trials: Floats, mean: Floats, best: Floats, is_best: bool, seeds: _Seeds, level: float) -> Compared:
+    """Return the row of a setting whose ``trials`` are (t, 1 + samples), their mean and the best setting's (1 + samples,)."""
+    with_seeds = None
+    if not is_best and seeds.freedom:
+        of_means = seeds.variance * (1 / len(trials) + 1 / seeds.trials_of_best)
+        half = float(student.ppf((1 + level) / 2, seeds.freedom) * np.sqrt((mean - best)[1:].var(ddof=1) + of_means))
+        value = float(mean[0] - best[0])
+        with_seeds = Interval(value, value - half, value + half, level)
+    return Compared(
+        name,
+        len(trials),
+        _interval(mean, level),
+        float(trials[:, 0].std(ddof=1)) if len(trials) > 1 else float("nan"),
+        None if is_best else _interval(mean - best, level),
+        with_seeds,
+    )
 
 
 def _interval(measured: Floats, level: float) -> Interval:
