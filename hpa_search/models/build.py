@@ -207,8 +207,7 @@ def _check_channels(backbone: str, channels: int) -> None:
     """Refuse a number of channels that the first layer cannot have; no other layer knows of it, so the size is the usual."""
     size = usual_size(backbone)
     with _refusing("channels", f"backbone '{backbone}' does not work with {channels} of them"), torch.device("meta"):
-        made = create_backbone(backbone, "downsize", size, channels).eval()
-        made.forward_features(torch.empty(2, channels, size, size))
+        meta_backbone(backbone, "downsize", size, channels).forward_features(torch.empty(2, channels, size, size))
 
 
 @_remembered

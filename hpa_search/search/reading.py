@@ -64,9 +64,12 @@ def _check_configurations(search: Search, where: str) -> None:
     for name in SIZES:
         if name in search.space and search.space[name].choice is None:
             raise UserError(f"{where}: space.{name}: give a choice; each size is checked against each backbone")
+    checked: set[frozenset[tuple[str, Value]]] = set()
     try:
         for values in _chosen(search):
-            _check(search, values, where)
+            if (known := frozenset(values.items())) not in checked:
+                checked.add(known)
+                _check(search, values, where)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
 
