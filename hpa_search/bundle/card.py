@@ -18,7 +18,12 @@ def write_card(bundle: Path, manifest: Manifest, result: Mapping[str, Any]) -> N
 
 
 def _card_head(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
-    lines = [f"# {manifest.name}", "", "An ensemble that labels images of four stained channels with 28 protein locations.", ""]
+    lines = [
+        f"# {manifest.name}",
+        "",
+        f"An ensemble that labels images of four stained channels with {len(result['labels'])} protein locations.",
+        "",
+    ]
     if result["test"] is not None:
         test = result["test"]["ensemble"]
         lines += [
@@ -28,11 +33,15 @@ def _card_head(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
         ]
     if (nested := result["nested"]) is not None:
         lines += [
-            f"- Nested estimate on the validation rows: {_interval(nested)}. Members, calibration and thresholds are chosen again "
+            f"- Nested estimate on the validation rows{_over(result)}: {_interval(nested)}. Members, calibration and thresholds are chosen again "
             "in each fold, but the search chose trials and epochs on these rows, so it leans high.",
             f"- The naive number on the same rows, which chose everything: {nested['naive']:.4f} (optimism {nested['optimism']:+.4f}).",
         ]
     return lines
+
+
+def _trained_for(labels: tuple[int, ...] | None) -> str:
+    return "all labels" if labels is None else f"labels {', '.join(map(str, labels))}"
 
 
 def _over(result: Mapping[str, Any]) -> str:
@@ -43,14 +52,14 @@ def _over(result: Mapping[str, Any]) -> str:
 def _card_members(manifest: Manifest) -> list[str]:
     rows = [
         f"| {member.search} | {member.trial} | {member.epoch} | {member.weight:.2f} | {member.config.backbone} | {member.config.resolution} | "
-        f"{member.config.input_size} | {member.config.channels} | {member.config.loss} |"
+        f"{member.config.input_size} | {member.config.channels} | {member.config.loss} | {_trained_for(member.labels)} |"
         for member in manifest.members
     ]
     return [
         "## Members",
         "",
-        "| search | trial | epoch | weight | backbone | resolution | px | channels | loss |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| search | trial | epoch | weight | backbone | resolution | px | channels | loss | trained for |",
+        "|---|---|---|---|---|---|---|---|---|---|",
         *rows,
     ]
 

@@ -54,7 +54,7 @@ def write_bundle(
         channels=COLOURS,
         mean=tuple(mean),  # type: ignore[arg-type]
         std=tuple(std),  # type: ignore[arg-type]
-        members=tuple(_copy(bundle, candidate, weight) for candidate, weight in members),
+        members=tuple(_copy(bundle, place, *member) for place, member in enumerate(members)),
         rule=rule.to_json(),
         provenance=dict(provenance),
     )
@@ -62,8 +62,9 @@ def write_bundle(
     return manifest
 
 
-def _copy(bundle: Path, candidate: Candidate, weight: float) -> Member:
-    file = f"{candidate.search}-trial-{candidate.trial:04d}-epoch-{candidate.epoch:03d}.safetensors"
+def _copy(bundle: Path, place: int, candidate: Candidate, weight: float) -> Member:
+    # Two searches may have one name.
+    file = f"member-{place:02d}-{candidate.search}-trial-{candidate.trial:04d}-epoch-{candidate.epoch:03d}.safetensors"
     shutil.copyfile(candidate.weights, bundle / file)
     return Member(
         search=candidate.search,

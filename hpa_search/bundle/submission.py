@@ -1,4 +1,4 @@
-"""A submission: `Id,Predicted`, in the given order, never an empty row."""
+"""A submission: `Id,Predicted`, in the given order. A row is empty only where a bundle knows some labels alone."""
 
 import csv
 import os
@@ -19,8 +19,7 @@ from hpa_search.labels import to_target
 
 
 def write_submission(path: Path, ids: Sequence[str], labels: np.ndarray) -> None:
-    """Write ``labels``, bool (n, 28) with one or more in each row, for the images ``ids``."""
-    assert labels.any(axis=1).all(), "a row without a label"
+    """Write ``labels``, bool (n, 28), for the images ``ids``; a row without one has an empty field."""
     with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("Id", "Predicted"))
@@ -47,8 +46,10 @@ def predict_folder(bundle: Path, images: Path, out: Path, cache: Path, *, consol
         probabilities = bundle_probabilities(bundle, manifest, packed, np.arange(len(ids)), tell)
     decision = manifest.decision_rule.decide(probabilities)
     write_submission(out, ids, decision.labels)
+    empty = int((~decision.labels.any(axis=1)).sum())
+    left = f" {empty} have none of the labels that the bundle was trained for." if empty else ""
     filled = f" {decision.filled} had no label above its threshold and got their likeliest." if decision.filled else ""
-    console.print(f"{len(ids)} images labelled in {out}.{filled}", highlight=False)
+    console.print(f"{len(ids)} images labelled in {out}.{filled}{left}", highlight=False)
 
 
 def _check_place(out: Path) -> None:

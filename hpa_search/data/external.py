@@ -7,6 +7,7 @@ They are brought to the dataset's size. HPAv18 names its images <antibody>_<plat
 as a JPEG in its own colour, yellow as red and green: the brightest channel of a pixel is the stain.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -33,10 +34,14 @@ one slide stay below .9."""
 
 @dataclass(frozen=True, eq=False)
 class External:
-    """External images of one folder: row i of ``images`` and of ``labels``, bool (n, 28), is the image ``images.ids[i]``."""
+    """External images of one folder: row i of ``images`` and of ``labels``, bool (n, 28), is the image ``images.ids[i]``.
+
+    ``fingerprint`` is a hash of ids, labels and file sizes: the same for a copy in another place.
+    """
 
     images: PackedImages
     labels: np.ndarray
+    fingerprint: str
 
 
 class JoinedImages:
@@ -76,7 +81,14 @@ def read_external(root: Path, size: int, cache: Path, progress: Progress | None 
         raise DatasetFaults(root, faults)
     source = Source(folder, tuple(targets), tuple(files), _decode, size, f", external {size} px")
     labels = np.stack([to_vector(target) for target in targets.values()])
-    return External(pack_source(source, cache, progress), labels)
+    return External(pack_source(source, cache, progress), labels, _fingerprint(source, targets))
+
+
+def _fingerprint(source: Source, targets: dict[str, tuple[int, ...]]) -> str:
+    digest = hashlib.sha256()
+    for (identifier, target), files in zip(targets.items(), source.files, strict=True):
+        digest.update(f"{identifier},{target},{[file.stat().st_size for file in files]}\n".encode())
+    return digest.hexdigest()
 
 
 def lookalikes(images: PackedImages, others: PackedImages, rows: np.ndarray) -> np.ndarray:

@@ -19,7 +19,8 @@ from hpa_search.training.job import SPLIT, trial_folder
 def compare(out: Path, *, data: Path | None = None, by: Sequence[str] = ()) -> list[Compared]:
     """Compare the complete trials of the search in ``out`` by the dimensions ``by`` (none given: all but `replicate`).
 
-    Each trial is taken as it is after its last epoch, which no one chose. The dataset is at ``data`` if it was moved.
+    Each trial is taken as it is after its last epoch. The trials of a setting differ in their seeds alone, unless ``by``
+    leaves a dimension out. The dataset is at ``data`` if it was moved.
     Raises UserError if there is no search, an unknown dimension, or fewer than two settings to compare.
     """
     search, provenance = read_workspace(out)
@@ -37,7 +38,7 @@ def compare(out: Path, *, data: Path | None = None, by: Sequence[str] = ()) -> l
 def table(compared: Sequence[Compared]) -> list[str]:
     """Return the lines of a Markdown table, best setting first."""
     head = [
-        "| setting | trials | macro AP | 90 % over rows | sd over seeds | to the best | 90 % over rows | 90 % over rows and seeds |",
+        "| setting | trials | macro AP | 90 % over rows | sd over trials | to the best | 90 % over rows | 90 % over rows and trials |",
         "|---|---|---|---|---|---|---|---|",
     ]
     return head + [_line(found) for found in compared]
@@ -46,7 +47,7 @@ def table(compared: Sequence[Compared]) -> list[str]:
 def _line(found: Compared) -> str:
     spread = "" if np.isnan(found.spread) else f"{found.spread:.4f}"
     behind = "" if found.to_best is None else f"{found.to_best.value:+.4f}"
-    over = [f"{one.low:+.4f} to {one.high:+.4f}" if one else "" for one in (found.to_best, found.to_best_with_seeds)]
+    over = [f"{one.low:+.4f} to {one.high:+.4f}" if one else "" for one in (found.to_best, found.to_best_with_trials)]
     ap = found.macro_ap
     cells = (found.name, str(found.trials), f"{ap.value:.4f}", f"{ap.low:.4f} to {ap.high:.4f}", spread, behind, *over)
     return f"| {' | '.join(cells)} |"

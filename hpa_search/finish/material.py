@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +27,32 @@ _Entry = tuple[float, Candidate, NDArray[np.float16]]
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Candidates and their logits on the validation rows, float32 (m, n, 28).
+    """Candidates, their logits on the validation rows, float32 (m, n, 28), and what is known of their training.
 
     Those of the search itself come first, the best of them on the validation rows at the top; then those of others.
-    ``classes`` are the label ids that macro AP averages.
+    ``classes`` are the label ids that macro AP averages, ``trained`` those with a positive among the images trained on,
+    ``external`` the external images of the searches, by their names.
     """
 
     candidates: tuple[Candidate, ...]
     logits: NDArray[np.float32]
     classes: tuple[int, ...]
+    trained: tuple[int, ...]
+    external: dict[str, Any]
+
+    @property
+    def scored(self) -> NDArray[np.int64]:
+        """The labels that macro F1 is over: all 28, unless no candidate was trained for some."""
+        return np.flatnonzero(self.covers.any(axis=0))
+
+    @property
+    def best_single(self) -> int:
+        """The best candidate on the validation rows of those that were trained for all labels that are scored.
+
+        Where there is none (specialists for different labels), the first.
+        """
+        whole = np.flatnonzero(self.covers[:, self.scored].all(axis=1))
+        return int(whole[0]) if len(whole) else 0
 
     @property
     def covers(self) -> NDArray[np.bool_]:
@@ -73,9 +91,11 @@ def read_material(out: Path, cache: Path, data: Path | None, also: Sequence[Path
     search, provenance = read_workspace(out)
     dataset = read_dataset(data or Path(provenance.data))
     split = read_split(out / SPLIT, dataset.ids)
+    if len({place.resolve() for place in (out, *also)}) < 1 + len(also):
+        raise UserError(f"--also: a search is named twice ({out} is among them already)")
     for other in also:
         _check_rows(out, other, provenance)
-    pools = [_read_pool(place, len(split.validation), say) for place in (out, *also)]
+    pools = [_read_pool(place, dataset, split, say) for place in (out, *also)]
     images = pack(dataset.train_folder, dataset.ids, cache)
     return Material(out, search, provenance, dataset, images, split, _joined(pools))
 
@@ -94,10 +114,12 @@ def _joined(pools: Sequence[Pool]) -> Pool:
         tuple(candidate for pool in pools for candidate in pool.candidates),
         np.concatenate([pool.logits for pool in pools]),
         tuple(sorted({label for pool in pools for label in pool.classes})),
+        tuple(sorted({label for pool in pools for label in pool.trained})),
+        {name: images for pool in pools for name, images in pool.external.items()},
     )
 
 
-def _read_pool(out: Path, rows: int, say: Callable[[str], None]) -> Pool:
+def _read_pool(out: Path, dataset: Dataset, split: Split, say: Callable[[str], None]) -> Pool:
     search, provenance = read_workspace(out)
     trials = Ledger.open(out).trials()
     found: list[_Entry] = []
@@ -106,7 +128,7 @@ def _read_pool(out: Path, rows: int, say: Callable[[str], None]) -> Pool:
         if facts.end == "failed" or not (facts.reports or (folder / "checkpoint.pt").exists()):
             continue
         try:
-            found += list(_epochs(folder, search, facts, rows))
+            found += list(_epochs(folder, search, facts, len(split.validation)))
         except UserError as error:
             say(f"Trial {facts.number} is left out: {error}")
     if not found:
@@ -117,7 +139,12 @@ def _read_pool(out: Path, rows: int, say: Callable[[str], None]) -> Pool:
     found.sort(key=lambda entry: -entry[0])
     kept = found[:MOST_CANDIDATES]
     logits = np.stack([logits for *_, logits in kept]).astype(np.float32)
-    return Pool(tuple(candidate for _, candidate, _ in kept), logits, provenance.classes)
+    trained, external = dataset.labels[split.train].any(axis=0), {}
+    if provenance.external is not None:
+        trained = trained | (np.array(provenance.external.positives) > 0)
+        external = {search.name: provenance.external.model_dump(mode="json", include={"fingerprint", "images", "positives"})}
+    candidates = tuple(candidate for _, candidate, _ in kept)
+    return Pool(candidates, logits, provenance.classes, tuple(map(int, np.flatnonzero(trained))), external)
 
 
 def _epochs(folder: Path, search: Search, facts: Facts, rows: int) -> Iterator[_Entry]:

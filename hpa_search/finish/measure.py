@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpa_search.bundle.manifest import Manifest
 from hpa_search.bundle.predict import bundle_probabilities, network_logits
@@ -20,14 +19,14 @@ FOLDS = 5
 
 def measure(material: Material, choice: FinalChoice, bundle: Path, manifest: Manifest) -> dict[str, Any]:
     """Return everything that result.json says; `test` is None where the split has no test rows."""
-    best = material.pool.candidates[0]
+    best = material.pool.candidates[material.pool.best_single]
     rows = {part: getattr(material.split, part) for part in PARTS}
     return {
-        "labels": [int(label) for label in _scored(material)],
+        "labels": material.pool.scored.tolist(),
         "rows": {part: len(numbers) for part, numbers in rows.items()},
         "positives": {part: material.labels(numbers).sum(axis=0).tolist() for part, numbers in rows.items()},
         "members": [{"search": m.search, "trial": m.trial, "epoch": m.epoch, "weight": m.weight} for m in manifest.members],
-        "best_single": {"trial": best.trial, "epoch": best.epoch},
+        "best_single": {"search": best.search, "trial": best.trial, "epoch": best.epoch},
         "nested": _nested(material, choice),
         "test": _test(material, choice, bundle, manifest) if len(material.split.test) else None,
     }
@@ -40,15 +39,10 @@ def _nested(material: Material, choice: FinalChoice) -> dict[str, float] | None:
     folds = min(FOLDS, len(rows) if groups is None else len(set(groups)))
     if folds < 2:
         return None
-    scored = _scored(material)
+    scored = material.pool.scored
     estimate = nested_estimate(material.pool.logits, labels, choose=choice, folds=folds, groups=groups, classes=scored)
     interval = bootstrap_interval(estimate.predicted[:, scored], labels[:, scored], groups=groups)
     return {**asdict(interval), "naive": estimate.naive, "optimism": estimate.optimism}
-
-
-def _scored(material: Material) -> NDArray[np.int64]:
-    """Return the labels that macro F1 is over: all 28, unless no candidate was trained for some."""
-    return np.flatnonzero(material.pool.covers.any(axis=0))
 
 
 def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manifest) -> dict[str, Any]:
@@ -57,7 +51,7 @@ def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manif
     labels, groups = material.labels(rows), material.groups(rows)
     probabilities = bundle_probabilities(bundle, manifest, material.images, rows)
     ensemble, single = manifest.decision_rule.decide(probabilities), _best_single(material, choice)
-    ids, scored = np.array(material.dataset.ids)[rows], _scored(material)
+    ids, scored = np.array(material.dataset.ids)[rows], material.pool.scored
     ours, best, truth = ensemble.labels[:, scored], single[:, scored], labels[:, scored]
     np.savez(material.out / "test_predictions.npz", ids=ids, labels=labels, probabilities=probabilities)
     return {
@@ -71,7 +65,8 @@ def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manif
 
 
 def _best_single(material: Material, choice: FinalChoice) -> np.ndarray:
-    best, provenance = material.pool.candidates[0], material.provenance
-    rule = choice.rule(material.pool.logits[0], material.labels(material.split.validation), best.covers)
+    index = material.pool.best_single
+    best, provenance = material.pool.candidates[index], material.provenance
+    rule = choice.rule(material.pool.logits[index], material.labels(material.split.validation), best.covers)
     logits = network_logits(best.config, best.weights, provenance.mean, provenance.std, material.images, material.split.test)
     return rule.predict(logits).labels

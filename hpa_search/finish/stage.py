@@ -32,7 +32,7 @@ def finish(
     final = material.search.final
     choice = FinalChoice(
         classes=material.pool.classes,
-        trained=tuple(map(int, np.flatnonzero(material.labels(material.split.train).any(axis=0)))),
+        trained=material.pool.trained,
         rounds=final.rounds,
         max_members=final.max_members,
         covers=material.pool.covers,
@@ -53,6 +53,7 @@ def _export(material: Material, choice: FinalChoice, bundle: Path) -> Manifest:
     ensemble = choice(material.pool.logits, material.labels(material.split.validation))
     members = [(material.pool.candidates[i], float(ensemble.weights[i])) for i in np.flatnonzero(ensemble.weights)]
     provenance = material.provenance
+    kept = provenance.model_dump(mode="json", include={"version", "fingerprint", "images", "native_size", "packages"})
     return write_bundle(
         bundle,
         material.search.name,
@@ -60,7 +61,7 @@ def _export(material: Material, choice: FinalChoice, bundle: Path) -> Manifest:
         ensemble.rule,
         mean=provenance.mean,
         std=provenance.std,
-        provenance=provenance.model_dump(mode="json", include={"version", "fingerprint", "images", "native_size", "packages"}),
+        provenance={**kept, "external": material.pool.external},
     )
 
 

@@ -35,10 +35,16 @@ def _test_lines(result: dict[str, Any]) -> list[str]:
     return [
         f"Test macro F1{_over(result)} ({result['rows']['test']} images that nothing was chosen on):",
         f"  ensemble            {interval(test['ensemble'])}",
-        f"  best single trial   {interval(test['best_single'])}  (trial {result['best_single']['trial']})",
+        f"  best single trial   {interval(test['best_single'])}  ({_of(result)}trial {result['best_single']['trial']})",
         f"  difference          {interval(difference)}{unclear}",
         f"  predict everything  {test['floor']:.4f}  (the floor)",
     ]
+
+
+def _of(result: dict[str, Any]) -> str:
+    """Name the search of the best single trial, where the ensemble is of several."""
+    several = {m["search"] for m in result["members"]} | {result["best_single"]["search"]}
+    return f"{result['best_single']['search']} " if len(several) > 1 else ""
 
 
 def _over(result: dict[str, Any]) -> str:

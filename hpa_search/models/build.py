@@ -177,6 +177,8 @@ def _features(backbone: str, resolution: str, size: int) -> Tensor:
 @cache
 def _features_before_blocks(backbone: str, resolution: str, size: int) -> tuple[int, Tensor]:
     made = meta_backbone(backbone, resolution, size)
+    if len(made.state_dict()) != len({id(value) for value in made.state_dict(keep_vars=True).values()}):
+        raise ValueError("some of its layers share their weights, which a checkpoint cannot hold")
     return made.num_features, made.forward_features(torch.empty(2, RGB, size, size))
 
 

@@ -34,7 +34,7 @@ def _none(backbone: Classifier) -> Trained:
 
 @FREEZES.register("head")
 def _head(backbone: Classifier) -> Trained:
-    """Train the head only (S0, S3): the backbone computes fixed features."""
+    """Train the head only (S0, S3): the backbone computes fixed features, but for what dropout it has."""
     return Trained(frozenset())
 
 

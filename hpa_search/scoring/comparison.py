@@ -16,8 +16,9 @@ from hpa_search.scoring.metrics import Floats, as_labels, as_scores, class_indic
 class Compared:
     """A setting's macro AP (mean over its trials), and what it lacks of the best setting's; None for the best itself.
 
-    ``spread`` is the standard deviation over the setting's trials, which differ in their seed alone; NaN for one.
-    ``to_best`` holds the chance of the rows; ``to_best_with_seeds`` that of the seeds too, None without trials to see it by.
+    ``spread`` is the standard deviation over the setting's trials, NaN for one: the work of their seeds where they differ in
+    nothing else. ``to_best`` holds the chance of the rows, ``to_best_with_trials`` that of the trials too; None without
+    trials to see it by.
     """
 
     name: str
@@ -25,7 +26,7 @@ class Compared:
     macro_ap: Interval
     spread: float
     to_best: Interval | None
-    to_best_with_seeds: Interval | None
+    to_best_with_trials: Interval | None
 
 
 def compare_settings(
@@ -42,8 +43,8 @@ def compare_settings(
     """Compare the ``settings`` (t,) of trials by their ``logits`` (t, n, k) on rows with ``labels`` (n, k), best first.
 
     Every redraw scores all trials on the same rows, whole ``groups`` (n,) at a time. An interval over rows says how other
-    rows would judge these very trials; seeds often matter more, so the interval with seeds adds the variance of a mean of
-    so many trials, from the spread within settings, taken as equal for all (Student's t, as in an analysis of variance).
+    rows would judge these very trials; seeds often matter more, so the interval with trials adds the variance of a mean of
+    so many, from the spread within settings, taken as equal for all (Student's t, as in an analysis of variance).
     Raises ValueError for NaN or unequal shapes.
     """
     truth = as_labels(labels)
@@ -54,20 +55,20 @@ def compare_settings(
     member = np.array([[setting == name for setting in settings] for name in names], dtype=float)
     mean = (member / member.sum(axis=1, keepdims=True)) @ measured
     order = np.argsort(-mean[:, 0], kind="stable")
-    seeds = _Seeds.of([measured[row > 0, 0] for row in member])
-    return [_compared(names[i], measured[member[i] > 0], mean[i], mean[order[0]], i == order[0], seeds, level) for i in order]
+    pooled = _Trials.of([measured[row > 0, 0] for row in member])
+    return [_compared(names[i], measured[member[i] > 0], mean[i], mean[order[0]], i == order[0], pooled, level) for i in order]
 
 
 @dataclass(frozen=True)
-class _Seeds:
-    """The variance between trials that differ in their seed alone, pooled over settings, and its degrees of freedom."""
+class _Trials:
+    """The variance between the trials of one setting, pooled over settings, and its degrees of freedom."""
 
     variance: float
     freedom: int
     trials_of_best: int
 
     @classmethod
-    def of(cls, groups: Sequence[Floats]) -> "_Seeds":
+    def of(cls, groups: Sequence[Floats]) -> "_Trials":
         """Pool the settings' trials ``groups``, each (trials,)."""
         freedom = sum(len(group) - 1 for group in groups)
         squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
@@ -75,21 +76,21 @@ class _Seeds:
         return cls(squares / max(freedom, 1), freedom, len(best))
 
 
-def _compared(name: str, trials: Floats, mean: Floats, best: Floats, is_best: bool, seeds: _Seeds, level: float) -> Compared:
+def _compared(name: str, trials: Floats, mean: Floats, best: Floats, is_best: bool, pooled: _Trials, level: float) -> Compared:
     """Return the row of a setting whose ``trials`` are (t, 1 + samples), their mean and the best setting's (1 + samples,)."""
-    with_seeds = None
-    if not is_best and seeds.freedom:
-        of_means = seeds.variance * (1 / len(trials) + 1 / seeds.trials_of_best)
-        half = float(student.ppf((1 + level) / 2, seeds.freedom) * np.sqrt((mean - best)[1:].var(ddof=1) + of_means))
+    with_trials = None
+    if not is_best and pooled.freedom:
+        of_means = pooled.variance * (1 / len(trials) + 1 / pooled.trials_of_best)
+        half = float(student.ppf((1 + level) / 2, pooled.freedom) * np.sqrt((mean - best)[1:].var(ddof=1) + of_means))
         value = float(mean[0] - best[0])
-        with_seeds = Interval(value, value - half, value + half, level)
+        with_trials = Interval(value, value - half, value + half, level)
     return Compared(
         name,
         len(trials),
         _interval(mean, level),
         float(trials[:, 0].std(ddof=1)) if len(trials) > 1 else float("nan"),
         None if is_best else _interval(mean - best, level),
-        with_seeds,
+        with_trials,
     )
 
 

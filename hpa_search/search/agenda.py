@@ -70,6 +70,8 @@ class Agenda:
         self._spent_seconds, self._watchers = spent_seconds, watchers
         self._losses, self._failures_in_a_row = Counter[int](), 0
         self._points, self._most_trials = search.points, search.most_trials
+        # Without rungs every trial is trained to the end, and nothing has to be kept for finishing some.
+        self._reserve = 0.0 if search.scheduler.kind == "none" else search.budget.reserve
         self._load()
 
     def _load(self) -> None:
@@ -219,9 +221,9 @@ class Agenda:
     def _may_explore(self, epochs: int) -> bool:
         """Whether the search may still explore: the reserve is kept for the finishers."""
         budget = self.search.budget
-        if budget.hours is not None and self._spent_seconds() >= budget.hours * 3600 * (1 - budget.reserve):
+        if budget.hours is not None and self._spent_seconds() >= budget.hours * 3600 * (1 - self._reserve):
             return False
-        return self._within_epochs(epochs, share=1 - budget.reserve)
+        return self._within_epochs(epochs, share=1 - self._reserve)
 
     def _within_epochs(self, epochs: int, *, share: float) -> bool:
         if self.search.budget.epochs is None:

@@ -52,8 +52,8 @@ class Objective(Record):
 class Budget(Record):
     """When to stop: after so many trials, hours, or epochs in all; the first to be reached counts.
 
-    ``reserve`` is the share of hours or epochs that is kept to train the best trials to the top rung. A grid needs none:
-    it ends with its last point.
+    ``reserve`` is the share of hours or epochs that is kept to train the best trials to the top rung; nothing is kept with
+    scheduler `none`, which trains all of them to the end. A grid needs no budget: it ends with its last point.
     """
 
     trials: int | None = Field(default=None, ge=1, le=100_000)

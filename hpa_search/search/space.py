@@ -62,6 +62,11 @@ class Search(Record):
             self._check_exclusion(f"exclude.{number}", choices)
         for number, point in enumerate(self.start_points):
             self._check_start_point(f"start_points.{number}", point)
+        for epochs in self._possible("last_epochs", None):
+            if isinstance(epochs, int) and epochs >= self.scheduler.max_epochs:
+                raise ValueError(
+                    f"last_epochs {epochs}: leaves nothing of scheduler.max_epochs {self.scheduler.max_epochs} before it"
+                )
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
             raise ValueError("labels: a label is named twice")
         self._check_end()
@@ -127,6 +132,10 @@ class Search(Record):
                 raise ValueError(f"{where}.{name}: {value!r} is not among the choices {list(dimension.choice)}")
             if not dimension.holds(value):
                 raise ValueError(f"{where}.{name}: {value!r} is outside {dimension.bounds[0]:g} to {dimension.bounds[1]:g}")
+        for name in point:
+            for parent in (*self.space[name].when, *self.space[name].unless):
+                if parent not in point:
+                    raise ValueError(f"{where}: names {name} without {parent}, on which it depends")
         unused = set(point) - set(self.suggest(Draw(random.Random(0), point)))
         if unused:
             raise ValueError(

@@ -32,12 +32,15 @@ LEAST_VALIDATION = FOLDS
 
 
 class ExternalRows(Record):
-    """The external images of a search: their folder, a hash of their files, how many there are, and the rows used."""
+    """The external images of a search: their folder and fingerprint, how many there are, the rows that are used, and how
+    many of these have each label (28).
+    """
 
     folder: str
     fingerprint: str
     images: int
     used: tuple[int, ...]
+    positives: tuple[int, ...]
 
 
 class Provenance(Record):
@@ -82,12 +85,12 @@ def prepare(out: Path, search: Search, text: str, inputs: Inputs, cache: Path, s
             raise UserError(
                 f"{len(split.validation)} validation images, at least {LEAST_VALIDATION} are needed; give validation a larger share"
             )
-        classes = _objective_classes(search, dataset.labels, split)
+        external = _external_rows(inputs, split)
+        classes = _objective_classes(search, dataset.labels, split, external)
         mean, std = channel_statistics(images, split.train)
         write_text(out / SEARCH, text)
         write_split(out / SPLIT, dataset.ids, split)
         # Last: its presence says that the others are whole.
-        external = _external_rows(inputs, split)
         provenance = _provenance(dataset, images, fingerprint, classes, mean, std, external)
         write_json(out / PROVENANCE, provenance.model_dump(mode="json"))
     return _job(out, search, inputs, cache, say)
@@ -135,14 +138,15 @@ def _external_rows(inputs: Inputs, split: Split) -> ExternalRows | None:
     left_out |= np.isin(inputs.external.images.ids, np.array(inputs.dataset.ids)[judged])
     return ExternalRows(
         folder=str(inputs.external_folder),
-        fingerprint=inputs.external.images.path.name,
+        fingerprint=inputs.external.fingerprint,
         images=len(left_out),
         used=tuple(np.flatnonzero(~left_out).tolist()),
+        positives=tuple(inputs.external.labels[~left_out].sum(axis=0).tolist()),
     )
 
 
 def _check_external(out: Path, there: ExternalRows | None, inputs: Inputs) -> None:
-    found = None if inputs.external is None else inputs.external.images.path.name
+    found = None if inputs.external is None else inputs.external.fingerprint
     if found != (there.fingerprint if there else None):
         was = f"with the external images of {there.folder}" if there else "without external images"
         raise UserError(f"{out} holds a search {was}; give the same ones, or choose another --out")
@@ -185,9 +189,10 @@ def _job(out: Path, search: Search, inputs: Inputs, cache: Path, say: Callable[[
     )
 
 
-def _objective_classes(search: Search, labels: np.ndarray, split: Split) -> list[int]:
+def _objective_classes(search: Search, labels: np.ndarray, split: Split, external: ExternalRows | None) -> list[int]:
     least = search.objective.min_positives
-    enough = (labels[split.train].sum(axis=0) >= least) & (labels[split.validation].sum(axis=0) >= least)
+    trained = labels[split.train].sum(axis=0) + (np.array(external.positives) if external else 0)
+    enough = (trained >= least) & (labels[split.validation].sum(axis=0) >= least)
     if search.labels is not None:
         enough &= to_vector(search.labels)
     if not enough.any():

@@ -212,7 +212,8 @@ class Trainer:
     def _rows(self, epoch: int) -> NDArray[np.int64]:
         """Return the rows of ``epoch`` in their order; the first epoch of a sampling leaves the frequencies it made."""
         train, labels = self._data.train, self._data.train_labels
-        rows = epoch_rows(self.config, train, labels, seed=self._seed, epoch=epoch)
+        known = labels if self._judge.only is None else labels & self._judge.only
+        rows = epoch_rows(self.config, train, known, seed=self._seed, epoch=epoch)
         if epoch == 1 and self.config.sampling != "none":
             text = frequencies_csv(labels, self._data.labels[rows])
             logger.info("label frequencies under sampling '%s':\n%s", self.config.sampling, text)

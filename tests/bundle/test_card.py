@@ -21,5 +21,6 @@ def test_the_card_names_every_class_and_member(export, with_test):
     assert all(label in card for label in LABELS)
     assert "so it leans high" in card
     assert ("Test macro F1" in card) is with_test
-    assert "alone" not in card
+    assert ("over the labels 8, 9 alone" in card) is not with_test
+    assert "all labels" in card
     assert "test_resnet | gap | 48 | g" in card

@@ -8,10 +8,13 @@ import pytest
 import torch
 from rich.console import Console
 
+from hpa_search.bundle.export import write_bundle
 from hpa_search.bundle.manifest import MANIFEST
-from hpa_search.bundle.submission import predict_folder, write_submission
+from hpa_search.bundle.submission import predict_folder
 from hpa_search.errors import UserError
 from hpa_search.labels import parse_target
+from hpa_search.scoring.calibration import Platt
+from hpa_search.scoring.thresholds import DecisionRule
 
 
 @pytest.fixture
@@ -124,7 +127,13 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_images_are_read(pr
     assert not (tmp_path / "cache").exists()
 
 
-def test_an_empty_row_is_never_written(tmp_path):
-    with pytest.raises(AssertionError):
-        write_submission(tmp_path / "s.csv", ["a"], np.zeros((1, 28), dtype=bool))
-    assert not (tmp_path / "s.csv").exists()
+def test_a_bundle_for_some_labels_leaves_rows_empty_and_says_so(export, candidates, write_images, tmp_path):
+    """Its rule fills up no row: a specialist does not know what else an image shows."""
+    nothing = DecisionRule(Platt(np.ones(28), np.full(28, -30.0)), np.full(28, 0.5), fill=False)
+    bundle = tmp_path / "specialist"
+    write_bundle(bundle, "few", [(candidates[0], 1.0)], nothing, mean=(0.1,) * 4, std=(0.2,) * 4, provenance={})
+    write_images(tmp_path / "images", ["a", "b"])
+    console = Console(record=True, width=200)
+    predict_folder(bundle, tmp_path / "images", tmp_path / "out.csv", tmp_path / "cache", console=console)
+    assert (tmp_path / "out.csv").read_text() == "Id,Predicted\na,\nb,\n"
+    assert "2 have none of the labels that the bundle was trained for" in console.export_text()

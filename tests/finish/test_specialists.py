@@ -82,6 +82,27 @@ def test_specialists_count_for_their_labels_alone(searches, tmp_path):
     covers = manifest.covers
     assert covers[:, [0, 25]].sum() == 2 * sum(member.search == "all" for member in manifest.members)
     assert "rare trial" in "\n".join(summary(out, result))
+    assert result["best_single"]["search"] == "all"
+
+
+def test_the_best_single_trial_is_one_that_knows_all_labels(searches, tmp_path):
+    """In whatever order the searches are named."""
+    out = tmp_path / "rare"
+    shutil.copytree(searches / "rare", out)
+    result = finish(out, searches / "cache", also=[searches / "all"])
+    assert result["best_single"]["search"] == "all"
+    assert "(all trial" in "\n".join(summary(out, result))
+
+
+def test_searches_of_one_name_keep_their_weights_apart(searches, train, tmp_path):
+    out, other = tmp_path / "all", tmp_path / "other"
+    shutil.copytree(searches / "all", out)
+    train(other, space("all", rate=1e-3), searches / "data", searches / "cache")
+    finish(out, searches / "cache", also=[other])
+    files = [member.file for member in read_manifest(out / "bundle").members]
+    assert len(set(files)) == len(files)
+    with pytest.raises(UserError, match="named twice"):
+        finish(out, searches / "cache", also=[out])
 
 
 def test_searches_on_other_rows_are_not_combined(searches, train, tmp_path):
@@ -129,6 +150,28 @@ def test_external_images_are_trained_on_and_those_that_would_give_the_answers_ar
     with_more, without = (pd.read_csv(trial_folder(place, 0) / "metrics.csv").train_loss for place in (out, searches / "all"))
     assert (with_more != without).all()
     finish(out, searches / "cache")
+    assert read_manifest(out / "bundle").provenance["external"]["more"]["images"] == 32
+
+
+def test_what_was_seen_in_external_images_alone_is_known(searches, elsewhere, begin, tmp_path):
+    """A label of external images counts as trained, in the objective and in the rule."""
+    table = pd.read_csv(elsewhere / "train.csv", dtype=str)
+    job, _ = begin(tmp_path / "out", space("more"), searches / "data", searches / "cache", elsewhere)
+    positives = read_workspace(tmp_path / "out")[1].external.positives
+    used = table.Target[:31].str.split().explode().astype(int)
+    assert list(positives) == [int((used == label).sum()) for label in range(28)]
+
+
+def test_a_copy_of_the_external_images_is_the_same_and_other_labels_are_not(searches, elsewhere, begin, tmp_path):
+    places = searches / "data", searches / "cache"
+    begin(tmp_path / "out", space("more"), *places, elsewhere)
+    shutil.copytree(elsewhere, tmp_path / "copy", copy_function=shutil.copy)
+    begin(tmp_path / "out", space("more"), *places, tmp_path / "copy")
+    table = pd.read_csv(elsewhere / "train.csv", dtype=str)
+    table.loc[0, "Target"] = "27 3"
+    table.to_csv(tmp_path / "copy/train.csv", index=False)
+    with pytest.raises(UserError, match="holds a search with the external images of"):
+        begin(tmp_path / "out", space("more"), *places, tmp_path / "copy")
 
 
 def test_a_search_is_gone_on_with_on_the_same_external_images_alone(searches, elsewhere, begin, tmp_path):

@@ -75,7 +75,7 @@ def test_the_best_single_trial_is_the_one_with_the_best_objective(searched):
     folder, out = searched
     result = finish(out, folder / "cache")
     best = max((report, facts.number, epoch) for facts in Ledger.open(out).trials() for epoch, report in facts.reports.items())
-    assert result["best_single"] == {"trial": best[1], "epoch": best[2]}
+    assert result["best_single"] == {"search": "finish", "trial": best[1], "epoch": best[2]}
 
 
 def test_finishing_again_gives_the_same(searched):
@@ -116,7 +116,7 @@ def test_epochs_that_the_ledger_never_heard_of_are_candidates(tmp_path, begin, r
             agenda.report(leg.number, metrics)
     for path in (trial_folder(job.out, 0) / "weights").glob("*1.safetensors"):
         path.unlink()
-    assert finish(job.out, tmp_path / "cache")["best_single"] == {"trial": 0, "epoch": 2}
+    assert finish(job.out, tmp_path / "cache")["best_single"] == {"search": "finish", "trial": 0, "epoch": 2}
 
 
 @pytest.mark.parametrize(

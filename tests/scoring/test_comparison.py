@@ -75,7 +75,7 @@ def test_equal_settings_are_not_told_apart():
     twice = compare_settings(np.concatenate([scores, scores]), labels, ["a", "b"], samples=50)[1]
     assert (twice.to_best.low, twice.to_best.value, twice.to_best.high) == (0, 0, 0)
     assert np.isnan(twice.spread)
-    assert twice.to_best_with_seeds is None
+    assert twice.to_best_with_trials is None
 
 
 def test_settings_that_differ_by_their_seeds_alone_are_told_apart_no_more_often_than_said():
@@ -88,6 +88,6 @@ def test_settings_that_differ_by_their_seeds_alone_are_told_apart_no_more_often_
         scores = labels * luck + rng.normal(size=(1, 300, 3))
         other = compare_settings(scores, labels, ["a", "b"] * 3, samples=60)[1]
         apart["rows"] += other.to_best.high < 0
-        apart["seeds"] += other.to_best_with_seeds.high < 0
+        apart["seeds"] += other.to_best_with_trials.high < 0
     assert apart["rows"] / 150 > 0.3
     assert apart["seeds"] / 150 < 0.16

@@ -230,3 +230,10 @@ def test_a_trial_that_was_over_before_a_kill_is_ended_by_the_next_driver(make_se
     again = open_agenda(search, tmp_path, slots=1)
     assert again.trials[leg.number].end == "complete"
     assert again.next().number == leg.number + 1
+
+
+def test_nothing_is_kept_in_reserve_where_all_trials_are_trained_to_the_end(make_search, tmp_path):
+    search = make_search(kind="none", budget="{epochs: 36}")
+    agenda = open_agenda(search, tmp_path)
+    play(agenda, random.Random(0))
+    assert [facts.epochs for facts in agenda.trials.values()] == [9] * 4

@@ -323,3 +323,16 @@ def test_a_rare_combination_that_cannot_work_is_found_among_thousands():
     bad = text + "  crop_size: {choice: [32, 48, 64, 96], when: {resolution: crop}}\n"
     assert "crop_size 96 is larger than full_size 64" in message(bad)
     parse(bad + "exclude: [{crop_size: 96, full_size: 64}]\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (HEAD + "fixed: {last_epochs: 27}\n", "last_epochs 27: leaves nothing of scheduler.max_epochs 27 before it"),
+        (HEAD + "scheduler: {max_epochs: 3}\nspace: {last_epochs: {choice: [0, 3]}}\n", "last_epochs 3: leaves nothing"),
+        (HEAD + FOCAL + "start_points: [{gamma: 2.0}]\n", "start_points.0: names gamma without loss, on which it depends"),
+        (HEAD + "fixed: {backbone: coat_lite_tiny}\n", "layers share their weights"),
+    ],
+)  # fmt: skip
+def test_what_a_trial_would_stumble_on_is_refused(text, words):
+    assert words in message(text)
