@@ -34,11 +34,6 @@ class Batch:
         return len(self.labels)
 
 
-def shuffled(rows: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return ``rows`` in the order of ``epoch``, which depends on ``seed`` and ``epoch`` alone."""
-    return np.random.default_rng([seed, epoch]).permutation(rows)
-
-
 def split_rows(rows: NDArray[np.int64], batch_size: int, *, training: bool) -> list[NDArray[np.int64]]:
     """Cut ``rows`` into batches; the short last one is kept, but in training not if it has one row.
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpa_search.data.loader import AHEAD, Batches, shuffled, split_rows
+from hpa_search.data.loader import AHEAD, Batches, split_rows
 
 
 class ArrayImages:
@@ -52,16 +52,6 @@ def test_training_drops_at_most_a_last_single_row(rows, batch_size):
     assert len(kept) == rows - (rows % batch_size == 1)
     assert all(2 <= len(part) <= batch_size for part in parts)
     assert np.array_equal(np.concatenate(split_rows(order, batch_size, training=False)), order)
-
-
-def test_order_depends_on_seed_and_epoch_alone():
-    rows = np.arange(100, 200)
-    first = shuffled(rows, seed=1, epoch=1)
-    np.random.seed(5)
-    assert np.array_equal(first, shuffled(rows, seed=1, epoch=1))
-    assert not np.array_equal(first, shuffled(rows, seed=1, epoch=2))
-    assert not np.array_equal(first, shuffled(rows, seed=2, epoch=1))
-    assert np.array_equal(np.sort(first), rows)
 
 
 def test_fetches_ahead_but_not_the_whole_epoch():

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpa_search.config import TrialConfig
-from hpa_search.data.loader import shuffled
 from hpa_search.data.sampling import SAMPLINGS, epoch_rows, frequencies_csv, frequency_table
 from hpa_search.labels import LABELS, parse_target, to_vector
 
@@ -90,11 +89,11 @@ def test_rows_without_labels_are_no_trouble(config):
 
 
 @given(st.integers(1, 40), st.integers(0, 10), st.integers(1, 2000))
-def test_without_a_sampling_an_epoch_is_the_loader_s(number, seed, epoch):
+def test_without_a_sampling_an_epoch_is_a_permutation_by_seed_and_epoch_alone(number, seed, epoch):
     rows, labels = table(number, seed)
     found = epoch_rows(NONE, rows, labels, seed=seed, epoch=epoch)
     assert found.dtype == np.int64
-    assert found.tolist() == shuffled(rows, seed, epoch).tolist()
+    assert found.tolist() == np.random.default_rng([seed, epoch]).permutation(rows).tolist()
 
 
 @pytest.mark.parametrize("config", [MINORITY, REPEAT, SQRT], ids=name_of)
