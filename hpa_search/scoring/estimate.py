@@ -16,7 +16,7 @@ _BLOCK = 100
 
 @dataclass(frozen=True)
 class Interval:
-    """A value measured on all rows and the percentile bootstrap interval that holds it with probability ``level``."""
+    """A value measured on all rows and the interval that bootstrap redraws of them give it at ``level``."""
 
     value: float
     low: float
