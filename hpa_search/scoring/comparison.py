@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
 from scipy.stats import t as student
 
-from hpa_search.scoring.estimate import Interval, group_ids, redraws
+from hpa_search.scoring.intervals import Interval, group_ids, redraws
 from hpa_search.scoring.metrics import Floats, as_labels, as_scores, class_indices
 
 
@@ -87,21 +86,11 @@ def _compared(name: str, trials: Floats, mean: Floats, best: Floats, is_best: bo
     return Compared(
         name,
         len(trials),
-        _interval(mean, level),
+        Interval.around(float(mean[0]), mean[1:], level),
         float(trials[:, 0].std(ddof=1)) if len(trials) > 1 else float("nan"),
-        None if is_best else _interval(mean - best, level),
+        None if is_best else Interval.around(float(mean[0] - best[0]), (mean - best)[1:], level),
         with_trials,
     )
-
-
-def _interval(measured: Floats, level: float) -> Interval:
-    """Return the first of ``measured`` (1 + samples,) with its normal interval, as wide as the redraws spread.
-
-    Not their percentiles: a positive drawn twice is two rows of one score, which lifts the AP of a redraw above that of the
-    rows themselves, most for rare classes; percentiles would leave the value out. The spread is not moved by that.
-    """
-    value, half = float(measured[0]), float(norm.ppf((1 + level) / 2) * measured[1:].std(ddof=1))
-    return Interval(value, value - half, value + half, level)
 
 
 def bootstrap_macro_ap(
@@ -109,11 +98,13 @@ def bootstrap_macro_ap(
 ) -> Floats:
     """Return the macro AP of each of t predictions on all rows and on redraws of them, shape (t, 1 + samples).
 
-    ``scores`` are (t, n, k). A redraw averages the classes of which it has positives; a row drawn twice counts twice.
+    ``scores`` are (t, n, k). A redraw averages the classes of which it has positives; a row drawn twice counts twice. One
+    without any positive says nothing and is left out.
     """
     ids = np.arange(len(labels)) if groups is None else group_ids(groups, len(labels))
     drawn = np.concatenate([counts[:, ids] for counts in redraws(int(ids.max()) + 1, samples, seed)])
-    weights = np.concatenate([np.ones((1, len(labels)), dtype=np.float32), drawn])
+    telling = drawn[:, labels.any(axis=1)].any(axis=1)
+    weights = np.concatenate([np.ones((1, len(labels)), dtype=np.float32), drawn[telling]])
     result = np.empty((len(scores), len(weights)))
     for prediction, target in zip(scores, result, strict=True):
         columns = [_weighted_ap(prediction[:, c], labels[:, c], weights) for c in range(labels.shape[1])]

@@ -5,65 +5,95 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hpa_search.scoring.calibration import Floats, logit
-from hpa_search.scoring.ensemble import blend, greedy, member_probabilities
+from hpa_search.scoring.calibration import LARGEST_LOGIT, Floats
+from hpa_search.scoring.ensemble import BAGS, NOBODY, SELECTIONS, best_first, combine, limited, spreads
+from hpa_search.scoring.estimate import Choose, Predict, Rows
 from hpa_search.scoring.metrics import as_labels
-from hpa_search.scoring.thresholds import Booleans, DecisionRule, fit_rule
+from hpa_search.scoring.rules import DEFAULT, fit_rule
+from hpa_search.scoring.thresholds import Booleans, DecisionRule
 
-LARGEST = 16.0
-"""The log odds of what was never trained, below zero; those of a probability of 1e-7."""
+POOL = 50
+"""Of more members than this, the best by themselves are chosen from: the time of a choice grows with their number."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """What was chosen: a weight (m,) for each member, those of weight 0 taking no part, and the rule for their mean."""
+    """What was chosen: a weight (m,) for each member, those of weight 0 taking no part, and the rule for their mean.
+
+    ``scales`` (m,) are the units of the members' logits; see `ensemble.combine`.
+    """
 
     weights: Floats
+    scales: Floats
     rule: DecisionRule
     covers: Booleans | None = None
 
+    @property
+    def covered(self) -> Booleans | None:
+        """The classes (k,) that a member taking part was trained for; None where all were for all."""
+        return None if self.covers is None else np.asarray(self.covers[self.weights > 0].any(axis=0))
+
     def __call__(self, member_logits: NDArray[np.floating]) -> Booleans:
         """Return the labels (n, k) for the members' logits (m, n, k)."""
-        return self.rule.predict(ensemble_logits(member_logits, self.weights, self.covers)).labels
+        return self.rule.predict(self.logits(member_logits)).labels
 
-
-def ensemble_logits(member_logits: NDArray[np.floating], weights: ArrayLike, covers: ArrayLike | None = None) -> Floats:
-    """Return the log odds (n, k) of the weighted mean of the members' probabilities; logits are (m, n, k).
-
-    ``covers`` (m, k) says which classes each member was trained for; see `blend`.
-    Members are averaged as they are: calibrating each one first cost 0.01 macro F1 on real predictions.
-    """
-    used = np.flatnonzero(weights)
-    covered = None if covers is None else np.asarray(covers)[used]
-    return logit(blend(member_probabilities(member_logits[used]), np.asarray(weights)[used], covered))
+    def logits(self, member_logits: NDArray[np.floating]) -> Floats:
+        """Return the logits (n, k) of the ensemble, which the rule calibrates, for the members' (m, n, k)."""
+        return combine(member_logits, self.weights, self.scales, self.covers)
 
 
 @dataclass(frozen=True, eq=False)
 class FinalChoice:
-    """How to choose: macro AP over ``classes``, ``rounds`` of greedy selection, at most ``max_members`` members.
+    """How to choose: `ensemble` and `thresholds` by name (SELECTIONS, RULES), macro AP over ``classes``.
 
-    Classes without a positive among the rows at hand (a fold may have none) are left out of the selection. ``trained``
-    are the classes that the members have seen positives of, None for all; ``covers`` (m, k) bool those that each member
-    was trained for, None where all were for all.
+    Greedy selection takes ``rounds`` in each of ``bags``; at most ``max_members`` members stay. Only the ``pool`` best members
+    by macro AP are looked at, the best first, so that of equal ones it stays. Classes without a positive
+    among the rows at hand (a fold may have none) are left out of the selection. ``trained`` are the classes that the members
+    have seen positives of, None for all; ``covers`` (m, k) bool those that each member was trained for, None where all
+    were for all.
     """
 
-    classes: tuple[int, ...]
+    classes: tuple[int, ...] | None = None
     trained: tuple[int, ...] | None = None
+    ensemble: str = "greedy"
+    thresholds: str = DEFAULT
     rounds: int = 20
+    bags: int = BAGS
     max_members: int = 5
+    pool: int = POOL
     covers: Booleans | None = None
 
-    def __call__(self, member_logits: NDArray[np.floating], labels: ArrayLike) -> Ensemble:
-        """Choose on ``member_logits`` (m, n, k) and ``labels`` (n, k)."""
+    def __call__(
+        self, member_logits: NDArray[np.floating], labels: ArrayLike, served: NDArray[np.floating] | None = None
+    ) -> Ensemble:
+        """Choose on ``member_logits`` (m, n, k) and ``labels`` (n, k).
+
+        ``served`` (m, n, k) are the logits that the members will give in use, where these are others (test-time
+        augmentation); the rule is fitted to them. Those of members that are not chosen are not read.
+        """
         truth = as_labels(labels)
-        members = member_probabilities(member_logits.astype(np.float32))
+        in_use = member_logits if served is None else served
+        scales = spreads(member_logits, self.covers)
+        weights = self.weights(member_logits, truth, scales)
+        covered = None if self.covers is None else self.covers[weights > 0].any(axis=0)
+        logits = combine(in_use, weights, scales, self.covers)
+        return Ensemble(weights, scales, self.rule(logits, truth, covered), self.covers)
+
+    def weights(self, member_logits: NDArray[np.floating], labels: ArrayLike, scales: ArrayLike) -> Floats:
+        """Return the weights (m,) of the members, which sum to 1."""
+        truth = as_labels(labels)
+        members = np.empty(member_logits.shape, np.float32)
+        np.clip(member_logits, -LARGEST_LOGIT, LARGEST_LOGIT, out=members, casting="same_kind")
+        members /= np.asarray(scales, dtype=np.float32)[:, None, None]
         if self.covers is not None:
             # All rows alike: a member neither helps nor harms the ranks of a class that it was not trained for.
             members *= self.covers[:, None, :]
-        weights = self._weights(members, truth)
-        covered = None if self.covers is None else self.covers[weights > 0].any(axis=0)
-        rule = self.rule(ensemble_logits(member_logits, weights, self.covers), truth, covered)
-        return Ensemble(weights, rule, self.covers)
+        wanted = range(truth.shape[1]) if self.classes is None else self.classes
+        scored = [c for c in wanted if truth[:, c].any()] or None
+        best = best_first(members, truth, scored)[: self.pool]
+        found = np.zeros(len(members))
+        found[best] = limited(SELECTIONS[self.ensemble](members[best], truth, scored, self.rounds, self.bags), self.max_members)
+        return found
 
     def rule(self, logits: ArrayLike, labels: ArrayLike, covered: ArrayLike | None = None) -> DecisionRule:
         """Fit the rule for ``logits`` (n, k) of one network or an ensemble that was trained for the classes ``covered`` (k,).
@@ -74,13 +104,16 @@ class FinalChoice:
         known = np.ones(truth.shape[1], dtype=bool) if covered is None else np.asarray(covered, dtype=bool)
         trained = known if self.trained is None else known & np.isin(np.arange(len(known)), self.trained)
         # Without a positive among the rows, and without one in training, the rule takes the class for unseen.
-        return fit_rule(np.where(known, logits, -LARGEST), truth & known, trained=trained, fill=bool(known.all()))
+        fill = bool(known.all())
+        return fit_rule(np.where(known, logits, NOBODY), truth & known, name=self.thresholds, trained=trained, fill=fill)
 
-    def _weights(self, members: NDArray[np.floating], labels: NDArray[np.bool_]) -> Floats:
-        scored = [c for c in self.classes if labels[:, c].any()] or None
-        weights = greedy(members, labels, scored, self.rounds)
-        kept = np.sort(np.argsort(-weights, kind="stable")[: self.max_members])
-        if np.count_nonzero(weights) > len(kept):
-            weights = np.zeros_like(weights)
-            weights[kept] = greedy(members[kept], labels, scored, self.rounds)
-        return weights
+    def on(self, member_logits: NDArray[np.floating], labels: ArrayLike, served: NDArray[np.floating] | None = None) -> Choose:
+        """Return the choice as a function of the rows to choose on, for `nested_estimate`."""
+        truth, in_use = as_labels(labels), member_logits if served is None else served
+
+        def choose(rows: Rows) -> Predict:
+            part = None if served is None else served[:, rows]
+            ensemble = self(member_logits[:, rows], truth[rows], part)
+            return lambda others: ensemble(in_use[:, others])
+
+        return choose

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpa_search.scoring.metrics import macro_average_precision, macro_f1, sample_f1
-from hpa_search.scoring.thresholds import cross_fitted
+from hpa_search.scoring.rules import cross_fitted
 
 Objective = Literal["macro_ap", "macro_f1"]
 Metrics = dict[str, float]

@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from hpa_search.scoring.comparison import bootstrap_macro_ap, compare_settings
-from hpa_search.scoring.estimate import redraws
+from hpa_search.scoring.intervals import redraws
 
 
 def sample(rows=60, trials=3, classes=4, seed=0):
@@ -68,6 +68,41 @@ def test_the_interval_of_a_difference_holds_the_truth_as_often_as_it_says():
         lacks = next((found.to_best for found in other if found.name == "poor" and found.to_best), None)
         held += lacks is not None and lacks.low <= -truth <= lacks.high
     assert 0.8 <= held / 150 <= 0.97
+
+
+def test_order_of_trials_rows_and_classes_does_not_matter():
+    scores, labels = sample(trials=4)
+    found = compare_settings(scores, labels, ["a", "b", "a", "c"], samples=20)
+    order, classes = [3, 1, 0, 2], [2, 0, 3, 1]
+    other = compare_settings(scores[order][:, :, classes], labels[:, classes], ["c", "b", "a", "a"], samples=20)
+    assert [one.name for one in other] == [one.name for one in found]
+    for one, same in zip(other, found, strict=True):
+        assert (one.macro_ap.value, one.macro_ap.low) == pytest.approx((same.macro_ap.value, same.macro_ap.low))
+        assert one.spread == pytest.approx(same.spread, nan_ok=True)
+    rows = np.random.default_rng(0).permutation(len(labels))
+    shuffled = compare_settings(scores[:, rows], labels[rows], ["a", "b", "a", "c"], samples=20)
+    assert [one.macro_ap.value for one in shuffled] == pytest.approx([one.macro_ap.value for one in found])
+
+
+def test_redraws_without_a_positive_say_nothing():
+    scores, labels = sample(classes=1)
+    labels[:] = False
+    labels[3] = True
+    found = compare_settings(scores, labels, ["a", "b", "a"], samples=40)
+    assert all(np.isfinite([one.macro_ap.low, one.macro_ap.high]).all() for one in found)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda scores, labels: (np.where(scores > 1, np.nan, scores), labels), "scores hold NaN"),
+        (lambda scores, labels: (scores[:, :10], labels), "shape"),
+        (lambda scores, labels: (scores, labels & False), "at least one class"),
+    ],
+)
+def test_wrong_input_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        compare_settings(*change(*sample()), ["a", "b", "a"], samples=5)
 
 
 def test_equal_settings_are_not_told_apart():

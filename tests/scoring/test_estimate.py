@@ -1,96 +1,15 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.special import expit
 
-from hpa_search.scoring.ensemble import blend, greedy, member_probabilities
-from hpa_search.scoring.estimate import Interval, bootstrap_interval, nested_estimate, paired_difference, stratified_folds
+from hpa_search.scoring.cuts import exact
+from hpa_search.scoring.ensemble import combine, greedy
+from hpa_search.scoring.estimate import NestedEstimate, nested_estimate, stratified_folds
 from hpa_search.scoring.metrics import macro_f1
-from hpa_search.scoring.thresholds import decide, exact
-
-
-def draw(seed, rows=500, classes=5, prevalence=0.2, accuracy=0.85):
-    """Labels and predictions that agree with them at the given rate."""
-    rng = np.random.default_rng(seed)
-    labels = rng.random((rows, classes)) < prevalence
-    return np.where(rng.random(labels.shape) < accuracy, labels, ~labels), labels
-
-
-def test_interval_is_the_plain_bootstraps():
-    predicted, labels = draw(0, rows=120)
-    rng = np.random.default_rng(9)
-    plain = []
-    for _ in range(3000):
-        rows = rng.integers(0, 120, 120)
-        plain.append(macro_f1(predicted[rows], labels[rows]))
-    interval = bootstrap_interval(predicted, labels, level=0.8, samples=3000)
-    assert interval.value == macro_f1(predicted, labels)
-    assert interval.level == 0.8
-    np.testing.assert_allclose([interval.low, interval.high], np.quantile(plain, [0.1, 0.9]), atol=0.004)
-
-
-def test_interval_covers_the_truth_as_often_as_it_says():
-    truth = macro_f1(*draw(10**6, rows=400_000))
-    covered = 0
-    for seed in range(200):
-        interval = bootstrap_interval(*draw(seed, rows=300), samples=300)
-        covered += interval.low <= truth <= interval.high
-    assert 0.84 <= covered / 200 <= 0.96
-
-
-def test_seed_decides():
-    predicted, labels = draw(1)
-    assert bootstrap_interval(predicted, labels, seed=3) == bootstrap_interval(predicted, labels, seed=3)
-    assert bootstrap_interval(predicted, labels, seed=3) != bootstrap_interval(predicted, labels, seed=4)
-
-
-def test_groups_are_drawn_as_wholes():
-    predicted, labels = draw(2, rows=100)
-    # Ten copies of each row are no more evidence than one, in whatever order they lie.
-    order = np.random.default_rng(0).permutation(1000)
-    copies, groups = np.repeat(np.arange(100), 10)[order], np.repeat([f"g{i:03}" for i in range(100)], 10)[order]
-    one = bootstrap_interval(predicted, labels)
-    grouped = bootstrap_interval(predicted[copies], labels[copies], groups=groups)
-    assert grouped == one
-    ungrouped = bootstrap_interval(predicted[copies], labels[copies])
-    assert ungrouped.high - ungrouped.low < 0.5 * (one.high - one.low)
-
-
-def test_paired_difference():
-    good, labels = draw(3, rows=2000, accuracy=0.95)
-    rng = np.random.default_rng(5)
-    worse = np.where(rng.random(labels.shape) < 0.02, ~good, good)
-    difference = paired_difference(good, worse, labels)
-    assert difference.value == pytest.approx(macro_f1(good, labels) - macro_f1(worse, labels))
-    assert 0 < difference.low < difference.value < difference.high
-    mirrored = paired_difference(worse, good, labels)
-    assert (mirrored.value, mirrored.low, mirrored.high) == pytest.approx((-difference.value, -difference.high, -difference.low))
-    # Sharing the rows takes out their luck.
-    single = bootstrap_interval(good, labels)
-    assert difference.high - difference.low < single.high - single.low
-    nothing = paired_difference(good, good, labels)
-    assert (nothing.value, nothing.low, nothing.high) == (0, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"level": 1.0}, "level"), ({"samples": 1}, "samples"), ({"groups": [1, 2]}, "one a row")],
-)
-def test_wrong_options_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        bootstrap_interval(*draw(0, rows=10), **options)
-
-
-def test_shapes_must_agree():
-    with pytest.raises(ValueError, match="shape"):
-        bootstrap_interval(np.ones((2, 2)), np.ones((3, 2)))
-    with pytest.raises(ValueError, match="shape"):
-        paired_difference(np.ones((3, 2)), np.ones((3, 1)), np.ones((3, 2)))
-
-
-@pytest.mark.parametrize("values", [(0.5, 0.6, 0.4, 0.9), (0.5, 0.4, 0.6, 1.5), (float("nan"), 0.4, 0.6, 0.9)])
-def test_interval_is_checked(values):
-    with pytest.raises(ValueError, match="interval|level"):
-        Interval(*values)
+from hpa_search.scoring.thresholds import decide
+from tests.scoring.samples import seeds
 
 
 def rare_labels(seed, rows=1000):
@@ -108,6 +27,21 @@ def test_folds_are_even_and_stratified(seed):
     for c in range(6):
         share = labels[:, c].sum() / 5
         assert np.abs(np.bincount(fold[labels[:, c]], minlength=5) - share).max() <= 3 + 2.5 * np.sqrt(share)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.integers(2, 40), st.integers(2, 5), st.booleans())
+def test_every_fold_has_rows_and_groups_stay_whole(seed, rows, folds, grouped):
+    rng = np.random.default_rng(seed)
+    labels, groups = rng.random((rows, 3)) < 0.2, rng.integers(0, rows, rows) if grouped else np.arange(rows)
+    units = len(np.unique(groups))
+    if units < folds:
+        with pytest.raises(ValueError, match="folds must lie between 2 and"):
+            stratified_folds(labels, folds, seed, groups)
+        return
+    fold = stratified_folds(labels, folds, seed, groups)
+    assert set(fold) == set(range(folds))
+    assert len({(g, f) for g, f in zip(groups, fold, strict=True)}) == units
 
 
 def test_folds_are_seeded():
@@ -134,14 +68,6 @@ def test_too_few_or_too_many_folds_are_refused(folds, groups):
         stratified_folds(np.ones((10, 2)), folds=folds, groups=groups)
 
 
-def choose_greedily(member_logits, labels):
-    """A final stage that flatters itself: greedy weights, then the exact search."""
-    p = member_probabilities(member_logits)
-    weights = greedy(p, labels)
-    thresholds = exact(blend(p, weights), labels)
-    return lambda logits: decide(blend(member_probabilities(logits), weights), thresholds).labels
-
-
 def weak_members(seed, rows, members=6, classes=6):
     rng = np.random.default_rng(seed)
     truth = rng.normal(-3, 1.5, (rows, classes))
@@ -149,47 +75,78 @@ def weak_members(seed, rows, members=6, classes=6):
     return truth + 1.5 * rng.normal(size=(members, *truth.shape)), labels
 
 
+def greedily(logits, labels):
+    """A final stage that flatters itself: greedy weights, then the exact search."""
+    scales = np.ones(len(logits))
+
+    def choose(rows):
+        weights = greedy(logits[:, rows], labels[rows])
+        thresholds = exact(expit(combine(logits[:, rows], weights, scales)), labels[rows])
+        return lambda others: decide(expit(combine(logits[:, others], weights, scales)), thresholds).labels
+
+    return choose
+
+
 def test_nested_estimate_is_nearer_the_truth_than_the_naive_one():
-    naive, honest = [], []
+    naive, honest, fitted, fresh = [], [], np.arange(300), np.arange(300, 4300)
     for seed in range(6):
         logits, labels = weak_members(seed, 4300)
-        predictor = choose_greedily(logits[:, :300], labels[:300])
-        truth = macro_f1(predictor(logits[:, 300:]), labels[300:])
-        estimate = nested_estimate(logits[:, :300], labels[:300], choose=choose_greedily)
-        assert estimate.optimism == estimate.naive - estimate.honest
-        assert estimate.honest == macro_f1(estimate.predicted, labels[:300])
+        truth = macro_f1(greedily(logits, labels)(fitted)(fresh), labels[fresh])
+        estimate = nested_estimate(labels[fitted], choose=greedily(logits[:, fitted], labels[fitted]))
+        assert estimate.honest == macro_f1(estimate.predicted, labels[fitted])
         naive.append(estimate.naive - truth)
         honest.append(estimate.honest - truth)
     assert np.mean(naive) > 0.03
     assert abs(np.mean(honest)) < np.mean(naive) / 2
 
 
-def test_nested_estimate_never_shows_a_choice_its_own_rows():
-    logits, labels = weak_members(0, 200)
-    logits[0, :, 0] = np.arange(200)
-    groups = np.arange(200) // 2
-    seen = []
+def test_optimism_is_what_the_naive_number_promises_too_much():
+    assert NestedEstimate(0.5, 0.7, np.ones((1, 1), dtype=bool)).optimism == pytest.approx(0.2)
 
-    def choose(member_logits, fitted):
-        assert len(fitted) == member_logits.shape[1]
-        rows = set(member_logits[0, :, 0].astype(int))
 
-        def predict(member_logits):
-            held_out = set(member_logits[0, :, 0].astype(int))
-            seen.append((rows, held_out))
-            return np.ones((member_logits.shape[1], labels.shape[1]), dtype=bool)
+@pytest.mark.parametrize("groups", [None, np.arange(200) // 2])
+def test_nested_estimate_never_shows_a_choice_its_own_rows(groups):
+    labels, seen = rare_labels(0, 200), []
+
+    def choose(rows):
+        def predict(others):
+            seen.append((set(rows), set(others)))
+            return np.ones((len(others), 6), dtype=bool)
 
         return predict
 
-    nested_estimate(logits, labels, choose=choose, folds=4, groups=groups)
+    nested_estimate(labels, choose=choose, folds=4, groups=groups)
     *nested, naive = seen
     assert naive == (set(range(200)), set(range(200)))
     assert len(nested) == 4
-    assert set.union(*(held_out for _, held_out in nested)) == set(range(200))
+    assert sorted(row for _, held_out in nested for row in held_out) == list(range(200))
+    names = np.arange(200) if groups is None else groups
     for rows, held_out in nested:
-        assert not {row // 2 for row in rows} & {row // 2 for row in held_out}
+        assert rows | held_out == set(range(200))
+        assert not set(names[list(rows)]) & set(names[list(held_out)])
 
 
-def test_nested_estimate_refuses_unequal_shapes():
-    with pytest.raises(ValueError, match="member logits have shape"):
-        nested_estimate(np.zeros((2, 3)), np.ones((2, 3)), choose=choose_greedily)
+def test_each_row_gets_the_labels_of_the_choice_that_did_not_see_it():
+    labels, fold = rare_labels(1, 100), stratified_folds(rare_labels(1, 100), 4, 9)
+    marks = np.array([[bool(f & 1), bool(f & 2), False, False, False, False] for f in range(5)])
+
+    def choose(rows):
+        missing = set(range(4)) - set(fold[rows])
+        return lambda others: np.tile(marks[missing.pop() if missing else 4], (len(others), 1))
+
+    estimate = nested_estimate(labels, choose=choose, folds=4, seed=9)
+    np.testing.assert_array_equal(estimate.predicted, marks[fold])
+    assert estimate.honest == macro_f1(marks[fold], labels)
+    assert estimate.naive == 0
+
+
+@pytest.mark.parametrize("classes", [[1, 4], np.arange(6) % 2 == 0])
+def test_f1_is_over_the_classes_asked_for(classes):
+    labels, known = rare_labels(2), np.isin(np.arange(6), [1, 4])
+
+    def choose(rows):
+        return lambda others: labels[others] & known
+
+    assert nested_estimate(labels, choose=choose).honest == pytest.approx(2 / 6)
+    some = nested_estimate(labels, choose=choose, classes=classes)
+    assert some.honest == some.naive == pytest.approx(known[classes].mean())

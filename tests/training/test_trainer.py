@@ -25,7 +25,7 @@ from hpa_search.config import TrialConfig
 from hpa_search.data.statistics import channel_statistics
 from hpa_search.errors import UserError
 from hpa_search.scoring.metrics import macro_average_precision, macro_f1
-from hpa_search.scoring.thresholds import cross_fitted
+from hpa_search.scoring.rules import cross_fitted
 from hpa_search.training.checkpoint import read_logits, weights_path
 from hpa_search.training.score import Judge
 from hpa_search.training.trainer import DivergedError, Trainer

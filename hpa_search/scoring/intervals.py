@@ -1,0 +1,144 @@
+"""How far a measured macro F1 can be trusted: intervals from bootstrap redraws of the rows, paired where two are compared."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+
+from hpa_search.scoring.metrics import Booleans, Floats, as_labels, f1_of_counts, f1_per_class, macro_f1
+
+_BLOCK = 100
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value measured on all rows, and the interval that bootstrap redraws of the rows give it at ``level``."""
+
+    value: float
+    low: float
+    high: float
+    level: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise ValueError(f"level must lie between 0 and 1, got {self.level}")
+        if not (np.isfinite(self.value) and self.low <= self.high):
+            raise ValueError(f"no interval: value {self.value}, low {self.low}, high {self.high}")
+
+    @classmethod
+    def around(cls, value: float, drawn: Floats, level: float) -> "Interval":
+        """Return the normal interval around ``value``, as wide as its redraws ``drawn`` spread.
+
+        Not the redraws' percentiles, for redraws are biased: one that loses a rare class's few positives scores its F1 0,
+        and a positive that is drawn twice lifts the AP. Percentiles can leave the value itself out; the spread is not moved.
+        A redraw that is NaN, because it has no positive of any class, is left out. Raises ValueError for a level outside (0, 1).
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1, got {level}")
+        half = float(norm.ppf((1 + level) / 2) * np.nanstd(drawn, ddof=1))
+        return cls(value, value - half, value + half, level)
+
+
+def bootstrap_interval(
+    predicted: ArrayLike,
+    labels: ArrayLike,
+    level: float = 0.90,
+    samples: int = 1000,
+    seed: int = 0,
+    groups: ArrayLike | None = None,
+) -> Interval:
+    """Return macro F1 of ``predicted`` (n, k) with its interval, as wide as ``samples`` bootstrap redraws of the rows spread.
+
+    With ``groups`` (n,) whole groups are drawn. On real predictions redraws lie lower than the rows themselves, by 0.007 to
+    0.012 for 28 classes on 3,107 and 1,554 rows; see `Interval.around`.
+    Raises ValueError for unequal shapes, a level outside (0, 1) or fewer than 2 samples.
+    """
+    truth = as_labels(labels)
+    counts = _counts(as_labels(predicted, "predictions"), truth)
+    drawn = _bootstrap_f1([counts], groups, samples, seed)[0]
+    return Interval.around(macro_f1(predicted, truth), drawn, level)
+
+
+def paired_difference(
+    predicted_a: ArrayLike,
+    predicted_b: ArrayLike,
+    labels: ArrayLike,
+    level: float = 0.90,
+    samples: int = 1000,
+    seed: int = 0,
+    groups: ArrayLike | None = None,
+) -> Interval:
+    """Return macro F1 of a minus that of b, with its bootstrap interval; both are scored on the same redrawn rows.
+
+    Pairing takes out the luck of the rows that both share. An interval that holds 0 shows no difference.
+    """
+    truth = as_labels(labels)
+    both = [_counts(as_labels(guess, "predictions"), truth) for guess in (predicted_a, predicted_b)]
+    drawn = _bootstrap_f1(both, groups, samples, seed)
+    return Interval.around(macro_f1(predicted_a, truth) - macro_f1(predicted_b, truth), drawn[0] - drawn[1], level)
+
+
+def f1_intervals(
+    predicted: ArrayLike,
+    labels: ArrayLike,
+    level: float = 0.90,
+    samples: int = 1000,
+    seed: int = 0,
+    groups: ArrayLike | None = None,
+) -> list[Interval]:
+    """Return the F1 of each class with its interval, as `bootstrap_interval` does for their mean."""
+    truth = as_labels(labels)
+    guess = as_labels(predicted, "predictions")
+    drawn = _redrawn_f1([_counts(guess, truth)], groups, samples, seed)[0]
+    return [Interval.around(float(f1), redrawn, level) for f1, redrawn in zip(f1_per_class(guess, truth), drawn.T, strict=True)]
+
+
+def _counts(predicted: Booleans, labels: Booleans) -> NDArray[np.float32]:
+    """Return each row's contribution to [TP, predicted + actual] of every class, shape (n, 2k)."""
+    if predicted.shape != labels.shape:
+        raise ValueError(f"predictions have shape {predicted.shape}, the labels have {labels.shape}")
+    # Sums of these stay far below 2^24, so float32 holds them exactly and its matrix product is fast.
+    return np.concatenate([predicted & labels, predicted.astype(np.int8) + labels], axis=1, dtype=np.float32)
+
+
+def _bootstrap_f1(counts: list[NDArray[np.float32]], groups: ArrayLike | None, samples: int, seed: int) -> Floats:
+    """Return the macro F1 (len(counts), samples) of each prediction's ``counts`` over the same redraws."""
+    return _redrawn_f1(counts, groups, samples, seed).mean(axis=2)
+
+
+def _redrawn_f1(counts: list[NDArray[np.float32]], groups: ArrayLike | None, samples: int, seed: int) -> Floats:
+    """Return the F1 of each class (len(counts), samples, k) of each prediction's ``counts`` over the same redraws."""
+    if samples < 2:
+        raise ValueError(f"samples must be at least 2, got {samples}")
+    matrix = np.concatenate(counts, axis=1)
+    if groups is not None:
+        matrix = group_sums(matrix, group_ids(groups, len(matrix)))
+    sums = np.concatenate([weights @ matrix for weights in redraws(len(matrix), samples, seed)])
+    hits, claims = sums.reshape(samples, len(counts), 2, -1).transpose(2, 1, 0, 3)
+    return f1_of_counts(hits, claims)
+
+
+def redraws(rows: int, samples: int, seed: int) -> Iterator[NDArray[np.float32]]:
+    """Yield how often each row is drawn in each redraw, in blocks (up to 100, rows): n draws with replacement."""
+    rng = np.random.default_rng(seed)
+    for done in range(0, samples, _BLOCK):
+        block = min(_BLOCK, samples - done)
+        drawn = rng.integers(0, rows, (block, rows)) + rows * np.arange(block)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=block * rows).reshape(block, rows).astype(np.float32)
+
+
+def group_sums(matrix: NDArray[np.float32], ids: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Return the sums of the rows of ``matrix`` in each group, shape (groups, columns)."""
+    order = np.argsort(ids, kind="stable")
+    first = np.flatnonzero(np.diff(ids[order], prepend=-1))
+    return np.add.reduceat(matrix[order], first, axis=0)
+
+
+def group_ids(groups: ArrayLike, rows: int) -> NDArray[np.intp]:
+    """Return ``groups`` (any sortable values, (n,)) as ids 0..g-1; ValueError unless there is one a row."""
+    names = np.asarray(groups)
+    if names.shape != (rows,):
+        raise ValueError(f"groups have shape {names.shape}; expected one a row, ({rows},)")
+    return np.unique(names, return_inverse=True)[1]
