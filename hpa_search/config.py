@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Value = str | bool | int | float | None
 
+TestTime = Literal["none", "mean", "max"]
+"""Whether a network judges an image as it is, or by the mean or maximum over its eight mirrorings and quarter turns."""
+
 
 class Record(BaseModel):
     """A frozen record; an unknown field, or a value of another type or out of its range, is an error when it is built.

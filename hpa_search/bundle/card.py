@@ -13,7 +13,17 @@ def write_card(bundle: Path, manifest: Manifest, result: Mapping[str, Any]) -> N
     """Write the model card: what was measured and on which rows, the members, the thresholds of each class."""
     write_text(
         bundle / "MODEL_CARD.md",
-        "\n".join([*_card_head(manifest, result), "", *_card_members(manifest), "", *_card_classes(manifest, result)]) + "\n",
+        "\n".join(
+            [
+                *_card_head(manifest, result),
+                "",
+                *_card_members(manifest),
+                *_card_ways(manifest, result),
+                "",
+                *_card_classes(manifest, result),
+            ]
+        )
+        + "\n",
     )
 
 
@@ -40,6 +50,36 @@ def _card_head(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _card_ways(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
+    """Tell what else might have been done, by the nested estimate."""
+    nested, final = result["nested"], result["final"]
+    if nested is None:
+        return []
+    ways = [f"| {name} | {_interval(found)} | {_signed(nested['differences'][name])} |" for name, found in nested["ways"].items()]
+    rules = [f"| {name} | {value:.4f} |" for name, value in nested["rules"].items()]
+    return [
+        "",
+        "## Choices",
+        "",
+        f"Members by `{final['ensemble']}`, thresholds by `{final['thresholds']}`, test-time augmentation `{manifest.tta}`. Other "
+        "ways to choose members, with the same thresholds:",
+        "",
+        "| members | nested macro F1 | the chosen way minus this |",
+        "|---|---|---|",
+        *ways,
+        "",
+        "Rules on the chosen members, refitted inside folds (to compare rules by: the members saw all rows):",
+        "",
+        "| thresholds | macro F1 |",
+        "|---|---|",
+        *rules,
+    ]
+
+
+def _signed(found: Mapping[str, float]) -> str:
+    return f"{found['value']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})"
+
+
 def _trained_for(labels: tuple[int, ...] | None) -> str:
     return "all labels" if labels is None else f"labels {', '.join(map(str, labels))}"
 
@@ -51,28 +91,50 @@ def _over(result: Mapping[str, Any]) -> str:
 
 def _card_members(manifest: Manifest) -> list[str]:
     rows = [
-        f"| {member.search} | {member.trial} | {member.epoch} | {member.weight:.2f} | {member.config.backbone} | {member.config.resolution} | "
+        f"| {member.search} | {member.trial} | {member.epoch} | {member.weight:.2f} | {member.scale:.3g} | {member.config.backbone} | {member.config.resolution} | "
         f"{member.config.input_size} | {member.config.channels} | {member.config.loss} | {_trained_for(member.labels)} |"
         for member in manifest.members
     ]
     return [
         "## Members",
         "",
-        "| search | trial | epoch | weight | backbone | resolution | px | channels | loss | trained for |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| search | trial | epoch | weight | scale | backbone | resolution | px | channels | loss | trained for |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
         *rows,
     ]
 
 
 def _card_classes(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
-    thresholds = manifest.decision_rule.thresholds
-    rows = [
-        f"| {index} | {name} | {result['positives']['validation'][index]} | {result['positives']['test'][index]} | {thresholds[index]:.4f} | "
-        f"{'' if result['test'] is None else format(result['test']['f1_per_class'][index], '.3f')} |"
-        for index, name in enumerate(manifest.labels)
+    thresholds, tests = manifest.decision_rule.thresholds, result["test"]["classes"] if result["test"] else None
+    nested = {one["label"]: one for one in result["classes"]}
+    rows = []
+    for index, name in enumerate(manifest.labels):
+        one = nested.get(index)
+        cells = (
+            str(index),
+            name,
+            str(result["positives"]["validation"][index]),
+            str(result["positives"]["test"][index]),
+            f"{thresholds[index]:.4f}",
+            _between(one["f1"]) if one else "",
+            _between(tests[index]) if tests else "",
+            one["verdict"] if one else "",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return [
+        "## Classes",
+        "",
+        "A threshold is on the calibrated probability. F1 is nested on the rows that chose, and measured on the test rows, each "
+        "with its 90 % interval.",
+        "",
+        "| id | label | positives, validation | positives, test | threshold | F1, nested | F1, test | remark |",
+        "|---|---|---|---|---|---|---|---|",
+        *rows,
     ]
-    head = ["| id | label | positives, validation | positives, test | threshold | F1, test |", "|---|---|---|---|---|---|"]
-    return ["## Classes", "", "A threshold is on the calibrated probability.", "", *head, *rows]
+
+
+def _between(found: Mapping[str, float]) -> str:
+    return f"{found['value']:.3f} ({max(found['low'], 0):.3f} to {min(found['high'], 1):.3f})"
 
 
 def _interval(found: Mapping[str, float]) -> str:

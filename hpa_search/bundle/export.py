@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpa_search.bundle.manifest import FORMAT, MANIFEST, Manifest, Member, sha256
-from hpa_search.config import TrialConfig
+from hpa_search.config import TestTime, TrialConfig
 from hpa_search.data.kaggle import COLOURS
 from hpa_search.files import write_json
 from hpa_search.labels import LABELS, NUM_LABELS, to_vector
@@ -37,14 +37,18 @@ class Candidate:
 def write_bundle(
     bundle: Path,
     name: str,
-    members: Sequence[tuple[Candidate, float]],
+    members: Sequence[tuple[Candidate, float, float]],
     rule: DecisionRule,
     *,
     mean: Sequence[float],
     std: Sequence[float],
     provenance: Mapping[str, Any],
+    tta: TestTime = "none",
 ) -> Manifest:
-    """Write a bundle of ``members`` with their weights into a fresh folder; what a killed export left there goes."""
+    """Write a bundle of ``members`` with their weights and scales into a fresh folder; what a killed export left there goes.
+
+    ``tta`` is how the members judge an image; the ``rule`` is to have been fitted to their logits under it.
+    """
     shutil.rmtree(bundle, ignore_errors=True)
     bundle.mkdir(parents=True)
     manifest = Manifest(
@@ -56,13 +60,14 @@ def write_bundle(
         std=tuple(std),  # type: ignore[arg-type]
         members=tuple(_copy(bundle, place, *member) for place, member in enumerate(members)),
         rule=rule.to_json(),
+        tta=tta,
         provenance=dict(provenance),
     )
     write_json(bundle / MANIFEST, manifest.model_dump(mode="json"))
     return manifest
 
 
-def _copy(bundle: Path, place: int, candidate: Candidate, weight: float) -> Member:
+def _copy(bundle: Path, place: int, candidate: Candidate, weight: float, scale: float) -> Member:
     # Two searches may have one name.
     file = f"member-{place:02d}-{candidate.search}-trial-{candidate.trial:04d}-epoch-{candidate.epoch:03d}.safetensors"
     shutil.copyfile(candidate.weights, bundle / file)
@@ -72,10 +77,17 @@ def _copy(bundle: Path, place: int, candidate: Candidate, weight: float) -> Memb
         trial=candidate.trial,
         epoch=candidate.epoch,
         weight=weight,
-        config=candidate.config,
+        scale=scale,
+        config=_without_place(candidate.config),
         file=file,
         sha256=sha256(bundle / file),
     )
+
+
+def _without_place(config: TrialConfig) -> TrialConfig:
+    """Name the file of weights that training started from without its folder, which is of this machine alone."""
+    start = Path(config.weights)
+    return config.model_copy(update={"weights": f"file {start.name}"}) if start.is_absolute() else config
 
 
 def publish(building: Path, bundle: Path) -> None:

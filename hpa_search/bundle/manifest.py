@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
-from hpa_search.config import Record, TrialConfig
+from hpa_search.config import Record, TestTime, TrialConfig
 from hpa_search.data.kaggle import COLOURS
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
@@ -19,12 +19,13 @@ from hpa_search.labels import LABELS, NUM_LABELS, to_vector
 from hpa_search.scoring.thresholds import DecisionRule
 
 MANIFEST = "bundle.json"
-FORMAT = 2
+FORMAT = 3
 
 
 class Member(Record):
     """One network of the ensemble: a trial of a search at an epoch, its share, and its weights' file and hash.
 
+    ``scale`` is the unit of its logits: the mean over members is of ``weight`` x logits / ``scale``.
     ``labels`` are the ids of the only labels that it was trained for, None for all.
     """
 
@@ -33,6 +34,7 @@ class Member(Record):
     trial: int = Field(ge=0)
     epoch: int = Field(ge=1)
     weight: float = Field(gt=0, le=1)
+    scale: float = Field(gt=0, allow_inf_nan=False)
     config: TrialConfig
     file: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors$",
@@ -41,8 +43,26 @@ class Member(Record):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits")
 
 
+class OnnxFile(Record):
+    """The whole ensemble as one graph: its file in the bundle's folder, and the ``pixels`` of the images that it takes.
+
+    There is no field for further files: a graph whose weights lie outside it is not part of a bundle. Predicting never
+    opens it.
+    """
+
+    file: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.onnx$", description="the name of an .onnx file in the bundle's own folder"
+    )
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits")
+    size: int = Field(gt=0)
+    pixels: int = Field(ge=1)
+
+
 class Manifest(Record):
-    """Everything a bundle needs to predict, and where it comes from."""
+    """Everything a bundle needs to predict, and where it comes from.
+
+    ``tta`` says how each member judges an image (see `config.TestTime`); ``onnx`` is None where there is no graph.
+    """
 
     format: int
     name: str
@@ -52,6 +72,8 @@ class Manifest(Record):
     std: tuple[float, float, float, float]
     members: tuple[Member, ...] = Field(min_length=1)
     rule: dict[str, Any]
+    tta: TestTime = "none"
+    onnx: OnnxFile | None = None
     provenance: dict[str, Any]
 
     @model_validator(mode="after")
@@ -72,6 +94,16 @@ class Manifest(Record):
     def decision_rule(self) -> DecisionRule:
         """The calibration and thresholds of the ensemble."""
         return DecisionRule.from_json(self.rule)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The members' shares."""
+        return tuple(member.weight for member in self.members)
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The units of the members' logits."""
+        return tuple(member.scale for member in self.members)
 
     @property
     def covers(self) -> NDArray[np.bool_]:
@@ -103,8 +135,8 @@ def read_manifest(bundle: Path) -> Manifest:
     except ValidationError as error:
         again = "The bundle is damaged or foreign; export it again with `hpa-search finish`"
         raise UserError(f"{explain(error, str(path), Manifest)}\n{again}") from None
-    for member in manifest.members:
-        _check_file(bundle / member.file, member.sha256)
+    for file in (*manifest.members, *((manifest.onnx,) if manifest.onnx else ())):
+        _check_file(bundle / file.file, file.sha256)
     return manifest
 
 

@@ -1,6 +1,6 @@
 """Predicting with networks on disk, and with the bundle that holds them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -8,14 +8,16 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from hpa_search.bundle.manifest import Manifest
-from hpa_search.config import TrialConfig
+from hpa_search.bundle.manifest import Manifest, Member
+from hpa_search.config import TestTime, TrialConfig
 from hpa_search.data.loader import Batches, split_rows
 from hpa_search.errors import UserError
 from hpa_search.labels import NUM_LABELS
 from hpa_search.models.build import Network, build_network
-from hpa_search.scoring.final import ensemble_logits
+from hpa_search.models.symmetries import Symmetric
+from hpa_search.scoring.ensemble import combine
 from hpa_search.training.device import choose_device
 
 Progress = Callable[[int, int], None]
@@ -31,50 +33,96 @@ class SizedImages(Protocol):
         """Return the same images at ``px`` pixels."""
 
 
+class OpenBundle:
+    """A bundle whose networks are all in memory, for images that come in parts."""
+
+    def __init__(self, bundle: Path, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._judges = [_member_judge(bundle, manifest, member) for member in manifest.members]
+
+    def probabilities(
+        self, images: SizedImages, rows: NDArray[np.int64], progress: Progress | None = None
+    ) -> NDArray[np.float64]:
+        """Return what `bundle_probabilities` does."""
+        return _combined(self.manifest, self._judges, images, rows, progress)
+
+
 def bundle_probabilities(
     bundle: Path, manifest: Manifest, images: SizedImages, rows: NDArray[np.int64], progress: Progress | None = None
 ) -> NDArray[np.float64]:
-    """Return the ensemble's calibrated probabilities (n, 28) for the images at ``rows``.
+    """Return the ensemble's calibrated probabilities (n, 28) for the images at ``rows``; its networks are loaded one after another.
 
     ``progress`` is called with the member passes done and the number of all.
     """
-    members = []
-    for done, member in enumerate(manifest.members):
-        members.append(network_logits(member.config, bundle / member.file, manifest.mean, manifest.std, images, rows))
-        if progress:
-            progress(done + 1, len(manifest.members))
-    weights = [member.weight for member in manifest.members]
-    return manifest.decision_rule.probabilities(ensemble_logits(np.stack(members), weights, manifest.covers))
+    judges = (_member_judge(bundle, manifest, member) for member in manifest.members)
+    return _combined(manifest, judges, images, rows, progress)
 
 
 def network_logits(
-    config: TrialConfig, weights: Path, mean: Sequence[float], std: Sequence[float], images: SizedImages, rows: NDArray[np.int64]
+    config: TrialConfig,
+    weights: Path,
+    mean: Sequence[float],
+    std: Sequence[float],
+    images: SizedImages,
+    rows: NDArray[np.int64],
+    tta: TestTime = "none",
 ) -> NDArray[np.float32]:
-    """Return one network's logits (n, 28), computed as in training: same device, precision and batches' rows."""
-    device = choose_device()
-    network = _load(config, weights, mean, std).to(device.device).to(memory_format=device.memory_format).eval()
-    sized, logits = images.at_size(config.input_size), np.empty((len(rows), NUM_LABELS), np.float32)
-    parts = split_rows(np.arange(len(rows)), config.batch_size, training=False)
-    batches = Batches(
-        sized, np.zeros((_highest(rows) + 1, NUM_LABELS), dtype=bool), [rows[part] for part in parts], device.device
-    )
-    with torch.inference_mode(), device.autocast():
-        for part, batch in zip(parts, batches, strict=True):
-            logits[part] = network(batch.images).float().cpu().numpy()
-    if not np.isfinite(logits).all():
-        raise UserError(f"{weights}: its network '{config.backbone}' gives values that are no numbers; leave it out")
-    return logits
+    """Return one network's logits (n, 28), computed as in training: same device, precision and batches' rows.
+
+    With ``tta`` each is the log odds of a label over the eight views of an image; see `models.symmetries`.
+    """
+    return _Judge(config, weights, mean, std, tta)(images, rows)
 
 
-def _highest(rows: NDArray[np.int64]) -> int:
-    return int(rows.max(initial=-1))
+def load_network(config: TrialConfig, weights: Path, mean: Sequence[float], std: Sequence[float]) -> Network:
+    """Return the network of ``config`` with ``weights`` (safetensors), on the CPU and ready to predict.
 
-
-def _load(config: TrialConfig, weights: Path, mean: Sequence[float], std: Sequence[float]) -> Network:
+    Raises UserError that names the file where it is damaged, or of another network.
+    """
     try:
         network = build_network(config, mean, std)
         network.load_state_dict(safetensors.torch.load_file(weights))
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         why = " ".join(str(error).split())[:300]
         raise UserError(f"{weights}: its weights do not fit the network '{config.backbone}': {why}") from None
-    return network
+    return network.eval()
+
+
+class _Judge:
+    """A network on this process's device: images and rows -> logits (n, 28)."""
+
+    def __init__(self, config: TrialConfig, weights: Path, mean: Sequence[float], std: Sequence[float], tta: TestTime) -> None:
+        self._config, self._weights, self._device = config, weights, choose_device()
+        network = load_network(config, weights, mean, std)
+        network.to(self._device.device).to(memory_format=self._device.memory_format)
+        self._network: nn.Module = network if tta == "none" else Symmetric(network, tta).eval()
+
+    def __call__(self, images: SizedImages, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the logits of the images at ``rows``; UserError where they are no numbers."""
+        sized, logits = images.at_size(self._config.input_size), np.empty((len(rows), NUM_LABELS), np.float32)
+        parts = split_rows(np.arange(len(rows)), self._config.batch_size, training=False)
+        no_labels = np.zeros((int(rows.max(initial=-1)) + 1, NUM_LABELS), dtype=bool)
+        batches = Batches(sized, no_labels, [rows[part] for part in parts], self._device.device)
+        with torch.inference_mode(), self._device.autocast():
+            for part, batch in zip(parts, batches, strict=True):
+                logits[part] = self._network(batch.images).float().cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise UserError(
+                f"{self._weights}: its network '{self._config.backbone}' gives values that are no numbers; leave it out"
+            )
+        return logits
+
+
+def _member_judge(bundle: Path, manifest: Manifest, member: Member) -> _Judge:
+    return _Judge(member.config, bundle / member.file, manifest.mean, manifest.std, manifest.tta)
+
+
+def _combined(
+    manifest: Manifest, judges: Iterable[_Judge], images: SizedImages, rows: NDArray[np.int64], progress: Progress | None
+) -> NDArray[np.float64]:
+    members = np.empty((len(manifest.members), len(rows), NUM_LABELS))
+    for place, judge in enumerate(judges):
+        members[place] = judge(images, rows)
+        if progress:
+            progress(place + 1, len(members))
+    return manifest.decision_rule.probabilities(combine(members, manifest.weights, manifest.scales, manifest.covers))

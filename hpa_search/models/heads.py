@@ -105,7 +105,7 @@ class AverageAndMaximum:
             shape = tuple(features.shape[1:])
             raise ValueError(f"the features have shape {shape} and are no channels x height x width map for head 'avg_max'")
         extremes = torch.cat([features.mean((2, 3), keepdim=True), features.amax((2, 3), keepdim=True)])
-        average, maximum = OwnPooling(self.backbone)(extremes).chunk(2)
+        average, maximum = OwnPooling(self.backbone)(extremes).unflatten(0, (2, -1))
         return torch.cat([average, maximum], dim=1)
 
 

@@ -1,5 +1,6 @@
 """A bundle of two untrained networks, and folders of images for it."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ from PIL import Image
 
 from hpa_search.bundle.export import Candidate, write_bundle
 from hpa_search.config import TrialConfig
+from hpa_search.data.kaggle import COLOURS, image_file, image_ids
 from hpa_search.models.build import build_network
 from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.thresholds import DecisionRule
 
+SCALES = (2.0, 0.5)
 MEAN, STD = (0.1, 0.2, 0.3, 0.4), (0.2, 0.2, 0.2, 0.2)
 CONFIGS = (
     TrialConfig(backbone="test_resnet", small_size=32, full_size=64, batch_size=4, channels="rgby"),
@@ -41,10 +44,10 @@ def rule() -> DecisionRule:
 
 @pytest.fixture
 def export(candidates, rule, tmp_path):
-    """Write a bundle of the members with these weights in a fresh folder and return it and the manifest."""
+    """Write a bundle of the members with these weights, in units of SCALES, in a fresh folder and return it and the manifest."""
 
     def write(shares=(0.75, 0.25), name="tiny", folder="bundle") -> tuple[Path, object]:
-        members = [(candidate, share) for candidate, share in zip(candidates, shares, strict=False) if share]
+        members = [(one, share, scale) for one, share, scale in zip(candidates, shares, SCALES, strict=False) if share]
         provenance = {"version": "0", "images": 5}
         bundle = tmp_path / folder
         return bundle, write_bundle(bundle, name, members, rule, mean=MEAN, std=STD, provenance=provenance)
@@ -63,3 +66,13 @@ def write_images():
                 Image.fromarray(plane).save(folder / f"{identifier}_{colour}.png")
 
     return write
+
+
+@pytest.fixture(scope="session")
+def real_fields() -> np.ndarray:
+    """Real fields, uint8 (4, 4, 512, 512), found through HPA_TEST_DATA."""
+    folder = Path(os.environ.get("HPA_TEST_DATA", "nowhere")) / "hpa-fields-512" / "train"
+    if not folder.is_dir():
+        pytest.skip("HPA_TEST_DATA names no folder with hpa-fields-512")
+    channels = [[Image.open(folder / image_file(one, colour)) for colour in COLOURS] for one in image_ids(folder)[:4]]
+    return np.array([[np.asarray(channel) for channel in image] for image in channels])

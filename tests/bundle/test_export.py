@@ -1,9 +1,12 @@
+import dataclasses
 import os
 
 import pytest
 
-from hpa_search.bundle.export import publish
+from hpa_search.bundle.export import publish, write_bundle
 from hpa_search.bundle.manifest import read_manifest
+from hpa_search.bundle.predict import load_network
+from hpa_search.config import TrialConfig
 
 
 def names(folder):
@@ -16,6 +19,16 @@ def test_a_bundle_holds_the_manifest_and_the_members_weights(export, candidates)
     for candidate, member in zip(candidates, manifest.members, strict=True):
         assert (bundle / member.file).read_bytes() == candidate.weights.read_bytes()
         assert (member.trial, member.epoch, member.config) == (candidate.trial, candidate.epoch, candidate.config)
+
+
+def test_weights_that_training_started_from_are_named_without_their_folder(candidates, rule, tmp_path):
+    config = TrialConfig.model_validate({**candidates[0].config.model_dump(), "weights": "/home/someone/imagenet.pth"})
+    member = dataclasses.replace(candidates[0], config=config)
+    write_bundle(tmp_path / "bundle", "tiny", [(member, 1.0, 1.0)], rule, mean=(0.1,) * 4, std=(0.2,) * 4, provenance={})
+    assert "someone" not in (tmp_path / "bundle" / "bundle.json").read_text()
+    read = read_manifest(tmp_path / "bundle").members[0]
+    assert read.config.weights == "file imagenet.pth"
+    load_network(read.config, tmp_path / "bundle" / read.file, (0.1,) * 4, (0.2,) * 4)
 
 
 def test_what_a_killed_export_left_goes(export):

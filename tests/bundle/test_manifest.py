@@ -69,10 +69,37 @@ def test_a_member_names_no_file_outside_the_bundle(export, file):
         read_manifest(bundle)
 
 
+GRAPH = {"file": "model.onnx", "sha256": "0" * 64, "size": 3, "pixels": 64}
+
+
+@pytest.mark.parametrize(
+    "file", ["../model.onnx", "/etc/model.onnx", "a/model.onnx", "model.onnx\n", "model.onnx.data", ".onnx", ""]
+)
+def test_a_graph_is_no_file_outside_the_bundle(export, file):
+    bundle, _ = export()
+    change(bundle, onnx={**GRAPH, "file": file})
+    with pytest.raises(UserError, match=r"onnx\.file: expected the name"):
+        read_manifest(bundle)
+
+
+def test_a_graph_is_checked_and_has_no_further_files(export):
+    bundle, _ = export()
+    change(bundle, onnx=GRAPH)
+    with pytest.raises(UserError, match=r"model\.onnx: missing"):
+        read_manifest(bundle)
+    (bundle / "model.onnx").write_bytes(b"abc")
+    with pytest.raises(UserError, match=r"model\.onnx: damaged or foreign"):
+        read_manifest(bundle)
+    change(bundle, onnx={**GRAPH, "external_data": ["../../secret"]})
+    with pytest.raises(UserError, match="external_data: unknown key"):
+        read_manifest(bundle)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": 1}, "reads format 2"),
+        ({"tta": "median"}, "tta"),
+        ({"format": 1}, "reads format 3"),
         ({"labels": ["Nucleoplasm"]}, "not those of this task"),
         ({"std": [0.1, 0.1, 0.1, -0.1]}, "negative"),
         ({"mean": [0.1]}, "mean: expected a list of 4 numbers"),

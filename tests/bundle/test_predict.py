@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from scipy.special import expit
 
 from hpa_search.bundle.manifest import MANIFEST, read_manifest
-from hpa_search.bundle.predict import bundle_probabilities, network_logits
+from hpa_search.bundle.predict import OpenBundle, bundle_probabilities, network_logits
 from hpa_search.data.packed import pack
 from hpa_search.errors import UserError
 from hpa_search.models.build import build_network
@@ -41,10 +42,55 @@ def test_the_probabilities_are_those_of_the_networks_averaged(export, images):
         network.load_state_dict(safetensors.torch.load_file(bundle / member.file))
         pixels = torch.from_numpy(images.at_size(member.config.input_size).gather(np.arange(7)))
         with torch.inference_mode():
-            expected += member.weight * network.eval()(pixels).double().sigmoid().numpy()
-    assert np.abs(found - expected).max() < 5e-3  # half precision on some devices
+            expected += member.weight / member.scale * network.eval()(pixels).double().numpy()
+    assert np.abs(found - expit(expected)).max() < 5e-3  # half precision on some devices
     assert np.ptp(found, axis=0).max() > 0.02
     assert seen == [(1, 2), (2, 2)]
+
+
+class Turned:
+    """Images a quarter turn round and mirrored."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def gather(self, rows):
+        return np.ascontiguousarray(np.rot90(self.images.gather(rows), axes=(2, 3))[..., ::-1])
+
+    def at_size(self, px):
+        return Turned(self.images.at_size(px))
+
+
+@pytest.mark.parametrize("tta", ["mean", "max"])
+def test_with_eight_views_a_bundle_judges_a_turned_image_as_the_image_itself(export, images, tta):
+    bundle, plain = export()
+    manifest = plain.model_copy(update={"tta": tta})
+    found, turned, once = (
+        bundle_probabilities(bundle, which, seen, np.arange(7))
+        for which, seen in ((manifest, images), (manifest, Turned(images)), (plain, images))
+    )
+    np.testing.assert_allclose(turned, found, atol=5e-3 if torch.cuda.is_available() else 1e-6)
+    assert np.abs(found - once).max() > 0.01
+    if tta == "max":
+        assert (found >= once - 1e-6).all()
+
+
+def test_eight_views_of_one_network_are_those_of_the_bundle(export, images):
+    bundle, manifest = export(shares=(1.0, 0.0))
+    member = manifest.members[0]
+    given = member.config, bundle / member.file, manifest.mean, manifest.std, images, np.arange(7)
+    logits = network_logits(*given, tta="mean")
+    found = bundle_probabilities(bundle, manifest.model_copy(update={"tta": "mean"}), images, np.arange(7))
+    np.testing.assert_allclose(expit(logits.astype(float) / member.scale), found, atol=1e-9)
+    assert np.abs(logits - network_logits(*given)).max() > 0.01
+
+
+def test_networks_in_memory_predict_what_a_bundle_on_disk_does(export, images):
+    bundle, manifest = export()
+    networks = OpenBundle(bundle, manifest)
+    for rows in ([5, 0, 3], [1, 2, 4]):
+        found = networks.probabilities(images, np.array(rows))
+        np.testing.assert_array_equal(found, bundle_probabilities(bundle, manifest, images, np.array(rows)))
 
 
 def test_rows_may_be_asked_for_in_any_order(export, images):

@@ -1,0 +1,169 @@
+"""Labelling a folder of images with a bundle: in chunks, with progress, going on after a kill."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from hpa_search.bundle.listing import find_images
+from hpa_search.bundle.manifest import MANIFEST, Manifest, read_manifest, sha256
+from hpa_search.bundle.parts import Parts, chunk_key
+from hpa_search.bundle.predict import OpenBundle
+from hpa_search.bundle.submission import check_ending, write_probabilities, write_submission
+from hpa_search.data.faults import DatasetFaults
+from hpa_search.data.packed import PackedImages, pack
+from hpa_search.data.progress import progress
+from hpa_search.errors import UserError
+from hpa_search.labels import NUM_LABELS
+from hpa_search.training.device import choose_device
+
+CHUNK = 256
+"""Images that are decoded, predicted and kept at a time: at 512 x 512 pixels a file of 268 MB in the cache."""
+
+Tell = Callable[[int, int], None]
+
+
+def predict_folder(
+    bundle: Path,
+    images: Path,
+    out: Path,
+    cache: Path,
+    *,
+    console: Console,
+    listed: Path | None = None,
+    probabilities: Path | None = None,
+) -> None:
+    """Label a folder of images, or a dataset, with a bundle and write the submission to ``out``.
+
+    ``listed`` is a file with the ids of those that are wanted; see `listing.find_images`. ``probabilities`` is an .npz or
+    .csv file for the calibrated probabilities. After a kill the same call goes on with the chunk at which it was.
+    Raises UserError for a damaged bundle, damaged images (all of them, before any is predicted), a list that is at fault,
+    a folder without images, or a place that cannot be written.
+    """
+    _check_places(out, probabilities)
+    manifest = read_manifest(bundle)
+    work = _plan(bundle, manifest, *find_images(images, listed), cache)
+    parts = Parts(out, work.keys)
+    found = _predict(work, parts, console)
+    decision = manifest.decision_rule.decide(found)
+    if probabilities is not None:
+        write_probabilities(probabilities, work.ids, found)
+    write_submission(out, work.ids, decision.labels)
+    parts.remove()
+    empty = int((~decision.labels.any(axis=1)).sum())
+    left = f" {empty} have none of the labels that the bundle was trained for." if empty else ""
+    filled = f" {decision.filled} had no label above its threshold and got their likeliest." if decision.filled else ""
+    also = f" Probabilities: {probabilities}." if probabilities else ""
+    console.print(f"{len(work.ids)} images labelled in {out}.{filled}{left}{also}", highlight=False)
+
+
+def _check_places(out: Path, probabilities: Path | None) -> None:
+    """Refuse, before hours of predicting, a place that no file can be written to."""
+    if probabilities is not None:
+        check_ending(probabilities)
+        if probabilities.absolute() == out.absolute():
+            raise UserError(f"{out}: --out and --probabilities are the same file")
+    for path in (out, probabilities):
+        if path is None:
+            continue
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+            option = "--out" if path is out else "--probabilities"
+            raise UserError(f"{path}: no file can be written here; give {option} the name of a file in a folder of yours")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be predicted: the images ``ids`` of ``folder`` in ``chunks`` of rows, each with its key."""
+
+    bundle: Path
+    manifest: Manifest
+    folder: Path
+    ids: tuple[str, ...]
+    chunks: tuple[range, ...]
+    keys: tuple[str | None, ...]
+    cache: Path
+
+    def pack(self, chunk: int, tell: Tell | None = None) -> PackedImages:
+        """Return the decoded images of a chunk."""
+        return pack(self.folder, self._ids(self.chunks[chunk]), self.cache, tell)
+
+    def _ids(self, rows: range) -> tuple[str, ...]:
+        return self.ids[rows.start : rows.stop]
+
+
+def _plan(bundle: Path, manifest: Manifest, folder: Path, ids: tuple[str, ...], cache: Path) -> _Work:
+    chunks = tuple(range(start, min(start + CHUNK, len(ids))) for start in range(0, len(ids), CHUNK))
+    device = choose_device()
+    computed = f"{sha256(bundle / MANIFEST)} {device.device.type} {device.dtype}"
+    keys = tuple(chunk_key(computed, folder, ids[rows.start : rows.stop]) for rows in chunks)
+    return _Work(bundle, manifest, folder, ids, chunks, keys, cache)
+
+
+def _predict(work: _Work, parts: Parts, console: Console) -> NDArray[np.float64]:
+    """Return the probabilities (n, 28) of all images, those of earlier runs among them."""
+    found = np.empty((len(work.ids), NUM_LABELS))
+    left = []
+    for chunk, rows in enumerate(work.chunks):
+        if (kept := parts.read(chunk, len(rows))) is None:
+            left.append(chunk)
+        else:
+            found[rows.start : rows.stop] = kept
+    ready = len(work.ids) - sum(len(work.chunks[chunk]) for chunk in left)
+    if ready:
+        console.print(f"{ready} of {len(work.ids)} images were predicted before; going on with the others.", highlight=False)
+    if not left:
+        return found
+    networks = OpenBundle(work.bundle, work.manifest)
+    _decode(work, left, console)
+    with progress(console, "Predicting") as tell:
+        for chunk in left:
+            rows = work.chunks[chunk]
+            one = networks.probabilities(work.pack(chunk), np.arange(len(rows)), _scaled(tell, ready, len(rows), len(found)))
+            parts.write(chunk, one)
+            found[rows.start : rows.stop] = one
+            ready += len(rows)
+    return found
+
+
+def _decode(work: _Work, chunks: Sequence[int], console: Console) -> None:
+    """Decode every image into the cache, a chunk at a time; DatasetFaults that lists all that are damaged."""
+    faults: list[str] = []
+    sizes: dict[int, str] = {}
+    total = sum(len(work.chunks[chunk]) for chunk in chunks)
+    with progress(console, "Reading images") as tell:
+        done = 0
+        for chunk in chunks:
+            try:
+                sizes.setdefault(work.pack(chunk, _offset(tell, done, total)).size, work.ids[work.chunks[chunk].start])
+            except DatasetFaults as error:
+                faults += error.faults
+            done += len(work.chunks[chunk])
+    if faults:
+        raise DatasetFaults(work.folder, faults)
+    _check_sizes(work, sizes, console)
+
+
+def _check_sizes(work: _Work, found: dict[int, str], console: Console) -> None:
+    if len(found) > 1:
+        (one, first), (other, second) = list(found.items())[:2]
+        raise UserError(f"{work.folder}: images of several sizes: '{first}' has {one} pixels, '{second}' has {other}; part them")
+    wanted = sorted({member.config.input_size for member in work.manifest.members})
+    if wanted != list(found):
+        console.print(
+            f"The images are {next(iter(found))} px; the bundle's networks see {', '.join(map(str, wanted))} px: resized.",
+            highlight=False,
+        )
+
+
+def _offset(tell: Tell, before: int, total: int) -> Tell:
+    return lambda done, of: tell(before + done, total)
+
+
+def _scaled(tell: Tell, before: int, rows: int, total: int) -> Tell:
+    """Return a progress of member passes over ``rows`` images that tells of images."""
+    return lambda passes, of: tell(before + rows * passes // of, total)

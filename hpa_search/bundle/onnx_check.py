@@ -1,0 +1,91 @@
+"""Whether a graph says what its bundle says, on given images: onnxruntime against PyTorch, both in float32 on the CPU."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from hpa_search.bundle.manifest import Manifest
+from hpa_search.config import TrialConfig
+from hpa_search.data.resize import resize
+from hpa_search.errors import UserError
+from hpa_search.models.build import Network
+from hpa_search.models.symmetries import Symmetric
+from hpa_search.scoring.ensemble import combine
+from hpa_search.scoring.thresholds import DecisionRule
+
+CLOSE = 1e-4
+"""By how much probabilities may differ; labels may where a probability is as near to its threshold."""
+
+DRAWN_FOR = 3
+"""Images in the batch that a graph is drawn for; it is checked with fewer."""
+
+
+def reference(manifest: Manifest, networks: Sequence[Network], images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the probabilities (n, 28) of ``images`` uint8 (n, 4, s, s), computed as `predict` does it on a CPU.
+
+    ``networks`` are those of the manifest's members, on the CPU and ready to predict.
+    """
+    logits = [
+        _logits(network if manifest.tta == "none" else Symmetric(network, manifest.tta), member.config, images)
+        for network, member in zip(networks, manifest.members, strict=True)
+    ]
+    members = combine(np.stack(logits), manifest.weights, manifest.scales, manifest.covers)
+    return manifest.decision_rule.probabilities(members)
+
+
+def _logits(network: torch.nn.Module, config: TrialConfig, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    with torch.inference_mode():
+        parts = [network(torch.from_numpy(resize(part, config.input_size))).double().numpy() for part in _parts(images)]
+    return np.concatenate(parts)
+
+
+def run_graph(path: Path, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the probabilities and labels (n, 28) of ``images`` by the graph at ``path``, two at once and then one at a time.
+
+    Raises what onnxruntime raises.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    found = [session.run(["probabilities", "labels"], {"images": part}) for part in _parts(images)]
+    return np.concatenate([one for one, _ in found]), np.concatenate([one for _, one in found])
+
+
+def _parts(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the first two images, then one at a time: a graph is drawn for `DRAWN_FOR`, and shall take any number."""
+    yield images[:2]
+    for row in range(2, len(images)):
+        yield images[row : row + 1]
+
+
+def compare(
+    rule: DecisionRule, expected: NDArray[np.float64], probabilities: NDArray[np.float32], labels: NDArray[np.bool_]
+) -> float:
+    """Return by how much ``probabilities`` (n, 28) differ at most from those ``expected``.
+
+    Raises UserError where that is more than `CLOSE`, or where ``labels`` are not what ``rule`` makes of those expected
+    though no probability concerned is as close as that to its threshold.
+    """
+    difference = float(np.abs(probabilities - expected).max()) if np.isfinite(probabilities).all() else np.inf
+    if difference > CLOSE:
+        raise UserError(f"its probabilities differ by {difference:.2g} from PyTorch's; {CLOSE:g} is allowed")
+    wrong = int(((labels != rule.decide(expected).labels) & ~_unclear(rule, expected)).sum())
+    if wrong:
+        raise UserError(f"{wrong} of its labels differ from PyTorch's though no probability is near its threshold")
+    return difference
+
+
+def _unclear(rule: DecisionRule, probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return where (n, 28) rounding may decide on a label."""
+    near = np.abs(probabilities - rule.thresholds) < CLOSE
+    if not rule.fill:
+        return near
+    # Whether a row is filled up hangs on all of its probabilities, and with which label on the two highest.
+    first, second = np.sort(probabilities, axis=1)[:, :-3:-1].T
+    empty = ~((probabilities >= rule.thresholds) & ~near).any(axis=1)
+    unclear: NDArray[np.bool_] = near | (empty & (near.any(axis=1) | (first - second < CLOSE)))[:, None]
+    return unclear
