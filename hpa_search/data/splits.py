@@ -17,13 +17,16 @@ from iterstrat.ml_stratifiers import IterativeStratification
 from sklearn.utils import check_random_state
 
 from hpa_search.data.faults import DatasetFaults
-from hpa_search.data.tables import read_table
+from hpa_search.data.tables import Row, read_table
 from hpa_search.errors import UserError
 from hpa_search.files import whole
 
 PARTS = ("train", "validation", "test")
 LARGE = 0.05
 """A group with more rows than this share of the smallest part is placed by its size."""
+NO_FOLD = "-1"
+"""What split.csv says of test rows, where the others are in folds."""
+_FOLDS = frozenset(map(str, range(-1, 1000)))
 
 
 Method = Literal["stratified", "random"]
@@ -33,7 +36,7 @@ Method = Literal["stratified", "random"]
 class Split:
     """Rows of a dataset in three parts: sorted int arrays without a row in common; only ``test`` may be empty.
 
-    ``fold`` (n,) is the fold of each row, -1 in test, where the split was made of folds: then validation is fold 0.
+    ``fold`` (n,) is the fold of each row, -1 in test, where the split was made of folds: then validation is one of them.
     """
 
     train: np.ndarray
@@ -51,6 +54,31 @@ class Split:
             raise ValueError("the parts of the split have rows in common")
         if not len(self.train) or not len(self.validation):
             raise ValueError(f"{len(self.train)} training and {len(self.validation)} validation rows; both need at least one")
+        if self.fold is not None:
+            self._check_folds(self.fold)
+
+    def _check_folds(self, fold: np.ndarray) -> None:
+        numbers = np.unique(fold[fold >= 0])
+        if not np.array_equal(numbers, np.arange(len(numbers))):
+            raise ValueError(f"the folds {numbers.tolist()} are not numbered from 0 without holes")
+        if not (
+            np.array_equal(self.test, np.flatnonzero(fold < 0))
+            and np.array_equal(self.validation, np.flatnonzero(fold == self.judging))
+            and len(fold) == sum(len(getattr(self, part)) for part in PARTS)
+        ):
+            raise ValueError("the folds are not those of the parts: test has none, and validation is one of them")
+
+    @property
+    def judging(self) -> int:
+        """The fold that is validation, of a split that was made of folds."""
+        assert self.fold is not None
+        return int(self.fold[self.validation[0]])
+
+    def judged_by(self, fold: int) -> "Split":
+        """Return the same folds with ``fold`` as validation and all others as training rows; test stays as it is."""
+        assert self.fold is not None
+        others = np.flatnonzero((self.fold >= 0) & (self.fold != fold))
+        return Split(others, np.flatnonzero(self.fold == fold), self.test, self.fold)
 
 
 def make_split(
@@ -127,28 +155,56 @@ def read_split(path: Path, ids: Sequence[str]) -> Split:
     """Read a split of exactly the images ``ids``, in any order.
 
     Raises DatasetFaults, a UserError that names the file and each line at fault: an Id that the dataset does not
-    have, that is named twice or not at all, another word than train, validation or test, or an empty part.
+    have, that is named twice or not at all, another word than train, validation or test, an empty part, or a Fold that is
+    no number or contradicts the part.
     """
     faults: list[str] = []
-    rows = read_table(path, ("Id", "Split"), faults) or []
+    rows = read_table(path, ("Id", "Split"), faults, optional="Fold") or []
+    parts = _read_parts(path.name, rows, ids, faults)
+    fold = _read_folds(path.name, rows, ids, faults) if not faults and len(rows[0].values) > 2 else None
+    if faults:
+        raise DatasetFaults(path, faults)
+    train, validation, test = (np.flatnonzero(parts == index) for index in range(len(PARTS)))
+    return Split(train, validation, test, fold)
+
+
+def _read_parts(name: str, rows: Sequence[Row], ids: Sequence[str], faults: list[str]) -> np.ndarray:
+    """Return the part of each of ``ids``, -1 where a fault is in the way."""
     places = {identifier: row for row, identifier in enumerate(ids)}
     parts = np.full(len(ids), -1)
-    for line, (identifier, part) in rows:
+    for line, (identifier, part, *_) in rows:
         if identifier not in places:
-            faults.append(f"{path.name}, line {line}: Id '{identifier}' is not in the dataset")
+            faults.append(f"{name}, line {line}: Id '{identifier}' is not in the dataset")
         elif part not in PARTS:
-            faults.append(f"{path.name}, line {line}: '{part}' is no part; expected {', '.join(PARTS)}")
+            faults.append(f"{name}, line {line}: '{part}' is no part; expected {', '.join(PARTS)}")
         elif parts[places[identifier]] >= 0:
-            faults.append(f"{path.name}, line {line}: Id '{identifier}' is named twice")
+            faults.append(f"{name}, line {line}: Id '{identifier}' is named twice")
         else:
             parts[places[identifier]] = PARTS.index(part)
     if not faults:
         left_out = [identifier for identifier, part in zip(ids, parts, strict=True) if part < 0]
-        faults += [f"{path.name}: no row for Id '{identifier}' of the dataset" for identifier in left_out]
-        faults += [f"{path.name}: no image is in {PARTS[part]}" for part in (0, 1) if part not in parts]
-    if faults:
-        raise DatasetFaults(path, faults)
-    return Split(*(np.flatnonzero(parts == index) for index in range(len(PARTS))))
+        faults += [f"{name}: no row for Id '{identifier}' of the dataset" for identifier in left_out]
+        faults += [f"{name}: no image is in {PARTS[part]}" for part in (0, 1) if part not in parts]
+    return parts
+
+
+def _read_folds(name: str, rows: Sequence[Row], ids: Sequence[str], faults: list[str]) -> np.ndarray:
+    """Return the fold of each of ``ids`` from rows that name each once; validation is the fold of its first row."""
+    judging = next(number for _, (_, part, number) in rows if part == "validation")
+    found: dict[str, int] = {}
+    for line, (identifier, part, number) in rows:
+        if number not in _FOLDS:
+            faults.append(f"{name}, line {line}: Fold '{number}' is no whole number from -1 to {len(_FOLDS) - 2}")
+        elif (number == NO_FOLD) != (part == "test"):
+            faults.append(f"{name}, line {line}: Fold {number} in {part}; test rows, and no others, have the fold {NO_FOLD}")
+        elif part != "test" and (number == judging) != (part == "validation"):
+            faults.append(f"{name}, line {line}: Fold {number} in {part}, but validation is fold {judging}")
+        else:
+            found[identifier] = int(number)
+    missing = set(range(max(found.values(), default=0))) - set(found.values())
+    if missing and not faults:
+        faults.append(f"{name}: no image is in fold {min(missing)}")
+    return np.array([found.get(identifier, -1) for identifier in ids])
 
 
 def _assign(labels: np.ndarray, groups: Sequence[str] | None, shares: np.ndarray, seed: int, method: Method) -> np.ndarray:

@@ -16,12 +16,13 @@ class Row(NamedTuple):
     values: tuple[str, ...]
 
 
-def read_table(path: Path, columns: Sequence[str], faults: list[str]) -> list[Row] | None:
+def read_table(path: Path, columns: Sequence[str], faults: list[str], *, optional: str | None = None) -> list[Row] | None:
     """Return the rows of a UTF-8 CSV file with a header, each with the values of ``columns`` in that order.
 
-    Other columns and blank lines are passed over. Each fault is added to ``faults`` as one line that names the
-    file and its line. Returns None where the file as a whole is no such table: it is missing, not text, or
-    lacks a column. A row with too few or too many values is a fault and is left out.
+    The value of the column ``optional`` comes after them, in every row, if the header has it. Other columns and blank
+    lines are passed over. Each fault is added to ``faults`` as one line that names the file and its line. Returns None
+    where the file as a whole is no such table: it is missing, not text, or lacks a column. A row with too few or too many
+    values is a fault and is left out.
     """
     text = _read_text(path, faults)
     if text is None:
@@ -33,6 +34,8 @@ def read_table(path: Path, columns: Sequence[str], faults: list[str]) -> list[Ro
         faults.append(f"{path.name}: is empty; expected a header '{','.join(columns)}'")
         return None
     header, *rows = records
+    if optional is not None and optional in header.values:
+        columns = (*columns, optional)
     places = _places(path.name, header.values, columns, faults)
     return None if places is None else _select(path.name, len(header.values), rows, places, faults)
 

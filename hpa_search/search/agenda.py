@@ -197,12 +197,16 @@ class Agenda:
 
     def _may_sample(self) -> bool:
         most = self._most_trials
-        return (most is None or len(self.trials) < most) and self._may_explore(self.rungs.levels[0])
+        number = len(self.trials)
+        return (most is None or number < most) and self._may_explore(self._first_target(number))
+
+    def _first_target(self, number: int) -> int:
+        return min(self.rungs.levels[0], self.search.most_epochs(number))
 
     def _add(self, number: int) -> None:
         point = self._points[number] if number < len(self._points) else None
         parameters, distributions = suggest(self.search, self.ledger.frozen(), self.live, start_point=point)
-        target = self.rungs.levels[0]
+        target = self._first_target(number)
         added = self.ledger.add(parameters, distributions, target=target)
         assert added == number
         self.trials[number] = Facts(number, parameters, target, {}, None, None)
@@ -243,7 +247,7 @@ class Agenda:
         """Give a trial that has reached its target its next state."""
         if facts.end is not None or (facts.epochs < facts.target and not self._stale(facts)):
             return
-        if facts.epochs >= self.rungs.levels[-1]:
+        if facts.epochs >= self.search.most_epochs(facts.number):
             self._end(facts.number, "complete", "trained to the end")
         elif self._stale(facts):
             self._end(facts.number, "complete", f"no better in {self.search.scheduler.patience} epochs")

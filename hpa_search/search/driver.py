@@ -58,7 +58,9 @@ def run_search(
         agenda = Agenda(search, held.ledger, slots=1, spent_seconds=lambda: held.spent_seconds, watchers=watchers)
         if agenda.finished:
             return _conclude(agenda)
-        with _ray(ray_address), _signals(stop):
+        if agenda.ledger.noted().get(FINISHED):  # more was added to it
+            agenda.ledger.note(FINISHED, False)
+        with ray_up(ray_address), _signals(stop):
             _Run(agenda, out, open_trial, job, stop, say).to_the_end()
             return _conclude(agenda)
     finally:
@@ -178,8 +180,14 @@ class _Run:
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[None]:
-    """Join a Ray, or start a local one; end what was started here."""
+def ray_up(address: str | None) -> Iterator[None]:
+    """Join a Ray, or start a local one, for the searches that run within; end what was started here.
+
+    Where one is up already, that is the one. Raises UserError if none can be reached or started.
+    """
+    if ray.is_initialized():
+        yield
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")

@@ -4,8 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hpa_search.config import Record
+from hpa_search.config import Record, TestTime
 from hpa_search.explain import given
+from hpa_search.scoring.ensemble import BAGS, SELECTIONS
+from hpa_search.scoring.rules import DEFAULT, RULES
 
 
 class About(Record):
@@ -19,7 +21,7 @@ class About(Record):
 
 
 class SplitSettings(Record):
-    """Which rows train, judge and test: shares of them, or ``folds`` of what is left of ``test``, of which fold 0 judges.
+    """Which rows train, judge and test: shares of them, or ``folds`` of what is left of ``test``, of which ``fold`` judges.
 
     `stratified` by label, or `random`. The groups of groups.csv are kept together unless ``grouped`` is false.
     """
@@ -28,12 +30,16 @@ class SplitSettings(Record):
     validation: float = Field(default=0.15, gt=0, lt=1)
     test: float = Field(default=0.15, ge=0, lt=1)
     folds: int | None = Field(default=None, ge=2, le=100)
+    fold: int = Field(default=0, ge=0, lt=100)
     method: Literal["stratified", "random"] = "stratified"
     grouped: bool = True
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
 
     @model_validator(mode="after")
     def _whole(self) -> "SplitSettings":
+        if self.fold >= (self.folds or 1):
+            there = f"are {self.folds} folds, from 0" if self.folds else "are no folds (split.folds)"
+            raise ValueError(f"fold {self.fold} judges, but there {there}")
         if self.folds is not None:
             if given_too := sorted({"train", "validation"} & self.model_fields_set):
                 raise ValueError(f"folds share out what test leaves, so {' and '.join(given_too)} cannot be given beside them")
@@ -70,7 +76,8 @@ class Budget(Record):
 class SchedulerSettings(Record):
     """How long trials run: ASHA by `promotion` (Li et al. 2020), its `stopping` variant, or `none` (all to the end).
 
-    A trial whose objective has not risen above its best for ``patience`` epochs is over.
+    A trial whose objective has not risen above its best for ``patience`` epochs is over. With `none`, ``point_epochs`` says
+    for each start point after how many epochs it ends; the learning rates are laid out over ``max_epochs`` all the same.
     """
 
     kind: Literal["promotion", "stopping", "none"] = "promotion"
@@ -78,11 +85,19 @@ class SchedulerSettings(Record):
     max_epochs: int = Field(default=27, ge=1, le=100_000)
     eta: int = Field(default=3, ge=2, le=100)
     patience: int | None = Field(default=None, ge=1, le=100_000)
+    point_epochs: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None, min_length=1, strict=False, description="a list of whole numbers from 1 to max_epochs, one a start point"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "SchedulerSettings":
         if self.min_epochs > self.max_epochs:
             raise ValueError(f"min_epochs {self.min_epochs} is above max_epochs {self.max_epochs}")
+        if self.point_epochs is not None:
+            if self.kind != "none":
+                raise ValueError(f"point_epochs: belongs to kind 'none', which has no rungs (kind is {self.kind!r})")
+            if max(self.point_epochs) > self.max_epochs:
+                raise ValueError(f"point_epochs {max(self.point_epochs)} is above max_epochs {self.max_epochs}")
         return self
 
 
@@ -110,8 +125,24 @@ class Resources(Record):
 
 
 class FinalStage(Record):
-    """``members`` trials are trained to the top rung; the ensemble takes at most ``max_members`` weights in ``rounds``."""
+    """``members`` trials are trained to the top rung; at most ``max_members`` of their weights are combined.
+
+    ``ensemble`` and ``thresholds`` name how these are chosen and fitted; greedy selection takes ``rounds`` in each of ``bags``
+    redraws of the rows. ``tta`` says how the members judge an image, and ``onnx`` whether a graph is written too.
+    """
 
     members: int = Field(default=3, ge=1, le=100)
     max_members: int = Field(default=5, ge=1, le=100)
     rounds: int = Field(default=20, ge=1, le=1000)
+    bags: int = Field(default=BAGS, ge=1, le=1000)
+    ensemble: str = "greedy"
+    thresholds: str = DEFAULT
+    tta: TestTime = "none"
+    onnx: bool = True
+
+    @model_validator(mode="after")
+    def _known(self) -> "FinalStage":
+        for name, registry in (("ensemble", SELECTIONS), ("thresholds", RULES)):
+            if fault := registry.fault(getattr(self, name)):
+                raise ValueError(f"{name}: {fault}")
+        return self

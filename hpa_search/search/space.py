@@ -62,6 +62,8 @@ class Search(Record):
             self._check_exclusion(f"exclude.{number}", choices)
         for number, point in enumerate(self.start_points):
             self._check_start_point(f"start_points.{number}", point)
+        if (epochs_of := self.scheduler.point_epochs) is not None and len(epochs_of) != len(self.start_points):
+            raise ValueError(f"scheduler.point_epochs: {len(epochs_of)} numbers for {len(self.start_points)} start_points")
         for epochs in self._possible("last_epochs", None):
             if isinstance(epochs, int) and epochs >= self.scheduler.max_epochs:
                 raise ValueError(
@@ -183,6 +185,11 @@ class Search(Record):
     def points(self) -> tuple[Point, ...]:
         """The values that trials 0, 1, ... have: all of a grid's, else the start points."""
         return tuple(self._grid()) if self.sampler == "grid" else self.start_points
+
+    def most_epochs(self, number: int) -> int:
+        """Return the epochs after which the trial ``number`` has come to its end."""
+        ends = self.scheduler.point_epochs or ()
+        return ends[number] if number < len(ends) else self.scheduler.max_epochs
 
     @property
     def most_trials(self) -> int | None:

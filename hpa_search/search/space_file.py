@@ -1,5 +1,6 @@
 """A YAML file as plain values: mappings, lists, text, numbers; nothing that could swamp or surprise what reads them."""
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ MOST_VALUES = 20_000
 """Values in a file, those of an alias counted wherever it stands: nine levels of nine aliases are 400 million."""
 DEEPEST = 20
 LONGEST_TEXT = 200
+LINE = 120
+"""Characters of a line that is written, where that is possible."""
 
 
 def read_text(path: Path) -> str:
@@ -46,6 +49,17 @@ def load_mapping(text: str, where: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{where}: expected a mapping with 'name', 'space' and 'budget' at the top; see search_spaces/demo.yaml")
     return _Plain(where).copy(content, ())
+
+
+def dump_mapping(content: dict[str, Any]) -> str:
+    """Return a YAML text that `load_mapping` reads back as ``content``, lists for its tuples."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.width = None, LINE
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # keys stay in their order
+    yaml.representer.ignore_aliases = lambda _: True
+    text = StringIO()
+    yaml.dump(content, text)
+    return text.getvalue()
 
 
 def _fault(error: Exception) -> str:

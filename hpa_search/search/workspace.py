@@ -85,15 +85,23 @@ def prepare(out: Path, search: Search, text: str, inputs: Inputs, cache: Path, s
             raise UserError(
                 f"{len(split.validation)} validation images, at least {LEAST_VALIDATION} are needed; give validation a larger share"
             )
-        external = _external_rows(inputs, split)
+        external = external_rows(inputs, split)
         classes = _objective_classes(search, dataset.labels, split, external)
         mean, std = channel_statistics(images, split.train)
-        write_text(out / SEARCH, text)
-        write_split(out / SPLIT, dataset.ids, split)
-        # Last: its presence says that the others are whole.
-        provenance = _provenance(dataset, images, fingerprint, classes, mean, std, external)
-        write_json(out / PROVENANCE, provenance.model_dump(mode="json"))
-    return _job(out, search, inputs, cache, say)
+        provenance = provenance_of(inputs, fingerprint, classes, (mean.tolist(), std.tolist()), external)
+        write_workspace(out, text, dataset.ids, split, provenance)
+    there, provenance = read_workspace(out)
+    _check_external(out, provenance.external, inputs)
+    _say_what(search, read_split(out / SPLIT, dataset.ids), provenance, say)
+    return make_job(out, there, provenance, inputs, cache)
+
+
+def write_workspace(out: Path, text: str, ids: Sequence[str], split: Split, provenance: Provenance) -> None:
+    """Write the files of a search that has not begun; ``text`` is its file's."""
+    write_text(out / SEARCH, text)
+    write_split(out / SPLIT, ids, split)
+    # Last: its presence says that the others are whole.
+    write_json(out / PROVENANCE, provenance.model_dump(mode="json"))
 
 
 def check_out(out: Path, search: Search, text: str, dataset: Dataset, cache: Path) -> str:
@@ -124,12 +132,13 @@ def read_workspace(out: Path) -> tuple[Search, Provenance]:
 def _split(search: Search, dataset: Dataset) -> Split:
     settings, groups = search.split, dataset.groups if search.split.grouped else None
     if settings.folds is not None:
-        return fold_split(dataset.labels, groups, settings.test, settings.folds, settings.seed, settings.method)
+        made = fold_split(dataset.labels, groups, settings.test, settings.folds, settings.seed, settings.method)
+        return made.judged_by(settings.fold)
     shares = (settings.train, settings.validation, settings.test)
     return make_split(dataset.labels, groups, shares, settings.seed, settings.method)
 
 
-def _external_rows(inputs: Inputs, split: Split) -> ExternalRows | None:
+def external_rows(inputs: Inputs, split: Split) -> ExternalRows | None:
     """Return which external images are trained on: none that shows a field of the validation or the test rows."""
     if inputs.external is None:
         return None
@@ -168,10 +177,8 @@ def _say_what(search: Search, split: Split, provenance: Provenance, say: Callabl
     )
 
 
-def _job(out: Path, search: Search, inputs: Inputs, cache: Path, say: Callable[[str], None]) -> Job:
-    there, provenance = read_workspace(out)
-    _check_external(out, provenance.external, inputs)
-    _say_what(search, read_split(out / SPLIT, inputs.dataset.ids), provenance, say)
+def make_job(out: Path, search: Search, provenance: Provenance, inputs: Inputs, cache: Path) -> Job:
+    """Return what the workers of the search in ``out`` are given."""
     return Job(
         data=inputs.dataset.root.resolve(),
         cache=cache.resolve(),
@@ -182,7 +189,7 @@ def _job(out: Path, search: Search, inputs: Inputs, cache: Path, say: Callable[[
         classes=provenance.classes,
         mean=provenance.mean,
         std=provenance.std,
-        space=there,
+        space=search,
         labels=search.labels,
         external=inputs.external_folder,
         external_rows=provenance.external.used if provenance.external else (),
@@ -245,21 +252,21 @@ def _fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _provenance(
-    dataset: Dataset,
-    images: PackedImages,
+def provenance_of(
+    inputs: Inputs,
     fingerprint: str,
     classes: Sequence[int],
-    mean: np.ndarray,
-    std: np.ndarray,
+    statistics: tuple[Sequence[float], Sequence[float]],
     external: ExternalRows | None,
 ) -> Provenance:
+    """Return the provenance of a search on ``inputs``; ``statistics`` are the channels' mean and std (4 each)."""
+    mean, std = statistics
     return Provenance(
         version=__version__,
-        data=str(dataset.root.resolve()),
+        data=str(inputs.dataset.root.resolve()),
         fingerprint=fingerprint,
-        images=len(dataset.ids),
-        native_size=images.size,
+        images=len(inputs.dataset.ids),
+        native_size=inputs.images.size,
         labels=LABELS,
         classes=tuple(classes),
         mean=tuple(map(float, mean)),  # type: ignore[arg-type]

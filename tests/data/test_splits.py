@@ -223,7 +223,49 @@ def test_folds_judge_in_turn_and_test_stays_apart(method, tmp_path):
     write_split(tmp_path / "split.csv", ids, split)
     assert (tmp_path / "split.csv").read_text().startswith("Id,Split,Fold\ni0,")
     back = read_split(tmp_path / "split.csv", ids)
-    assert np.array_equal(back.validation, split.validation)
+    assert np.array_equal(back.validation, split.validation) and np.array_equal(back.fold, split.fold)
+    for fold in range(5):
+        turned = split.judged_by(fold)
+        assert turned.judging == fold
+        assert np.array_equal(turned.validation, np.flatnonzero(split.fold == fold))
+        assert np.array_equal(turned.test, split.test)
+        assert set(turned.train) == (set(split.train) | set(split.validation)) - set(turned.validation)
+        write_split(tmp_path / "turned.csv", ids, turned)
+        assert read_split(tmp_path / "turned.csv", ids).judging == fold
+    assert np.array_equal(split.judged_by(0).train, split.train)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ("a,train,1\nb,train,x\n", "split.csv, line 3: Fold 'x' is no whole number from -1 to 999"),
+        ("a,train,1\nb,train,-2\n", "split.csv, line 3: Fold '-2' is no whole number"),
+        ("a,train,1\nb,train,1.0\n", "split.csv, line 3: Fold '1.0' is no whole number"),
+        ("a,train,1\nb,train,\n", "split.csv, line 3: Fold '' is no whole number"),
+        ("a,train,1\nb,test,1\n", "split.csv, line 3: Fold 1 in test; test rows, and no others, have the fold -1"),
+        ("a,train,1\nb,train,-1\n", "split.csv, line 3: Fold -1 in train; test rows"),
+        ("a,train,0\nb,train,1\n", "split.csv, line 2: Fold 0 in train, but validation is fold 0"),
+        ("a,train,2\nb,validation,1\n", "split.csv, line 4: Fold 0 in validation, but validation is fold 1"),
+        ("a,train,3\nb,train,1\n", "split.csv: no image is in fold 2"),
+        ("a,train,1\nb,train\n", "split.csv, line 3: 2 values where the header has 3"),
+    ],
+)
+def test_folds_that_contradict_the_parts_are_refused_by_their_lines(tmp_path, rows, fault):
+    path = tmp_path / "split.csv"
+    path.write_text(f'Id,Split,Fold\n{rows}"c,d",validation,0\ne,test,-1\n')
+    with pytest.raises(UserError) as caught:
+        read_split(path, IDS)
+    assert fault in str(caught.value)
+
+
+@pytest.mark.parametrize("fold", [[0, 1, 1, -1], [1, 0, 1, 1], [0, 2, 2, -1], [0, 0, 1, -1], [0, 1, 1, -1, 1], [-1, 0, 1, -1]])
+def test_folds_are_checked_against_the_parts_when_built(fold):
+    parts = (np.array([1, 2]), np.array([0]), np.array([3]))
+    if fold == [0, 1, 1, -1]:
+        assert Split(*parts, np.array(fold)).judging == 0
+        return
+    with pytest.raises(ValueError, match="folds"):
+        Split(*parts, np.array(fold))
 
 
 def test_folds_without_a_test_part():

@@ -20,6 +20,14 @@ def test_rows_come_in_the_asked_order_with_their_lines(tmp_path):
     assert rows == [Row(2, ("a", "0 1")), Row(4, ("b", "2"))] and not faults
 
 
+def test_an_optional_column_comes_last_where_there_is_one(tmp_path):
+    for header, values in (("Id,Fold,Target", ("a", "0", "7")), ("Id,More,Target", ("a", "0"))):
+        (tmp_path / "t.csv").write_text(f"{header}\na,7,0\n")
+        faults: list[str] = []
+        assert read_table(tmp_path / "t.csv", ("Id", "Target"), faults, optional="Fold") == [Row(2, values)]
+        assert not faults
+
+
 def test_a_byte_order_mark_and_quotes_are_no_fault(tmp_path):
     assert read(tmp_path, b'\xef\xbb\xbfId,Target\n"a,b","0"\n') == ([Row(2, ("a,b", "0"))], [])
 

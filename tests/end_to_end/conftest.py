@@ -20,13 +20,13 @@ HERE = Path(__file__).parent
 
 
 class SearchProcess:
-    """A search of sleeping trials, run by `sleeping_search.py` in its own process group."""
+    """A script of this folder that runs a search in ``out``, in its own process group."""
 
-    def __init__(self, out: Path, log: Path, **settings: Any) -> None:
+    def __init__(self, out: Path, log: Path, script: str, *arguments: object) -> None:
         self.out = out
         self._log = log.open("ab")
-        environment = {**os.environ, "PYTHONPATH": str(HERE)}
-        command = [sys.executable, str(HERE / "sleeping_search.py"), str(out), json.dumps(settings)]
+        environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, str(HERE / script), *map(str, arguments)]
         self._before = set(ray_processes())
         self.process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log, start_new_session=True)
 
@@ -86,7 +86,9 @@ def start_search(tmp_path):
     started: list[SearchProcess] = []
 
     def start(**settings: Any) -> SearchProcess:
-        started.append(SearchProcess(tmp_path / "out", tmp_path / "log", **settings))
+        """Start a search of sleeping trials."""
+        out = tmp_path / "out"
+        started.append(SearchProcess(out, tmp_path / "log", "sleeping_search.py", out, json.dumps(settings)))
         return started[-1]
 
     yield start

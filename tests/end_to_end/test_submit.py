@@ -21,6 +21,7 @@ fixed: {full_size: 32, small_size: 32, batch_size: 16, backbone: test_resnet}
 space: {learning_rate: {log_range: [1.0e-3, 1.0e-2]}}
 budget: {trials: 3}
 scheduler: {kind: promotion, min_epochs: 1, max_epochs: 2, eta: 3}
+final: {onnx: false}
 resources: {slots: 1, cpus: 1, gpus: 0}
 """
 RAY = str(Path(sys.executable).with_name("ray"))

@@ -237,3 +237,43 @@ def test_nothing_is_kept_in_reserve_where_all_trials_are_trained_to_the_end(make
     agenda = open_agenda(search, tmp_path)
     play(agenda, random.Random(0))
     assert [facts.epochs for facts in agenda.trials.values()] == [9] * 4
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_start_points_end_after_epochs_of_their_own(make_pointed, tmp_path, slots):
+    agenda = open_agenda(make_pointed((3, 9, 1, 5)), tmp_path, slots)
+    assert play(agenda, random.Random(slots)) == 18
+    assert agenda.finished
+    trials = agenda.ledger.trials()
+    assert [(facts.epochs, facts.target, facts.end) for facts in trials] == [(n, n, "complete") for n in (3, 9, 1, 5)]
+    assert [facts.parameters["learning_rate"] for facts in trials] == [0.001, 0.002, 0.003, 0.004]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_start_points_with_epochs_of_their_own_are_killed_at_any_moment(make_pointed, tmp_path, seed):
+    chooser, search = random.Random(seed), make_pointed((2, 4, 1))
+    while True:
+        agenda = open_agenda(search, tmp_path, slots=chooser.randint(1, 3))
+        play(agenda, chooser, most_steps=chooser.randint(0, 3))
+        if agenda.finished:
+            break
+    assert [(facts.epochs, facts.end) for facts in agenda.ledger.trials()] == [(2, "complete"), (4, "complete"), (1, "complete")]
+
+
+def test_points_that_are_added_to_a_finished_search_are_trained_and_nothing_else(make_pointed, tmp_path):
+    agenda = open_agenda(make_pointed((2, 4)), tmp_path)
+    play(agenda, random.Random(0))
+    agenda.close()
+    before = agenda.ledger.trials()
+    again = open_agenda(make_pointed((2, 4, 3)), tmp_path)
+    assert not again.finished
+    assert play(again, random.Random(0)) == 3
+    assert again.ledger.trials()[:2] == before and again.ledger.trials()[2].epochs == 3
+
+
+def test_a_budget_of_epochs_counts_those_that_a_start_point_will_have(make_pointed, tmp_path):
+    from hpa_search.search.space import Search
+
+    search = Search.model_validate({**make_pointed((3, 3, 3)).model_dump(), "budget": {"epochs": 6}})
+    agenda = open_agenda(search, tmp_path, slots=3)
+    assert play(agenda, random.Random(0)) == 6 and agenda.finished

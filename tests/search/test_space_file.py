@@ -1,9 +1,11 @@
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hpa_search.errors import UserError
-from hpa_search.search.space_file import LARGEST, load_mapping, read_text
+from hpa_search.search.space_file import LARGEST, dump_mapping, load_mapping, read_text
 
 
 def message(text):
@@ -96,3 +98,37 @@ def test_files_that_are_no_text(tmp_path):
 def test_a_byte_order_mark_is_passed_over(tmp_path):
     (tmp_path / "marked").write_bytes(b"\xef\xbb\xbfname: a\n")
     assert load_mapping(read_text(tmp_path / "marked"), "toy.yaml") == {"name": "a"}
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**62), 2**62),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), max_size=30).filter(str.isprintable),
+    st.sampled_from(["none", "null", "yes", "off", "1e-3", "1.0", "~", "", "a: b", "# c", "- d", "1_000", "0x1f"]),
+)
+KEYS = st.from_regex("[a-z_]{1,12}", fullmatch=True)
+
+
+@given(
+    st.dictionaries(
+        KEYS,
+        st.recursive(
+            SCALARS,
+            lambda inner: st.one_of(st.lists(inner, max_size=4).map(tuple), st.dictionaries(KEYS, inner, max_size=4)),
+            max_leaves=12,
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_what_is_written_is_read_back_to_the_last_digit(content):
+    again = load_mapping(dump_mapping(content), "toy.yaml")
+    assert repr(again) == repr(content)  # which tells 1 from 1.0 and True, and -0.0 from 0.0
+
+
+def test_what_is_written_keeps_its_order_and_repeats_what_is_the_same():
+    point = {"b": 1, "a": (0.1, 1e-5)}
+    text = dump_mapping({"z": (point, point), "y": "n"})
+    assert text.splitlines()[0] == "z:" and text.index("z:") < text.index("y:") and "&" not in text and "*" not in text

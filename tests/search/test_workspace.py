@@ -7,6 +7,7 @@ import pytest
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.data.phantom import make_phantom
+from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError
 from hpa_search.search.reading import parse_search
 from hpa_search.search.workspace import PROVENANCE, SEARCH, Inputs, prepare, read_workspace
@@ -58,6 +59,17 @@ def test_what_is_prepared_can_be_read(ready, tmp_path, data):
     assert tuple(provenance.classes) == job.classes
     assert np.allclose(provenance.mean, job.mean)
     assert all(0 < value < 1 for value in provenance.std)
+
+
+def test_another_fold_may_judge_and_the_folds_are_the_same(ready, tmp_path, data):
+    splits = []
+    for fold in (0, 2):
+        out = tmp_path / str(fold)
+        ready(out=out, text=TEXT + f"split: {{folds: 3, test: 0.1, fold: {fold}}}\n")
+        splits.append(read_split(out / SPLIT, read_dataset(data).ids))
+    assert [split.judging for split in splits] == [0, 2]
+    assert np.array_equal(splits[0].fold, splits[1].fold) and np.array_equal(splits[0].test, splits[1].test)
+    assert not np.intersect1d(splits[0].validation, splits[1].validation).size
 
 
 def test_comments_and_layout_of_the_search_file_do_not_make_another_search(ready):

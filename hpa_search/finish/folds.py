@@ -1,0 +1,185 @@
+"""The members of an ensemble trained on the other folds too: more networks, and predictions of all rows by networks that never saw them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from hpa_search.bundle.export import Candidate
+from hpa_search.data.external import read_external
+from hpa_search.data.splits import Split
+from hpa_search.errors import UserError
+from hpa_search.finish.fold_members import FoldMembers
+from hpa_search.finish.material import Material
+from hpa_search.labels import NUM_LABELS
+from hpa_search.models.weights import check_weights
+from hpa_search.search.driver import ray_up, run_search
+from hpa_search.search.folds import FoldSearch, FoldTrial, prepare_fold
+from hpa_search.search.study import Ledger
+from hpa_search.search.tensorboard import TensorBoard
+from hpa_search.search.view import View
+from hpa_search.search.workspace import Inputs, check_out
+from hpa_search.training.checkpoint import read_logits, weights_path
+from hpa_search.training.job import SPLIT, open_trial, trial_folder
+
+FOLDS = "folds"
+
+
+def train_folds(
+    material: Material, members: Sequence[Candidate], *, cache: Path, ray_address: str | None, console: Console
+) -> FoldMembers | None:
+    """Train ``members`` of the search without each other fold, in OUT/folds/1, 2, ...; return None if that was stopped.
+
+    What is trained there already is used: after a stop, the same call goes on. ``ray_address`` names a Ray to join.
+    Raises UserError where the search has no folds, a member is another search's, the data or external images are others
+    than the search's, or no member could be trained on every fold.
+    """
+    searches = prepare_folds(material, members, cache=cache, console=console)
+    waiting = [search for search in searches if not search.done]
+    if waiting:
+        with ray_up(ray_address):
+            for search in waiting:
+                if not _train(search, ray_address, console):
+                    return None
+    return gather(material, members, searches, console=console)
+
+
+def prepare_folds(material: Material, members: Sequence[Candidate], *, cache: Path, console: Console) -> tuple[FoldSearch, ...]:
+    """Make a folder ready for each fold but the one that judged the search. Raises UserError as `train_folds`."""
+    split, trials = _folds(material), _trials(material, members)
+    check_out(material.out, material.search, "", material.dataset, cache)
+    for config in {member.config for member in members if member.config.weights != "none"}:
+        check_weights(config)
+    inputs = _inputs(material, cache)
+    parent = material.search, material.provenance
+    searches = []
+    for fold in _others(split):
+        out = material.out / FOLDS / str(fold)
+        searches.append(prepare_fold(out, fold, trials, parent=parent, split=split, inputs=inputs, cache=cache))
+        _say(
+            console,
+            f"Fold {fold}: {len(trials)} member(s), judged by {np.sum(split.fold == fold)} images that they do not see; {out}",
+        )
+    return tuple(searches)
+
+
+def gather(material: Material, members: Sequence[Candidate], searches: Sequence[FoldSearch], *, console: Console) -> FoldMembers:
+    """Return what the searches of `prepare_folds` have trained; who is left out is told to ``console``.
+
+    Raises UserError if no member is left, or stored logits cannot be read.
+    """
+    split = _folds(material)
+    faults = {index: why for search in searches for index, why in _faults(search).items()}
+    kept = tuple(index for index in range(len(members)) if index not in faults)
+    for index, why in faults.items():
+        _say(console, f"{_name(members[index])} is left out: {why}")
+    if not kept:
+        raise UserError(
+            f"no member could be trained on every fold; see {material.out / FOLDS}/*/trials/*/error.txt, and run this again"
+        )
+    trained = {search.fold: search for search in searches}
+    candidates = tuple(
+        tuple(
+            _candidate(trained[fold], index, members[index]) if fold in trained else members[index]
+            for fold in range(len(trained) + 1)
+        )
+        for index in kept
+    )
+    assert split.fold is not None
+    rows = np.flatnonzero(split.fold >= 0)
+    logits = np.stack([_out_of_fold(found, split.fold) for found in candidates])
+    return FoldMembers(kept, candidates, rows, split.fold[rows], logits[:, rows])
+
+
+def _train(search: FoldSearch, ray_address: str | None, console: Console) -> bool:
+    view = View(search.search, console)
+    view.say(f"Training without fold {search.fold}.")
+    watchers = TensorBoard(search.out), view
+    with view.showing():
+        return run_search(
+            search.search,
+            search.out,
+            open_trial=open_trial,
+            job=search.job,
+            ray_address=ray_address,
+            watchers=watchers,
+            say=view.say,
+        )
+
+
+def _folds(material: Material) -> Split:
+    """Return the split of a search that has folds."""
+    if material.search.split.folds is None:
+        raise UserError(
+            f"{material.out}: the search has no folds to train its members on; write `split: {{folds: 5, test: 0.15}}` in its "
+            "space file, in the place of train and validation, and run it into another --out"
+        )
+    if material.split.fold is None:
+        raise UserError(f"{material.out / SPLIT}: the column Fold is missing; a search on folds has one")
+    return material.split
+
+
+def _others(split: Split) -> list[int]:
+    assert split.fold is not None
+    return [fold for fold in range(int(split.fold.max()) + 1) if fold != split.judging]
+
+
+def _trials(material: Material, members: Sequence[Candidate]) -> list[FoldTrial]:
+    """Return what has to be trained on each other fold."""
+    drawn = {facts.number: facts.parameters for facts in Ledger.open(material.out).trials()}
+    for member in members:
+        if member.weights != weights_path(trial_folder(material.out, member.trial), member.epoch):
+            raise UserError(
+                f"{_name(member)} is none of {material.out}: with --folds all members are of one search; leave --also out"
+            )
+    return [FoldTrial(drawn[member.trial], member.epoch) for member in members]
+
+
+def _inputs(material: Material, cache: Path) -> Inputs:
+    there = material.provenance.external
+    if there is None:
+        return Inputs(material.dataset, material.images)
+    folder = Path(there.folder)
+    external = read_external(folder, material.images.size, cache)
+    if external.fingerprint != there.fingerprint:
+        raise UserError(f"{folder}: the external images are others than those that the search was trained on; put these back")
+    return Inputs(material.dataset, material.images, external, folder)
+
+
+def _faults(search: FoldSearch) -> dict[int, str]:
+    """Return why members, by their places, were not trained to their epochs on one fold."""
+    facts = search.facts()
+    return {
+        index: f"its training without fold {search.fold} failed ({facts[number].ended}); run this again to try with another seed"
+        for index, number in enumerate(search.numbers)
+        if facts[number].end != "complete"
+    }
+
+
+def _candidate(search: FoldSearch, index: int, member: Candidate) -> Candidate:
+    number = search.numbers[index]
+    weights = weights_path(trial_folder(search.out, number), member.epoch)
+    return Candidate(search.search.name, number, member.epoch, member.config, weights, member.labels)
+
+
+def _out_of_fold(candidates: Sequence[Candidate], folds: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the logits (all rows, 28), each row's by the candidate that was trained without its fold; NaN in test."""
+    logits = np.full((len(folds), NUM_LABELS), np.nan, dtype=np.float32)
+    for fold, candidate in enumerate(candidates):
+        mine = np.flatnonzero(folds == fold)
+        folder = candidate.weights.parent.parent
+        stored = read_logits(folder).get(candidate.epoch)
+        if stored is None or stored.shape != (len(mine), NUM_LABELS) or not candidate.weights.is_file():
+            raise UserError(f"{folder}: the weights or logits of epoch {candidate.epoch} are missing or not of the fold's images")
+        logits[mine] = stored
+    return logits
+
+
+def _name(member: Candidate) -> str:
+    return f"{member.search} trial {member.trial} epoch {member.epoch}"
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False)

@@ -1,0 +1,197 @@
+"""A search without one of the folds: it trains given configurations of another search for given epochs, and chooses nothing.
+
+Its split is the other search's with another fold in the place of validation, so that each row that is not test is once
+judged by a network that was not trained on it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpa_search.config import Value
+from hpa_search.data.splits import Split
+from hpa_search.errors import UserError
+from hpa_search.files import write_text
+from hpa_search.labels import LABELS, to_vector
+from hpa_search.search.space import Search
+from hpa_search.search.space_file import dump_mapping
+from hpa_search.search.status import read_status
+from hpa_search.search.study import JOURNAL, Facts, Ledger, cut_torn_line
+from hpa_search.search.workspace import (
+    LEAST_VALIDATION,
+    PROVENANCE,
+    SEARCH,
+    Inputs,
+    Provenance,
+    external_rows,
+    make_job,
+    provenance_of,
+    read_workspace,
+    write_workspace,
+)
+from hpa_search.training.job import Job
+
+LONGEST_NAME = 64
+
+
+@dataclass(frozen=True)
+class FoldTrial:
+    """A configuration, as the values that were drawn for it, and for how many epochs it is trained."""
+
+    parameters: Mapping[str, Value]
+    epochs: int
+
+
+@dataclass(frozen=True, eq=False)
+class FoldSearch:
+    """A search without ``fold``, ready in ``out``; ``numbers`` are its trials of what was wanted, in that order."""
+
+    fold: int
+    out: Path
+    search: Search
+    job: Job
+    numbers: tuple[int, ...]
+
+    def facts(self) -> list[Facts]:
+        """Return what its ledger knows of its trials, by number; some may not have begun."""
+        return _trials(self.out, self.search)
+
+    @property
+    def done(self) -> bool:
+        """Whether all that was wanted has come to its end, well or not."""
+        ended = {facts.number for facts in self.facts() if facts.end is not None}
+        return ended.issuperset(self.numbers)
+
+
+def fold_search(parent: Search, fold: int, trials: Sequence[FoldTrial]) -> Search:
+    """Return the search that trains ``trials`` of ``parent`` without ``fold``, each to its epochs, none ended before.
+
+    Learning rates are laid out over the parent's ``max_epochs``. Each fold has a seed of its own.
+    """
+    content = parent.model_dump(exclude_unset=True, exclude={"about", "final"})
+    suffix = f"-fold-{fold}"
+    settings = {
+        "name": parent.name[: LONGEST_NAME - len(suffix)] + suffix,
+        "seed": (parent.seed + fold) % 2**31,
+        "sampler": "random",
+        "start_points": tuple(dict(trial.parameters) for trial in trials),
+        "split": {**content.get("split", {}), "fold": fold},
+        "budget": {"trials": len(trials)},
+        "scheduler": {
+            "kind": "none",
+            "max_epochs": parent.scheduler.max_epochs,
+            "point_epochs": tuple(trial.epochs for trial in trials),
+        },
+    }
+    return Search.model_validate({**content, **settings})
+
+
+def search_text(search: Search, parent: Search) -> str:
+    """Return the file of a search of `fold_search`."""
+    comment = (
+        f"# Made by `hpa-search finish --folds`: members of the search {parent.name}, trained without fold {search.split.fold}.\n"
+    )
+    return comment + dump_mapping(search.model_dump(exclude_unset=True))
+
+
+def trials_of(search: Search) -> tuple[FoldTrial, ...]:
+    """Return what a search of `fold_search` trains."""
+    ends = search.scheduler.point_epochs or ()
+    return tuple(FoldTrial(point, epochs) for point, epochs in zip(search.start_points, ends, strict=True))
+
+
+def place(
+    wanted: Sequence[FoldTrial], there: Sequence[FoldTrial], failed: frozenset[int]
+) -> tuple[tuple[int, ...], tuple[FoldTrial, ...]]:
+    """Return the trial numbers of ``wanted``, and all trials: those ``there``, and after them what these lack.
+
+    Of two that are wanted and equal, each gets a trial of its own. One that has ``failed`` is tried anew, as another
+    trial and thus with another seed.
+    """
+    free = [number for number in range(len(there)) if number not in failed]
+    numbers, trials = [], list(there)
+    for trial in wanted:
+        number = next((number for number in free if there[number] == trial), None)
+        if number is None:
+            number = len(trials)
+            trials.append(trial)
+        else:
+            free.remove(number)
+        numbers.append(number)
+    return tuple(numbers), tuple(trials)
+
+
+def prepare_fold(
+    out: Path,
+    fold: int,
+    wanted: Sequence[FoldTrial],
+    *,
+    parent: tuple[Search, Provenance],
+    split: Split,
+    inputs: Inputs,
+    cache: Path,
+) -> FoldSearch:
+    """Make ``out`` ready to train ``wanted``, trials of the search ``parent`` with its ``split``, without ``fold``.
+
+    What ``out`` has trained already is kept and used, also if other trials were wanted then. The images' mean and std are
+    the parent's. Raises UserError if ``out`` holds something else, a driver is at work there that does not know all that
+    is wanted, or the fold cannot be judged.
+    """
+    original, origin = parent
+    there, failed = _there(out, fold, original)
+    numbers, trials = place(wanted, there, failed)
+    search = fold_search(original, fold, trials)
+    text = search_text(search, original)
+    if not (out / PROVENANCE).is_file():
+        turned = split.judged_by(fold)
+        classes = _classes(fold, original, origin, inputs.dataset.labels[turned.validation])
+        external, statistics = external_rows(inputs, turned), (origin.mean, origin.std)
+        provenance = provenance_of(inputs, origin.fingerprint, classes, statistics, external)
+        write_workspace(out, text, inputs.dataset.ids, turned, provenance)
+    elif (out / SEARCH).read_text(encoding="utf-8") != text:
+        _check_idle(out)
+        write_text(out / SEARCH, text)
+    search, provenance = read_workspace(out)  # the same, but with the order of dimensions that its file has
+    return FoldSearch(fold, out, search, make_job(out, search, provenance, inputs, cache), numbers)
+
+
+def _there(out: Path, fold: int, parent: Search) -> tuple[tuple[FoldTrial, ...], frozenset[int]]:
+    """Return the trials that have begun in ``out``, and the numbers of those that failed."""
+    if not (out / PROVENANCE).is_file():
+        return (), frozenset()
+    search, _ = read_workspace(out)
+    if search != fold_search(parent, fold, trials_of(search)):
+        raise UserError(f"{out} holds something else than this search without its fold {fold}; remove it to train that anew")
+    facts = _trials(out, search)
+    return trials_of(search)[: len(facts)], frozenset(trial.number for trial in facts if trial.end == "failed")
+
+
+def _trials(out: Path, search: Search) -> list[Facts]:
+    if not (out / JOURNAL).is_file():
+        return []
+    cut_torn_line(out / JOURNAL)
+    return Ledger.create(out, search.name).trials()
+
+
+def _check_idle(out: Path) -> None:
+    if (out / JOURNAL).is_file() and read_status(out)["state"] == "running":
+        raise UserError(
+            f"{out}: another process trains other members of this search just now; wait for it (hpa-search status {out}), or stop it"
+        )
+
+
+def _classes(fold: int, parent: Search, origin: Provenance, labels: NDArray[np.bool_]) -> list[int]:
+    """Return which of the classes that the parent is judged by have positives among ``labels`` (n, 28), the fold's rows."""
+    if len(labels) < LEAST_VALIDATION:
+        raise UserError(f"fold {fold} has {len(labels)} images, at least {LEAST_VALIDATION} are needed; search with fewer folds")
+    present = labels.any(axis=0)
+    judged = np.flatnonzero(present & to_vector(origin.classes))
+    if not len(judged):  # nothing is chosen by it: any class will do
+        judged = np.flatnonzero(present if parent.labels is None else present & to_vector(parent.labels))
+    if not len(judged):
+        names = ", ".join(LABELS[label] for label in parent.labels or ())
+        raise UserError(f"fold {fold} has no image with any of the search's labels ({names}); search with fewer folds")
+    return judged.tolist()
