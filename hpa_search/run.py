@@ -49,6 +49,8 @@ def run(
         view.say(f"Stopped; everything so far is in {out}. To go on, give the same command again:")
         view.say(f"  hpa-search run {space} --data {data} --out {out}" + (f" --external {external}" if external else ""))
         return False
-    for line in summary(out, finish(out, cache, data=data, say=view.say)):
+    result = finish(out, cache, data=data, say=view.say)
+    assert result is not None
+    for line in summary(out, result):
         view.say(line)
     return True

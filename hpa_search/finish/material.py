@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from hpa_search.data.kaggle import Dataset, read_dataset
 from hpa_search.data.packed import PackedImages, pack
 from hpa_search.data.splits import Split, read_split
 from hpa_search.errors import UserError
+from hpa_search.finish.pool import Pool, joined
 from hpa_search.labels import NUM_LABELS
 from hpa_search.search.space import Search
 from hpa_search.search.study import Facts, Ledger
@@ -22,42 +22,7 @@ from hpa_search.training.job import SPLIT, trial_folder
 
 MOST_CANDIDATES = 50
 
-_Entry = tuple[float, Candidate, NDArray[np.float16]]
-
-
-@dataclass(frozen=True, eq=False)
-class Pool:
-    """Candidates, their logits on the validation rows, float32 (m, n, 28), and what is known of their training.
-
-    Those of the search itself come first, the best of them on the validation rows at the top; then those of others.
-    ``classes`` are the label ids that macro AP averages, ``trained`` those with a positive among the images trained on,
-    ``external`` the external images of the searches, by their names.
-    """
-
-    candidates: tuple[Candidate, ...]
-    logits: NDArray[np.float32]
-    classes: tuple[int, ...]
-    trained: tuple[int, ...]
-    external: dict[str, Any]
-
-    @property
-    def scored(self) -> NDArray[np.int64]:
-        """The labels that macro F1 is over: all 28, unless no candidate was trained for some."""
-        return np.flatnonzero(self.covers.any(axis=0))
-
-    @property
-    def best_single(self) -> int:
-        """The best candidate on the validation rows of those that were trained for all labels that are scored.
-
-        Where there is none (specialists for different labels), the first.
-        """
-        whole = np.flatnonzero(self.covers[:, self.scored].all(axis=1))
-        return int(whole[0]) if len(whole) else 0
-
-    @property
-    def covers(self) -> NDArray[np.bool_]:
-        """The classes (m, 28) that each candidate was trained for."""
-        return np.stack([candidate.covers for candidate in self.candidates])
+_Epoch = tuple[float, Candidate, NDArray[np.float16]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +62,7 @@ def read_material(out: Path, cache: Path, data: Path | None, also: Sequence[Path
         _check_rows(out, other, provenance)
     pools = [_read_pool(place, dataset, split, say) for place in (out, *also)]
     images = pack(dataset.train_folder, dataset.ids, cache)
-    return Material(out, search, provenance, dataset, images, split, _joined(pools))
+    return Material(out, search, provenance, dataset, images, split, joined(pools))
 
 
 def _check_rows(out: Path, other: Path, provenance: Provenance) -> None:
@@ -109,20 +74,10 @@ def _check_rows(out: Path, other: Path, provenance: Provenance) -> None:
         )
 
 
-def _joined(pools: Sequence[Pool]) -> Pool:
-    return Pool(
-        tuple(candidate for pool in pools for candidate in pool.candidates),
-        np.concatenate([pool.logits for pool in pools]),
-        tuple(sorted({label for pool in pools for label in pool.classes})),
-        tuple(sorted({label for pool in pools for label in pool.trained})),
-        {name: images for pool in pools for name, images in pool.external.items()},
-    )
-
-
 def _read_pool(out: Path, dataset: Dataset, split: Split, say: Callable[[str], None]) -> Pool:
     search, provenance = read_workspace(out)
     trials = Ledger.open(out).trials()
-    found: list[_Entry] = []
+    found: list[_Epoch] = []
     for facts in trials:
         folder = trial_folder(out, facts.number)
         if facts.end == "failed" or not (facts.reports or (folder / "checkpoint.pt").exists()):
@@ -143,11 +98,18 @@ def _read_pool(out: Path, dataset: Dataset, split: Split, say: Callable[[str], N
     if provenance.external is not None:
         trained = trained | (np.array(provenance.external.positives) > 0)
         external = {search.name: provenance.external.model_dump(mode="json", include={"fingerprint", "images", "positives"})}
-    candidates = tuple(candidate for _, candidate, _ in kept)
-    return Pool(candidates, logits, provenance.classes, tuple(map(int, np.flatnonzero(trained))), external)
+    return Pool(
+        networks=tuple((candidate,) for _, candidate, _ in kept),
+        rows=split.validation,
+        judge=np.zeros_like(split.validation),
+        logits=logits,
+        classes=provenance.classes,
+        trained=tuple(map(int, np.flatnonzero(trained))),
+        external=external,
+    )
 
 
-def _epochs(folder: Path, search: Search, facts: Facts, rows: int) -> Iterator[_Entry]:
+def _epochs(folder: Path, search: Search, facts: Facts, rows: int) -> Iterator[_Epoch]:
     """Yield the objective, candidate and logits of each epoch of a trial whose weights exist.
 
     Not of the epochs in the ledger: a worker may have saved one more, and removed the weights of the one before,

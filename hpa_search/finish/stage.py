@@ -1,46 +1,78 @@
 """The final stage, in order: choose, export, measure what was exported, publish, label the test images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from hpa_search.bundle.card import write_card
-from hpa_search.bundle.export import publish, write_bundle
+from hpa_search.bundle.export import Candidate, publish, write_bundle
 from hpa_search.bundle.manifest import Manifest
+from hpa_search.bundle.onnx import write_onnx
 from hpa_search.bundle.predict import bundle_probabilities
 from hpa_search.bundle.submission import write_submission
 from hpa_search.data.kaggle import Dataset
 from hpa_search.data.packed import pack
+from hpa_search.explain import explain
 from hpa_search.files import write_json
+from hpa_search.finish.fold_members import FoldMembers
 from hpa_search.finish.material import Material, read_material
-from hpa_search.finish.measure import measure
-from hpa_search.scoring.final import FinalChoice
+from hpa_search.finish.measure import appraise_pool, measure
+from hpa_search.finish.pool import Pool
+from hpa_search.finish.views import under_views
+from hpa_search.scoring.ensemble import best_first
+from hpa_search.scoring.final import Ensemble, FinalChoice
+from hpa_search.search.settings import FinalStage
+
+TrainFolds = Callable[[Material, Sequence[Candidate]], FoldMembers | None]
+
+CHECKED = 4
+"""Images on which an ONNX graph is compared with PyTorch."""
 
 
 def finish(
-    out: Path, cache: Path, *, data: Path | None = None, also: Sequence[Path] = (), say: Callable[[str], None] = print
-) -> dict[str, Any]:
+    out: Path,
+    cache: Path,
+    *,
+    data: Path | None = None,
+    also: Sequence[Path] = (),
+    changes: Mapping[str, Any] | None = None,
+    train_folds: TrainFolds | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any] | None:
     """Choose the ensemble of the search in ``out`` from what is there now, export it, and return what was measured.
 
     Writes bundle/, result.json and, where the dataset has a test/, submission.csv. ``data`` is where the dataset is
     now, if it was moved; ``also`` are other searches on the same split, whose trials may become members too, those of
-    a search restricted to some labels for these labels alone. Raises UserError if no trial has finished an epoch.
+    a search restricted to some labels for these labels alone. ``changes`` are settings of `FinalStage` that count instead of
+    the search's. ``train_folds`` trains the chosen members on the other folds too (`folds.train_folds`); where it returns
+    None, because it was stopped, so does this. Raises UserError if no trial has finished an epoch.
     """
     material = read_material(out, cache, data, also, say)
-    final = material.search.final
-    choice = FinalChoice(
-        classes=material.pool.classes,
-        trained=material.pool.trained,
-        rounds=final.rounds,
-        max_members=final.max_members,
-        covers=material.pool.covers,
-    )
-    say(f"Choosing among {len(material.pool.candidates)} candidates on {len(material.split.validation)} validation images.")
+    try:
+        final = FinalStage.model_validate({**material.search.final.model_dump(), **(changes or {})})
+    except ValidationError as error:
+        raise explain(error, "the final stage", FinalStage) from None
+    say(f"Choosing among {len(material.pool.networks)} candidates on {len(material.pool.rows)} validation images.")
+    if train_folds is not None:
+        found = _over_folds(material, final, train_folds)
+        if found is None:
+            return None
+        material = replace(material, pool=found)
+    if final.tta != "none":
+        material = replace(material, pool=under_views(material, _choice(material.pool, final), final.tta, say))
+    return _conclude(material, final, cache, say)
+
+
+def _conclude(material: Material, final: FinalStage, cache: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    out, choice = material.out, _choice(material.pool, final)
     building = out / ".bundle"
-    manifest = _export(material, choice, building)
-    result = measure(material, choice, building, manifest)
+    ensemble, appraisal = appraise_pool(material, choice)
+    manifest = _export(material, ensemble, final, building, say)
+    result = measure(material, choice, appraisal, building, manifest)
     write_card(building, manifest, result)
     publish(building, out / "bundle")
     write_json(out / "result.json", result)
@@ -49,20 +81,61 @@ def finish(
     return result
 
 
-def _export(material: Material, choice: FinalChoice, bundle: Path) -> Manifest:
-    ensemble = choice(material.pool.logits, material.labels(material.split.validation))
-    members = [(material.pool.candidates[i], float(ensemble.weights[i])) for i in np.flatnonzero(ensemble.weights)]
-    provenance = material.provenance
+def _choice(pool: Pool, final: FinalStage) -> FinalChoice:
+    return FinalChoice(
+        classes=pool.classes,
+        trained=pool.trained,
+        ensemble=final.ensemble,
+        thresholds=final.thresholds,
+        rounds=final.rounds,
+        bags=final.bags,
+        max_members=final.max_members,
+        covers=pool.covers,
+    )
+
+
+def _over_folds(material: Material, final: FinalStage, train_folds: TrainFolds) -> Pool | None:
+    """Return the chosen members, each trained on every fold, as a pool of its own on all rows but test; None if stopped."""
+    pool = material.pool
+    weights = _choice(pool, final)(pool.logits, material.labels(pool.rows)).weights
+    chosen = pool.only(np.flatnonzero(weights).tolist())
+    found = train_folds(material, chosen.candidates)
+    if found is None:
+        return None
+    labels = material.labels(found.rows)
+    order = best_first(found.logits, labels, [label for label in pool.classes if labels[:, label].any()]).tolist()
+    trained = tuple(sorted({*pool.trained, *np.flatnonzero(labels.any(axis=0)).tolist()}))
+    kept = replace(chosen, networks=found.candidates, rows=found.rows, judge=found.fold, logits=found.logits, trained=trained)
+    return kept.only(order)
+
+
+def _export(material: Material, ensemble: Ensemble, final: FinalStage, bundle: Path, say: Callable[[str], None]) -> Manifest:
+    """Write the bundle; the networks of an entry share its weight."""
+    pool, provenance = material.pool, material.provenance
+    members = [
+        (network, float(ensemble.weights[entry]) / len(pool.networks[entry]), float(ensemble.scales[entry]))
+        for entry in np.flatnonzero(ensemble.weights)
+        for network in pool.networks[entry]
+    ]
     kept = provenance.model_dump(mode="json", include={"version", "fingerprint", "images", "native_size", "packages"})
-    return write_bundle(
+    manifest = write_bundle(
         bundle,
         material.search.name,
         members,
         ensemble.rule,
         mean=provenance.mean,
         std=provenance.std,
-        provenance={**kept, "external": material.pool.external},
+        provenance={**kept, "external": pool.external, "thresholds": final.thresholds, "ensemble": final.ensemble},
+        tta=final.tta,
     )
+    return _with_graph(material, manifest, bundle, say) if final.onnx else manifest
+
+
+def _with_graph(material: Material, manifest: Manifest, bundle: Path, say: Callable[[str], None]) -> Manifest:
+    exported = write_onnx(bundle, manifest, material.images.gather(material.split.validation[:CHECKED]))
+    if exported.reason:
+        say(f"The bundle has no ONNX graph: {exported.reason}")
+    return exported.manifest
 
 
 def _submit(out: Path, manifest: Manifest, dataset: Dataset, cache: Path) -> None:

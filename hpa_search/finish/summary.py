@@ -5,20 +5,19 @@ from typing import Any
 
 from hpa_search.labels import NUM_LABELS
 
+MOST_NAMED = 5
+
 
 def summary(out: Path, result: dict[str, Any]) -> list[str]:
     """Return the lines for the ``result`` of the search in ``out``."""
-    several = len({m["search"] for m in result["members"]}) > 1
-    members = ", ".join(
-        f"{m['search'] + ' ' if several else ''}trial {m['trial']} epoch {m['epoch']} x {m['weight']:.2f}"
-        for m in result["members"]
-    )
     submission = out / "submission.csv"
     return [
-        f"Ensemble of {len(result['members'])}: {members}",
+        _members_line(result),
         *(_test_lines(result) if result["test"] else ["No test split: the nested estimate is the number to go by."]),
         *_nested_lines(result),
-        f"Bundle: {out / 'bundle'}",
+        *_runner_up_lines(result),
+        *_class_lines(result),
+        f"Bundle: {out / 'bundle'}, with its tables in MODEL_CARD.md",
         *([f"Submission: {submission}"] if submission.is_file() else []),
         f"Next: hpa-search predict {out / 'bundle'} IMAGES --out submission.csv, or hpa-search tensorboard {out}",
     ]
@@ -29,15 +28,34 @@ def interval(found: dict[str, float]) -> str:
     return f"{found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}] {found['level']:.0%}"
 
 
+def unclear(difference: dict[str, float]) -> str:
+    """Return what is to be said after a difference whose interval holds 0."""
+    return "" if difference["low"] > 0 or difference["high"] < 0 else ", not distinguishable"
+
+
+def _members_line(result: dict[str, Any]) -> str:
+    several = len({m["search"] for m in result["members"]}) > 1
+    named = [
+        f"{m['search'] + ' ' if several else ''}trial {m['trial']} epoch {m['epoch']} x {m['weight']:.2f}"
+        for m in result["members"]
+    ]
+    views = "" if result["final"]["tta"] == "none" else f", each the {result['final']['tta']} over eight views of an image"
+    return f"Ensemble of {len(named)}: {', '.join(named)}{views}"
+
+
 def _test_lines(result: dict[str, Any]) -> list[str]:
     test, difference = result["test"], result["test"]["difference"]
-    unclear = "" if difference["low"] > 0 or difference["high"] < 0 else ", not distinguishable"
     return [
         f"Test macro F1{_over(result)} ({result['rows']['test']} images that nothing was chosen on):",
         f"  ensemble            {interval(test['ensemble'])}",
         f"  best single trial   {interval(test['best_single'])}  ({_of(result)}trial {result['best_single']['trial']})",
-        f"  difference          {interval(difference)}{unclear}",
+        f"  difference          {interval(difference)}{unclear(difference)}",
         f"  predict everything  {test['floor']:.4f}  (the floor)",
+        *(
+            [f"  {test['rows_filled']} images were below all thresholds and got their likeliest label"]
+            if test["rows_filled"]
+            else []
+        ),
     ]
 
 
@@ -54,10 +72,29 @@ def _over(result: dict[str, Any]) -> str:
 
 
 def _nested_lines(result: dict[str, Any]) -> list[str]:
-    nested: dict[str, float] | None = result["nested"]
+    nested: dict[str, Any] | None = result["nested"]
     if nested is None:
         return ["No nested estimate: the validation rows are all of one group."]
     return [
-        f"Nested estimate on the validation rows{_over(result)}: {interval(nested)}; leans high: trials and epochs were chosen on them too",
-        f"  (chosen and measured on the same rows it would be {nested['naive']:.4f}: too good by {nested['optimism']:.4f})",
+        f"Nested estimate on {nested['rows']} rows that chose the trials{_over(result)}: {interval(nested)}; leans high for that",
+        f"  (chosen and measured on the same rows it would be {nested['naive']:.4f}: optimism {nested['optimism']:+.4f})",
     ]
+
+
+def _runner_up_lines(result: dict[str, Any]) -> list[str]:
+    second, best = result["runner_up"], result["best_single"]
+    if second is None:
+        return []
+    return [
+        f"Trial {best['trial']} against the runner-up, trial {second['trial']}: macro AP "
+        f"{interval(second['difference'])}{unclear(second['difference'])}"
+    ]
+
+
+def _class_lines(result: dict[str, Any]) -> list[str]:
+    """Say which classes the numbers know little about."""
+    rare = [one["label"] for one in result["classes"] if one["verdict"]]
+    if not rare:
+        return []
+    named = ", ".join(map(str, rare[:MOST_NAMED])) + (f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else "")
+    return [f"Labels {named} have too few positives to be judged; see the classes in the model card."]

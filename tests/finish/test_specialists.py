@@ -27,6 +27,7 @@ fixed: {{full_size: 32, small_size: 32, batch_size: 16, backbone: test_resnet, l
 space: {{channels: {{choice: [rgby, g]}}, replicate: {{choice: [0, 1]}}}}
 sampler: grid
 scheduler: {{kind: none, max_epochs: 2}}
+final: {{onnx: false}}
 split: {{train: 0.6, validation: 0.2, test: 0.2, seed: {seed}}}
 {more}
 """

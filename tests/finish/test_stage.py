@@ -25,6 +25,7 @@ fixed: {{full_size: 32, small_size: 32, batch_size: 16, backbone: test_resnet}}
 space: {{learning_rate: {{log_range: [1.0e-3, 1.0e-2]}}, channels: {{choice: [rgby, g]}}}}
 budget: {{trials: 2}}
 scheduler: {{kind: none, max_epochs: 2}}
+final: {{onnx: false}}
 split: {split}
 """
 

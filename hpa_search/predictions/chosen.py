@@ -1,0 +1,98 @@
+"""The ensemble on disk: its models with their weights, and the rule for their mean, as `ensemble.json`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from hpa_search.config import Record
+from hpa_search.errors import UserError
+from hpa_search.explain import explain
+from hpa_search.files import write_json
+from hpa_search.labels import LABELS, NUM_LABELS
+from hpa_search.scoring.final import Ensemble
+from hpa_search.scoring.thresholds import DecisionRule
+
+CHOSEN = "ensemble.json"
+FORMAT = 1
+
+
+class Model(Record):
+    """A model by its name in the predictions; ``scale`` is the unit of its logits. One of weight 0 takes no part."""
+
+    name: str = Field(min_length=1)
+    weight: float = Field(ge=0, le=1)
+    scale: float = Field(gt=0)
+
+
+class Chosen(Record):
+    """What labels rows: the mean of weight x logits / scale over the models, and the rule (`DecisionRule`) for it.
+
+    ``logits`` says whether the models' values were logits, not probabilities; ``ensemble`` and ``thresholds`` how it was chosen.
+    """
+
+    format: int
+    version: str
+    labels: tuple[str, ...]
+    logits: bool
+    ensemble: str
+    thresholds: str
+    models: tuple[Model, ...] = Field(min_length=1)
+    rule: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Chosen":
+        if self.format != FORMAT:
+            raise ValueError(f"format {self.format} is not known to this version, which reads format {FORMAT}")
+        if self.labels != LABELS:
+            raise ValueError("labels: not those of this task")
+        if len({model.name for model in self.models}) < len(self.models):
+            raise ValueError("models: two have one name")
+        if abs(sum(model.weight for model in self.models) - 1) > 1e-6:
+            raise ValueError("models: the weights do not add up to 1")
+        try:
+            thresholds = self.decision_rule.thresholds
+        except ValueError as error:
+            raise ValueError(f"rule: {error}") from None
+        if thresholds.size != NUM_LABELS:
+            raise ValueError(f"rule: {thresholds.size} thresholds; expected {NUM_LABELS}")
+        return self
+
+    @property
+    def decision_rule(self) -> DecisionRule:
+        """The calibration and thresholds of the ensemble."""
+        return DecisionRule.from_json(self.rule)
+
+    @property
+    def members(self) -> tuple[Model, ...]:
+        """The models that take part."""
+        return tuple(model for model in self.models if model.weight > 0)
+
+    @property
+    def of_members(self) -> Ensemble:
+        """The ensemble as a function of the logits of `members`."""
+        weights, scales = (np.array([getattr(model, name) for model in self.members]) for name in ("weight", "scale"))
+        return Ensemble(weights, scales, self.decision_rule)
+
+
+def write_chosen(folder: Path, chosen: Chosen) -> None:
+    """Write ``ensemble.json`` into ``folder``; `read_chosen` reads the same numbers back."""
+    write_json(folder / CHOSEN, chosen.model_dump(mode="json"))
+
+
+def read_chosen(folder: Path) -> Chosen:
+    """Read the ensemble in ``folder``; UserError that names the field which is missing or wrong."""
+    path = folder / CHOSEN
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{folder}: no ensemble here, for {CHOSEN} cannot be read ({error.strerror}); "
+            "give the --out of `hpa-search ensemble --predictions FILE --out DIR`"
+        ) from None
+    try:
+        return Chosen.model_validate_json(content)
+    except ValidationError as error:
+        again = "It is damaged or foreign; make it again with `hpa-search ensemble --predictions FILE --out DIR`"
+        raise UserError(f"{explain(error, str(path), Chosen)}\n{again}") from None

@@ -1,0 +1,156 @@
+"""Reading predictions that were made anywhere, and refusing what cannot be right before anything is chosen by it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpa_search.errors import UserError
+from hpa_search.labels import NUM_LABELS
+from hpa_search.predictions.archive import Archive
+from hpa_search.predictions.sheet import Sheet
+from hpa_search.scoring.calibration import LARGEST_LOGIT, logit
+from hpa_search.scoring.metrics import Booleans, as_labels
+
+Source = Archive | Sheet
+SOURCES: dict[str, type[Archive] | type[Sheet]] = {".npz": Archive, ".csv": Sheet}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What the models ``names`` (m) say of the rows ``ids`` (n): ``logits`` float32 (m, n, 28), within +-50.
+
+    ``labels`` are bool (n, 28) and ``groups`` text (n,); None where they were not asked for or are not there.
+    """
+
+    ids: tuple[str, ...]
+    labels: Booleans | None
+    groups: NDArray[np.str_] | None
+    names: tuple[str, ...]
+    logits: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        rows = len(self.ids)
+        if self.logits.shape != (len(self.names), rows, NUM_LABELS):
+            raise ValueError(f"logits {self.logits.shape} do not go with {len(self.names)} models and {rows} rows")
+        if self.labels is not None and self.labels.shape != (rows, NUM_LABELS):
+            raise ValueError(f"labels {self.labels.shape} do not go with {rows} rows")
+        if self.groups is not None and self.groups.shape != (rows,):
+            raise ValueError(f"groups {self.groups.shape} do not go with {rows} rows")
+
+
+def read_labelled(path: Path, *, logits: bool = False) -> Predictions:
+    """Read the predictions of all models in ``path`` with the labels of the rows.
+
+    .npz: arrays `ids` (n,), `labels` (n, 28) of 0 and 1, optional `groups` (n,), and every other (n, 28) is a model's. .csv:
+    columns Id, Target (label ids, "16 0"), optional Group, and NAME_0 ... NAME_27 for each model. The values are
+    probabilities, or logits if ``logits``. Raises UserError that names the file, the model, the row, and what to do.
+    """
+    with _opened(path) as source:
+        labels, groups = _labels(source), source.groups()
+        if groups is not None and groups.shape != (len(source.ids),):
+            raise UserError(f"{path}: {len(groups)} groups for {len(source.ids)} rows; expected one a row")
+        if not source.names:
+            raise UserError(f"{path}: no model in it; expected an array (n, {NUM_LABELS}) or {NUM_LABELS} columns for each")
+        members = _members(source, source.names, logits)
+        for name, member in zip(source.names, members, strict=True):
+            if len(source.ids) > 1 and member.min() == member.max():
+                raise UserError(f"{path}: model '{name}' says the same of every row and class; leave it out")
+        return Predictions(source.ids, labels, groups, source.names, members)
+
+
+def read_unlabelled(path: Path, names: Sequence[str], *, logits: bool = False) -> Predictions:
+    """Read the predictions of the models ``names`` alone, in their order; labels are neither needed nor read.
+
+    Raises UserError as `read_labelled` does, and if a model is not there.
+    """
+    with _opened(path) as source:
+        if lacking := [name for name in names if name not in source.names]:
+            there = ", ".join(f"'{name}'" for name in source.names) or "none"
+            raise UserError(
+                f"{path}: lacks the model(s) {', '.join(map(repr, lacking))}, which the ensemble needs; it has {there}. "
+                "Predict these rows with the same models, under the same names"
+            )
+        return Predictions(source.ids, None, None, tuple(names), _members(source, names, logits))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Source]:
+    kind = SOURCES.get(path.suffix.lower())
+    if kind is None:
+        raise UserError(f"{path}: predictions are read from {' and '.join(SOURCES)} files; convert it to one of these")
+    source = kind(path)
+    try:
+        _check_ids(path, source.ids)
+        yield source
+    finally:
+        source.close()
+
+
+def _check_ids(path: Path, ids: Sequence[str]) -> None:
+    if not ids:
+        raise UserError(f"{path}: no rows in it")
+    places: dict[str, int] = {}
+    for row, identifier in enumerate(ids, start=1):
+        if not identifier.strip():
+            raise UserError(f"{path}: row {row} has an empty Id; give every row one of its own")
+        if identifier in places:
+            raise UserError(
+                f"{path}: Id '{identifier}' is in rows {places[identifier]} and {row}; keep one, "
+                "or, if these are several images, name them apart and give them one group"
+            )
+        places[identifier] = row
+
+
+def _labels(source: Source) -> Booleans:
+    found = source.labels()
+    if found is None:
+        raise UserError(
+            f"{source.path}: no labels (array 'labels' or column 'Target'); an ensemble is chosen on rows whose labels are known"
+        )
+    if found.shape != (len(source.ids), NUM_LABELS):
+        raise UserError(f"{source.path}: labels have shape {found.shape}; expected {(len(source.ids), NUM_LABELS)} of 0 and 1")
+    try:
+        labels = as_labels(found)
+    except ValueError as error:
+        raise UserError(f"{source.path}: {error}; 1 where a row has the label, 0 where it has not") from None
+    if not labels.any():
+        raise UserError(f"{source.path}: no row has any label, so there is nothing to choose by")
+    return labels
+
+
+def _members(source: Source, names: Sequence[str], logits: bool) -> NDArray[np.float32]:
+    """Return the logits (m, n, 28) of the models ``names``."""
+    members = np.empty((len(names), len(source.ids), NUM_LABELS), dtype=np.float32)
+    for place, name in enumerate(names):
+        values = source.values(name)
+        _check_values(source, name, values, logits)
+        members[place] = np.clip(values, -LARGEST_LOGIT, LARGEST_LOGIT) if logits else logit(values)
+    return members
+
+
+def _check_values(source: Source, name: str, values: NDArray[Any], logits: bool) -> None:
+    where, shape = f"{source.path}: model '{name}'", (len(source.ids), NUM_LABELS)
+    if values.shape != shape or values.dtype.kind not in "fiu":
+        raise UserError(f"{where}: {values.dtype} of shape {values.shape}; expected numbers of shape {shape}, a row for each Id")
+    if (missing := np.isnan(values)).any():
+        raise UserError(f"{where}: NaN for {_first(source, missing)}; leave the model or the row out")
+    outside = (values < 0) | (values > 1)
+    if not logits and outside.any():
+        row, label = np.unravel_index(outside.argmax(), shape)
+        raise UserError(
+            f"{where}: {values[row, label]:.6g} for {_first(source, outside)} lies outside 0 to 1; if these are logits, add --logits"
+        )
+    if logits and not outside.any():
+        raise UserError(f"{where}: all values lie between 0 and 1, as probabilities do; leave --logits out")
+
+
+def _first(source: Source, marked: NDArray[np.bool_]) -> str:
+    """Name the first marked value, and say how many there are."""
+    row, label = np.unravel_index(marked.argmax(), marked.shape)
+    count = int(marked.sum())
+    return f"Id '{source.ids[row]}', label {label}{f' (and {count - 1} more)' if count > 1 else ''}"

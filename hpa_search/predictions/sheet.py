@@ -1,0 +1,117 @@
+"""Predictions in a CSV file: `Id`, optional `Target` and `Group`, and the 28 columns NAME_0 ... NAME_27 of each model."""
+
+import csv
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hpa_search.errors import UserError, nearest
+from hpa_search.labels import NUM_LABELS, parse_target, to_vector
+
+ID, TARGET, GROUP = "Id", "Target", "Group"
+
+_OF_A_MODEL = re.compile(r"(.+)_(0|[1-9]\d*)", re.DOTALL)
+
+
+class Sheet:
+    """A CSV file in memory, as `archive.Archive` shows an .npz file.
+
+    Target is label ids such as "16 0", empty for a row without a label; a row whose Group is empty is a group of its own.
+    Raises UserError that names the file, the column and the row's Id, and what to do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names = _models(path, _header(path))
+        self._table = _read(path)
+        self.ids = tuple(self._table[ID].tolist())
+
+    def labels(self) -> NDArray[Any] | None:
+        """Return the labels (n, 28), None where there is no column Target."""
+        if TARGET not in self._table:
+            return None
+        return np.array([self._vector(row, target) for row, target in enumerate(self._table[TARGET])]).reshape(-1, NUM_LABELS)
+
+    def groups(self) -> NDArray[np.str_] | None:
+        """Return the group (n,) of each row, None where there is no column Group."""
+        if GROUP not in self._table:
+            return None
+        # The prefixes keep a group that happens to be named as an Id apart from the group of that row alone.
+        pairs = zip(self.ids, self._table[GROUP], strict=True)
+        return np.array([f"group {group}" if group.strip() else f"row {identifier}" for identifier, group in pairs])
+
+    def values(self, name: str) -> NDArray[Any]:
+        """Return the numbers (n, 28) of the model ``name``."""
+        return np.stack([self._numbers(f"{name}_{c}") for c in range(NUM_LABELS)], axis=1)
+
+    def close(self) -> None:
+        """Let go of the table."""
+        del self._table
+
+    def _vector(self, row: int, target: str) -> NDArray[np.bool_]:
+        try:
+            return to_vector(parse_target(target) if target.strip() else ())
+        except ValueError as error:
+            raise UserError(f"{self.path}: {TARGET} of Id '{self.ids[row]}': {error}") from None
+
+    def _numbers(self, column: str) -> NDArray[Any]:
+        found = self._table[column]
+        if found.dtype.kind in "iuf":
+            return found.to_numpy()
+        numbers = pd.to_numeric(found.astype(str), errors="coerce").to_numpy(dtype=np.float64)
+        row = int(np.isnan(numbers).argmax())
+        raise UserError(f"{self.path}: {column} of Id '{self.ids[row]}' is {str(found.iloc[row])!r}; expected a number")
+
+
+def _header(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file, strict=True), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(path, error) from None
+    twice = sorted({column for column in header if header.count(column) > 1}) if len(set(header)) < len(header) else []
+    if twice:
+        raise UserError(f"{path}: column '{twice[0]}' appears more than once in the header")
+    if ID not in header:
+        raise UserError(f"{path}: no column '{ID}' in the header '{','.join(header)[:80]}'{nearest(ID, header)}")
+    return header
+
+
+def _models(path: Path, header: list[str]) -> tuple[str, ...]:
+    """Return the models of a header in the order in which they first appear; UserError unless each has its 28 columns."""
+    found: dict[str, set[int]] = {}
+    for column in header:
+        if column in (ID, TARGET, GROUP):
+            continue
+        parts = _OF_A_MODEL.fullmatch(column)
+        if parts is None or int(parts[2]) >= NUM_LABELS:
+            raise UserError(
+                f"{path}: column '{column}' is no {ID}, {TARGET} or {GROUP}, and no NAME_0 ... NAME_{NUM_LABELS - 1} of a model"
+                f"{nearest(column, (ID, TARGET, GROUP))}"
+            )
+        found.setdefault(parts[1], set()).add(int(parts[2]))
+    for name, classes in found.items():
+        if lacking := sorted(set(range(NUM_LABELS)) - classes):
+            raise UserError(f"{path}: model '{name}' lacks the column(s) {', '.join(f'{name}_{c}' for c in lacking)}")
+    return tuple(found)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    text = {ID: str, TARGET: str, GROUP: str}
+    try:
+        with warnings.catch_warnings():
+            # Rows that are longer than the header are only warned of.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(path, dtype=text, index_col=False, na_filter=False, low_memory=False, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = error.strerror if isinstance(error, OSError) else str(error).strip()
+    return UserError(f"{path}: cannot be read as CSV ({reason}); expected a header with {ID} and as many values in each row")

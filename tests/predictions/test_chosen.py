@@ -1,0 +1,83 @@
+import json
+
+import numpy as np
+import pytest
+
+from hpa_search.errors import UserError
+from hpa_search.labels import LABELS
+from hpa_search.predictions.chosen import CHOSEN, Chosen, Model, read_chosen, write_chosen
+from hpa_search.scoring.calibration import Platt
+from hpa_search.scoring.thresholds import DecisionRule
+
+
+@pytest.fixture
+def chosen():
+    rng = np.random.default_rng(0)
+    rule = DecisionRule(Platt(rng.random(28), rng.normal(size=28)), rng.random(28))
+    models = (
+        Model(name="a", weight=0.3, scale=2.5),
+        Model(name="b", weight=0.0, scale=1.0),
+        Model(name="c", weight=0.7, scale=0.1),
+    )
+    return Chosen(
+        format=1,
+        version="0",
+        labels=LABELS,
+        logits=False,
+        ensemble="greedy",
+        thresholds="plug_in",
+        models=models,
+        rule=rule.to_json(),
+    )
+
+
+def test_what_is_written_is_read_back_exactly(tmp_path, chosen):
+    write_chosen(tmp_path, chosen)
+    found = read_chosen(tmp_path)
+    assert found == chosen
+    assert [model.name for model in found.members] == ["a", "c"]
+    logits = np.random.default_rng(1).normal(size=(2, 5, 28)).astype(np.float32)
+    np.testing.assert_allclose(found.of_members.logits(logits), 0.3 * logits[0] / 2.5 + 0.7 * logits[1] / 0.1, rtol=1e-6)
+    np.testing.assert_array_equal(found.decision_rule.thresholds, chosen.decision_rule.thresholds)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.pop("rule"), "rule: missing"),
+        (lambda c: c.update(format=2), "format 2 is not known"),
+        (lambda c: c.update(labels=c["labels"][::-1]), "labels: not those of this task"),
+        (lambda c: c.update(extra=1), "extra: unknown key"),
+        (lambda c: c.update(models=[]), "models: expected a list that is not empty"),
+        (lambda c: c["models"][0].update(weight=-0.3), "models.0.weight"),
+        (lambda c: c["models"][0].update(weight=0.4), "weights do not add up to 1"),
+        (lambda c: c["models"][0].update(scale=0), "models.0.scale"),
+        (lambda c: c["models"][0].update(scale=float("nan")), "models.0.scale"),
+        (lambda c: c["models"][0].update(name="c"), "two have one name"),
+        (lambda c: c["rule"].pop("thresholds"), "rule: 'thresholds' is missing"),
+        (lambda c: c["rule"]["thresholds"].pop(), "rule: 27 thresholds but a calibration of 28"),
+        (lambda c: c["rule"]["thresholds"].__setitem__(0, 1.5), "'thresholds' must lie between 0 and 1"),
+        (lambda c: c["rule"]["platt"]["slope"].__setitem__(0, -1), "'slope' must not be negative"),
+        (lambda c: c["rule"].update(platt=None), "rule: 'platt' is missing"),
+        (
+            lambda c: c.update(rule={"fill": True, "platt": {"slope": [1], "offset": [0]}, "thresholds": [0.5]}),
+            "1 thresholds; expected 28",
+        ),
+    ],
+)
+def test_a_damaged_file_is_refused_by_field(tmp_path, chosen, change, words):
+    content = chosen.model_dump(mode="json")
+    change(content)
+    (tmp_path / CHOSEN).write_text(json.dumps(content))
+    with pytest.raises(UserError) as caught:
+        read_chosen(tmp_path)
+    assert words in str(caught.value) and str(tmp_path / CHOSEN) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\x00", b"null"])
+def test_what_is_no_ensemble_is_refused(tmp_path, content):
+    with pytest.raises(UserError, match="no ensemble here"):
+        read_chosen(tmp_path)
+    (tmp_path / CHOSEN).write_bytes(content)
+    with pytest.raises(UserError, match="damaged or foreign"):
+        read_chosen(tmp_path)
