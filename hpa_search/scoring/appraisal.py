@@ -65,7 +65,6 @@ def appraise(
     member_logits: NDArray[np.floating],
     labels: ArrayLike,
     *,
-    served: NDArray[np.floating] | None = None,
     groups: ArrayLike | None = None,
     folds: int = FOLDS,
     seed: int = 0,
@@ -74,12 +73,12 @@ def appraise(
 ) -> Appraisal:
     """Choose on ``member_logits`` (m, n, k) with ``labels`` (n, k), and repeat the choice inside ``folds``.
 
-    ``served`` are as for `FinalChoice`; rows of one of the ``groups`` (n,) share a fold and are redrawn together. F1 is over
+    Rows of one of the ``groups`` (n,) share a fold and are redrawn together. F1 is over
     ``scored`` (mask or indices; None: all). ``tell`` hears how many of the choices, folds + 1, are made.
     Raises ValueError for NaN, unequal shapes, unknown names, more folds than rows or groups, and a fold without which no
     row has a label.
     """
-    rows = _Judged(member_logits, as_labels(labels), served, groups, folds, seed, scored)
+    rows = _Judged(member_logits, as_labels(labels), groups, folds, seed, scored)
     stage = _Stage(choice, rows, tell)
     estimate = rows.nested(stage)
     predicted = {name: _way(choice, name, rows, estimate) for name in WAYS}
@@ -101,16 +100,10 @@ class _Judged:
 
     member_logits: NDArray[np.floating]
     truth: Booleans
-    served: NDArray[np.floating] | None
     groups: ArrayLike | None
     folds: int
     seed: int
     scored: ArrayLike | None
-
-    @property
-    def in_use(self) -> NDArray[np.floating]:
-        """The logits (m, n, k) that predictions are made from."""
-        return self.member_logits if self.served is None else self.served
 
     @property
     def classes(self) -> Rows:
@@ -138,17 +131,16 @@ class _Stage:
     def __init__(self, choice: FinalChoice, rows: _Judged, tell: Tell | None) -> None:
         self.choice, self.rows, self.filled = choice, rows, 0
         self._tell, self._made = tell, 0
-        self.ensemble = self._counted(choice(rows.member_logits, rows.truth, rows.served))
+        self.ensemble = self._counted(choice(rows.member_logits, rows.truth))
 
     def __call__(self, rows: Rows) -> Predict:
         if len(rows) == len(self.rows.truth):
-            return lambda others: self.ensemble(self.rows.in_use[:, others])
-        served = None if self.rows.served is None else self.rows.served[:, rows]
-        inside = self._counted(self.choice(self.rows.member_logits[:, rows], self.rows.truth[rows], served))
+            return lambda others: self.ensemble(self.rows.member_logits[:, others])
+        inside = self._counted(self.choice(self.rows.member_logits[:, rows], self.rows.truth[rows]))
         return partial(self._held_out, inside)
 
     def _held_out(self, ensemble: Ensemble, others: Rows) -> Booleans:
-        decision = ensemble.rule.predict(ensemble.logits(self.rows.in_use[:, others]))
+        decision = ensemble.rule.predict(ensemble.logits(self.rows.member_logits[:, others]))
         self.filled += decision.filled
         return decision.labels
 
@@ -163,11 +155,11 @@ def _way(choice: FinalChoice, name: str, rows: _Judged, estimate: NestedEstimate
     """Return the honest predictions (n, k) of the selection ``name``."""
     if name == choice.ensemble:
         return estimate.predicted
-    return rows.nested(replace(choice, ensemble=name).on(rows.member_logits, rows.truth, rows.served)).predicted
+    return rows.nested(replace(choice, ensemble=name).on(rows.member_logits, rows.truth)).predicted
 
 
 def _rules(choice: FinalChoice, ensemble: Ensemble, rows: _Judged) -> dict[str, float]:
-    logits = ensemble.logits(rows.in_use)
+    logits = ensemble.logits(rows.member_logits)
     return {name: rows.nested(_refit(replace(choice, thresholds=name), ensemble, logits, rows.truth)).honest for name in RULES}
 
 

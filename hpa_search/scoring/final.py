@@ -63,20 +63,13 @@ class FinalChoice:
     pool: int = POOL
     covers: Booleans | None = None
 
-    def __call__(
-        self, member_logits: NDArray[np.floating], labels: ArrayLike, served: NDArray[np.floating] | None = None
-    ) -> Ensemble:
-        """Choose on ``member_logits`` (m, n, k) and ``labels`` (n, k).
-
-        ``served`` (m, n, k) are the logits that the members will give in use, where these are others (test-time
-        augmentation); the rule is fitted to them. Those of members that are not chosen are not read.
-        """
+    def __call__(self, member_logits: NDArray[np.floating], labels: ArrayLike) -> Ensemble:
+        """Choose on ``member_logits`` (m, n, k), as the members will give them in use, and ``labels`` (n, k)."""
         truth = as_labels(labels)
-        in_use = member_logits if served is None else served
         scales = spreads(member_logits, self.covers)
         weights = self.weights(member_logits, truth, scales)
         covered = None if self.covers is None else self.covers[weights > 0].any(axis=0)
-        logits = combine(in_use, weights, scales, self.covers)
+        logits = combine(member_logits, weights, scales, self.covers)
         return Ensemble(weights, scales, self.rule(logits, truth, covered), self.covers)
 
     def weights(self, member_logits: NDArray[np.floating], labels: ArrayLike, scales: ArrayLike) -> Floats:
@@ -107,13 +100,12 @@ class FinalChoice:
         fill = bool(known.all())
         return fit_rule(np.where(known, logits, NOBODY), truth & known, name=self.thresholds, trained=trained, fill=fill)
 
-    def on(self, member_logits: NDArray[np.floating], labels: ArrayLike, served: NDArray[np.floating] | None = None) -> Choose:
+    def on(self, member_logits: NDArray[np.floating], labels: ArrayLike) -> Choose:
         """Return the choice as a function of the rows to choose on, for `nested_estimate`."""
-        truth, in_use = as_labels(labels), member_logits if served is None else served
+        truth = as_labels(labels)
 
         def choose(rows: Rows) -> Predict:
-            part = None if served is None else served[:, rows]
-            ensemble = self(member_logits[:, rows], truth[rows], part)
-            return lambda others: ensemble(in_use[:, others])
+            ensemble = self(member_logits[:, rows], truth[rows])
+            return lambda others: ensemble(member_logits[:, others])
 
         return choose

@@ -33,11 +33,11 @@ class Interval:
 
         Not the redraws' percentiles, for redraws are biased: one that loses a rare class's few positives scores its F1 0,
         and a positive that is drawn twice lifts the AP. Percentiles can leave the value itself out; the spread is not moved.
-        A redraw that is NaN, because it has no positive of any class, is left out. Raises ValueError for a level outside (0, 1).
+        Raises ValueError for a level outside (0, 1).
         """
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1, got {level}")
-        half = float(norm.ppf((1 + level) / 2) * np.nanstd(drawn, ddof=1))
+        half = float(norm.ppf((1 + level) / 2) * np.std(drawn, ddof=1))
         return cls(value, value - half, value + half, level)
 
 

@@ -85,12 +85,18 @@ def macro_average_precision(scores: ArrayLike, labels: ArrayLike, classes: Array
 def class_indices(classes: ArrayLike | None, labels: Booleans) -> Rows:
     """Return ``classes`` (mask, indices, or None: those with positives) as indices; ValueError if one has no positives."""
     present = np.asarray(labels.any(axis=0))
-    chosen = np.arange(labels.shape[1])[present if classes is None else np.asarray(classes)]
+    chosen = np.arange(labels.shape[1])[present if classes is None else _index(classes)]
     if not chosen.size:
         raise ValueError("average precision needs at least one class with a positive row")
     if not present[chosen].all():
         raise ValueError(f"average precision is undefined for classes without positives: {chosen[~present[chosen]].tolist()}")
     return chosen
+
+
+def _index(classes: ArrayLike) -> Booleans | Rows:
+    """Return a mask as it is and anything else as integers, an empty list among them."""
+    array = np.asarray(classes)
+    return array if array.dtype == bool else array.astype(np.intp)
 
 
 def f1_of_counts(hits: ArrayLike, claims: ArrayLike) -> Floats:

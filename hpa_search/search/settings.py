@@ -8,6 +8,7 @@ from hpa_search.config import Record, TestTime
 from hpa_search.explain import given
 from hpa_search.scoring.ensemble import BAGS, SELECTIONS
 from hpa_search.scoring.rules import DEFAULT, RULES
+from hpa_search.training.score import Objective as Metric
 
 
 class About(Record):
@@ -49,9 +50,12 @@ class SplitSettings(Record):
 
 
 class Objective(Record):
-    """What is maximised on the validation rows, over the classes with enough positives in training and validation."""
+    """What is maximised on the validation rows: macro AP, over the classes with enough positives in training and validation.
 
-    metric: Literal["macro_ap", "macro_f1"] = "macro_ap"
+    Or macro F1 at thresholds fitted on other folds, or at 0.5. The last ranks trials worst: it judges their calibration too.
+    """
+
+    metric: Metric = "macro_ap"
     min_positives: int = Field(default=1, ge=1, le=1_000_000)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hpa_search.scoring.metrics import macro_average_precision, macro_f1, sample_f1
 from hpa_search.scoring.rules import cross_fitted
 
-Objective = Literal["macro_ap", "macro_f1"]
+Objective = Literal["macro_ap", "macro_f1", "macro_f1_at_half"]
 Metrics = dict[str, float]
 
 

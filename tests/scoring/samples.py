@@ -14,6 +14,13 @@ def miscalibrated(seed, rows=400, classes=4, spread=2.0):
     return z, rng.random(z.shape) < expit(z * rng.uniform(-0.5, 3, classes) + rng.normal(0, 2, classes))
 
 
+def known_map(rows=40_000):
+    """Logits, labels drawn from a logistic map of them, and the slopes and offsets of this map."""
+    rng = np.random.default_rng(0)
+    z, slope, offset = rng.normal(-1, 2, (rows, 3)), np.array([0.5, 1.0, 2.5]), np.array([-1.0, 0.0, 1.5])
+    return z, rng.random(z.shape) < expit(slope * z + offset), slope, offset
+
+
 def alike(seed, rows=400, classes=5, lower=0.0):
     """Logits (n, k) of a network that is wrong about all its classes in nearly the same way, and labels.
 

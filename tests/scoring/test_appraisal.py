@@ -75,9 +75,9 @@ def test_the_choices_are_told_of_and_made_once():
     told, chosen_on = [], []
 
     class Counting(FinalChoice):
-        def __call__(self, member_logits, labels, served=None):
+        def __call__(self, member_logits, labels):
             chosen_on.append(len(labels))
-            return super().__call__(member_logits, labels, served)
+            return super().__call__(member_logits, labels)
 
     appraise(Counting(ensemble="single"), members, labels, folds=3, tell=lambda *done: told.append(done))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -115,15 +115,6 @@ def test_some_classes_alone():
     assert [score.label for score in found.classes] == [0, 3]
     assert [score.label for score in mask.classes] == [0, 3, 6]
     assert found.interval.value == found.estimate.honest == macro_f1(found.estimate.predicted[:, [0, 3]], labels[:, [0, 3]])
-
-
-def test_what_is_served_is_what_is_judged():
-    members, labels = make()
-    served = members[::-1] + 1
-    found = appraise(CHOICE, members, labels, served=served)
-    whole = CHOICE(members, labels, served)
-    np.testing.assert_array_equal(found.ensemble.rule.thresholds, whole.rule.thresholds)
-    assert found.estimate.naive == macro_f1(whole(served), labels)
 
 
 def test_groups_share_a_fold_and_widen_the_intervals():

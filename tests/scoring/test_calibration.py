@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from hpa_search.scoring.calibration import Platt, as_probabilities, fit_platt, logit
-from tests.scoring.samples import miscalibrated, odd_inputs, seeds
+from tests.scoring.samples import known_map, miscalibrated, odd_inputs, seeds
 
 
 def penalised_loss(z, y, slope, offset, ridge_slope=1.0, ridge_offset=1.0):
@@ -43,10 +43,8 @@ def test_gradient_vanishes_at_the_fit():
 
 
 def test_finds_the_map_that_made_the_labels():
-    rng = np.random.default_rng(0)
-    z = rng.normal(-1, 2, (40_000, 3))
-    slope, offset = np.array([0.5, 1.0, 2.5]), np.array([-1.0, 0.0, 1.5])
-    platt = fit_platt(z, rng.random(z.shape) < expit(slope * z + offset))
+    z, labels, slope, offset = known_map()
+    platt = fit_platt(z, labels)
     np.testing.assert_allclose(platt.slope, slope, rtol=0.05)
     np.testing.assert_allclose(platt.offset, offset, atol=0.07)
 

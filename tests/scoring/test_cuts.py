@@ -133,8 +133,8 @@ def test_a_class_that_all_rows_carry_is_claimed_for_all():
         assert (p >= rule(p, np.ones_like(p))).mean() > (0.98 if name in ("exact", "proportion") else 0.5)
 
 
-def test_neighbouring_floats_are_told_apart():
-    low = 0.3
+@pytest.mark.parametrize("low", [0.3, np.nextafter(0.3, 1)])
+def test_neighbouring_floats_are_told_apart(low):
     p = np.array([[np.nextafter(low, 1)], [low]])
     for rule in (exact, proportion):
         assert (p >= rule(p, [[1], [0]])).ravel().tolist() == [True, False]

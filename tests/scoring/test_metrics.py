@@ -38,6 +38,10 @@ def test_average_precision_is_sklearns(case, dtype):
             assert abs(ours[c] - average_precision_score(labels[:, c], scores[:, c])) < 1e-12
         else:
             assert np.isnan(ours[c])
+    present = np.flatnonzero(labels.any(axis=0))
+    if present.size:
+        sklearns = average_precision_score(labels[:, present], scores[:, present], average="macro")
+        assert abs(macro_average_precision(scores, labels) - sklearns) < 1e-12
 
 
 @settings(max_examples=60, deadline=None)
@@ -56,12 +60,16 @@ def test_f1_is_sklearns(case):
 
 @settings(max_examples=30, deadline=None)
 @given(shapes)
-def test_order_of_rows_and_monotone_maps_change_nothing(case):
+def test_order_of_rows_and_classes_and_monotone_maps_change_nothing(case):
     scores, labels = draw(*case)
     order = np.random.default_rng(0).permutation(len(scores))
     expected = average_precision(scores, labels)
     np.testing.assert_array_equal(average_precision(scores[order], labels[order]), expected)
     np.testing.assert_array_equal(average_precision(np.exp(scores / 8), labels), expected)
+    classes = np.random.default_rng(1).permutation(scores.shape[1])
+    np.testing.assert_array_equal(average_precision(scores[:, classes], labels[:, classes]), expected[classes])
+    found = f1_per_class(scores[:, classes] > 0, labels[:, classes])
+    np.testing.assert_array_equal(found, f1_per_class(scores > 0, labels)[classes])
     assert macro_f1(scores[order] > 0, labels[order]) == macro_f1(scores > 0, labels)
 
 

@@ -7,7 +7,7 @@ from scipy.special import expit
 
 from hpa_search.scoring.calibration import Platt, fit_platt
 from hpa_search.scoring.partial_pooling import _FREE, RIDGE_OFFSET, RIDGE_SLOPE, PooledFit, calibrate, shared_map
-from tests.scoring.samples import alike, miscalibrated, odd_inputs, seeds
+from tests.scoring.samples import alike, known_map, miscalibrated, odd_inputs, seeds
 
 
 def profile_gradient(z, y, slope, shared):
@@ -103,10 +103,8 @@ def test_a_rare_class_takes_its_slope_from_the_others():
 
 
 def test_with_many_rows_each_class_has_its_own_map():
-    rng = np.random.default_rng(0)
-    z = rng.normal(-1, 2, (40_000, 3))
-    slope, offset = np.array([0.5, 1.0, 2.5]), np.array([-1.0, 0.0, 1.5])
-    platt = calibrate(z, rng.random(z.shape) < expit(slope * z + offset))
+    z, labels, slope, offset = known_map()
+    platt = calibrate(z, labels)
     np.testing.assert_allclose(platt.slope, slope, rtol=0.05)
     np.testing.assert_allclose(platt.offset, offset, atol=0.07)
 

@@ -194,7 +194,7 @@ def test_a_space_that_holds_what_cannot_work_is_refused(text, words):
         (HEAD + "fixed: {batch_size: null}\n", "fixed.batch_size: expected a whole number"),
         (HEAD + "fixed: {dropout: 1e999}\n", "fixed.dropout: expected"),
         ("name: a\nbudget: {trials: '3'}\n", "budget.trials: expected a whole number"),
-        (HEAD + "final: {members: 0}\nobjective: {metric: f1}\n", "objective.metric: expected 'macro_ap' or 'macro_f1'"),
+        (HEAD + "final: {members: 0}\nobjective: {metric: f1}\n", "objective.metric: expected 'macro_ap', 'macro_f1' or 'macro_f1_at_half'"),
     ],
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_is_one_line_that_says_what_is_expected(text, words):
