@@ -44,9 +44,25 @@ def _card_head(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
     if (nested := result["nested"]) is not None:
         lines += [
             f"- Nested estimate on the validation rows{_over(result)}: {_interval(nested)}. Members, calibration and thresholds are chosen again "
-            "in each fold, but the search chose trials and epochs on these rows, so it leans high.",
+            "in each fold; but the search chose trials and epochs on these rows, which flatters it.",
+            *_card_caveats(result, nested),
             f"- The naive number on the same rows, which chose everything: {nested['naive']:.4f} (optimism {nested['optimism']:+.4f}).",
         ]
+    return lines
+
+
+def _card_caveats(result: Mapping[str, Any], nested: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if absent := len(nested["classes_absent"]):
+        lines.append(
+            f"- {absent} of the {len(result['labels'])} labels have no positive among these rows and count as 0 in the nested "
+            f"estimate; over the others it is {nested['macro_f1_present']:.4f}."
+        )
+    if nested["networks"] > 1:
+        lines.append(
+            f"- In the nested estimate each row is judged by one network a member; the bundle averages {nested['networks']}, "
+            "which is better."
+        )
     return lines
 
 
@@ -68,9 +84,9 @@ def _card_ways(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
         "|---|---|---|",
         *ways,
         "",
-        "Rules on the chosen members, refitted inside folds (to compare rules by: the members saw all rows):",
+        "Other rules, with members chosen in the same way:",
         "",
-        "| thresholds | macro F1 |",
+        "| thresholds | nested macro F1 |",
         "|---|---|",
         *rules,
     ]
@@ -91,15 +107,15 @@ def _over(result: Mapping[str, Any]) -> str:
 
 def _card_members(manifest: Manifest) -> list[str]:
     rows = [
-        f"| {member.search} | {member.trial} | {member.epoch} | {member.weight:.2f} | {member.scale:.3g} | {member.config.backbone} | {member.config.resolution} | "
+        f"| {member.search} | {member.trial} | {member.epoch} | {member.weight:.2f} | {member.config.backbone} | {member.config.resolution} | "
         f"{member.config.input_size} | {member.config.channels} | {member.config.loss} | {_trained_for(member.labels)} |"
         for member in manifest.members
     ]
     return [
         "## Members",
         "",
-        "| search | trial | epoch | weight | scale | backbone | resolution | px | channels | loss | trained for |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| search | trial | epoch | weight | backbone | resolution | px | channels | loss | trained for |",
+        "|---|---|---|---|---|---|---|---|---|---|",
         *rows,
     ]
 

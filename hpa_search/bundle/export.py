@@ -14,6 +14,7 @@ from hpa_search.config import TestTime, TrialConfig
 from hpa_search.data.kaggle import COLOURS
 from hpa_search.files import write_json
 from hpa_search.labels import LABELS, NUM_LABELS, to_vector
+from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.thresholds import DecisionRule
 
 
@@ -37,7 +38,7 @@ class Candidate:
 def write_bundle(
     bundle: Path,
     name: str,
-    members: Sequence[tuple[Candidate, float, float]],
+    members: Sequence[tuple[Candidate, float, Platt]],
     rule: DecisionRule,
     *,
     mean: Sequence[float],
@@ -45,7 +46,7 @@ def write_bundle(
     provenance: Mapping[str, Any],
     tta: TestTime = "none",
 ) -> Manifest:
-    """Write a bundle of ``members`` with their weights and scales into a fresh folder; what a killed export left there goes.
+    """Write a bundle of ``members`` with their weights and maps into a fresh folder; what a killed export left there goes.
 
     ``tta`` is how the members judge an image; the ``rule`` is to have been fitted to their logits under it.
     """
@@ -67,7 +68,7 @@ def write_bundle(
     return manifest
 
 
-def _copy(bundle: Path, place: int, candidate: Candidate, weight: float, scale: float) -> Member:
+def _copy(bundle: Path, place: int, candidate: Candidate, weight: float, platt: Platt) -> Member:
     # Two searches may have one name.
     file = f"member-{place:02d}-{candidate.search}-trial-{candidate.trial:04d}-epoch-{candidate.epoch:03d}.safetensors"
     shutil.copyfile(candidate.weights, bundle / file)
@@ -77,7 +78,7 @@ def _copy(bundle: Path, place: int, candidate: Candidate, weight: float, scale: 
         trial=candidate.trial,
         epoch=candidate.epoch,
         weight=weight,
-        scale=scale,
+        map=platt.to_json(),
         config=_without_place(candidate.config),
         file=file,
         sha256=sha256(bundle / file),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -49,6 +50,8 @@ class Decided(nn.Module):
     """
 
     shares: Tensor
+    slopes: Tensor
+    offsets: Tensor
     nobody: Tensor
     slope: Tensor
     offset: Tensor
@@ -60,9 +63,11 @@ class Decided(nn.Module):
         rule = manifest.decision_rule
         shares = torch.tensor(manifest.weights, dtype=torch.float64)[:, None] * torch.from_numpy(manifest.covers)
         total = shares.sum(dim=0)
-        scales = torch.tensor(manifest.scales, dtype=torch.float64)[:, None]
+        maps = manifest.maps
         values = {
-            "shares": (shares / torch.where(total > 0, total, 1.0) / scales)[:, None, :],
+            "shares": (shares / torch.where(total > 0, total, 1.0))[:, None, :],
+            "slopes": torch.tensor(np.stack([platt.slope for platt in maps]))[:, None, :],
+            "offsets": torch.tensor(np.stack([platt.offset for platt in maps]))[:, None, :],
             "nobody": torch.where(total > 0, 0.0, NOBODY),
             "slope": torch.tensor(rule.platt.slope),
             "offset": torch.tensor(rule.platt.offset),
@@ -75,7 +80,8 @@ class Decided(nn.Module):
 
     def forward(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return the probabilities and labels of the members' ``logits``."""
-        mean = (logits.double().clamp(-LARGEST_LOGIT, LARGEST_LOGIT) * self.shares).sum(dim=0) + self.nobody
+        scores = self.slopes * logits.double().clamp(-LARGEST_LOGIT, LARGEST_LOGIT) + self.offsets
+        mean = (scores * self.shares).sum(dim=0) + self.nobody
         probabilities = (self.slope * mean.clamp(-LARGEST_LOGIT, LARGEST_LOGIT) + self.offset).sigmoid()
         labels = probabilities >= self.thresholds
         if self.fill:

@@ -16,6 +16,7 @@ from hpa_search.data.kaggle import COLOURS
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.labels import LABELS, NUM_LABELS, to_vector
+from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.thresholds import DecisionRule
 
 MANIFEST = "bundle.json"
@@ -25,7 +26,7 @@ FORMAT = 3
 class Member(Record):
     """One network of the ensemble: a trial of a search at an epoch, its share, and its weights' file and hash.
 
-    ``scale`` is the unit of its logits: the mean over members is of ``weight`` x logits / ``scale``.
+    ``map``, the slope and offset of each label, brings its logits to the scale of the others before they are averaged.
     ``labels`` are the ids of the only labels that it was trained for, None for all.
     """
 
@@ -34,7 +35,7 @@ class Member(Record):
     trial: int = Field(ge=0)
     epoch: int = Field(ge=1)
     weight: float = Field(gt=0, le=1)
-    scale: float = Field(gt=0, allow_inf_nan=False)
+    map: dict[str, Any]
     config: TrialConfig
     file: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors$",
@@ -86,6 +87,9 @@ class Manifest(Record):
             raise ValueError("the members' weights do not add up to 1")
         if min(self.std) < 0:
             raise ValueError(f"std {list(self.std)} has a negative entry")
+        for number, platt in enumerate(self.maps):
+            if platt.slope.size != NUM_LABELS:
+                raise ValueError(f"members.{number}.map: {platt.slope.size} slopes; expected {NUM_LABELS}")
         if self.decision_rule.thresholds.size != NUM_LABELS:
             raise ValueError(f"rule: {self.decision_rule.thresholds.size} thresholds; expected {NUM_LABELS}")
         return self
@@ -101,9 +105,9 @@ class Manifest(Record):
         return tuple(member.weight for member in self.members)
 
     @property
-    def scales(self) -> tuple[float, ...]:
-        """The units of the members' logits."""
-        return tuple(member.scale for member in self.members)
+    def maps(self) -> tuple[Platt, ...]:
+        """The maps of the members' logits to one scale."""
+        return tuple(Platt.from_json(member.map) for member in self.members)
 
     @property
     def covers(self) -> NDArray[np.bool_]:

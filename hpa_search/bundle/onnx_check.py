@@ -33,7 +33,7 @@ def reference(manifest: Manifest, networks: Sequence[Network], images: NDArray[n
         _logits(network if manifest.tta == "none" else Symmetric(network, manifest.tta), member.config, images)
         for network, member in zip(networks, manifest.members, strict=True)
     ]
-    members = combine(np.stack(logits), manifest.weights, manifest.scales, manifest.covers)
+    members = combine(np.stack(logits), manifest.weights, manifest.maps, manifest.covers)
     return manifest.decision_rule.probabilities(members)
 
 

@@ -125,4 +125,4 @@ def _combined(
         members[place] = judge(images, rows)
         if progress:
             progress(place + 1, len(members))
-    return manifest.decision_rule.probabilities(combine(members, manifest.weights, manifest.scales, manifest.covers))
+    return manifest.decision_rule.probabilities(combine(members, manifest.weights, manifest.maps, manifest.covers))

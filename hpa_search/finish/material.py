@@ -12,7 +12,7 @@ from hpa_search.data.kaggle import Dataset, read_dataset
 from hpa_search.data.packed import PackedImages, pack
 from hpa_search.data.splits import Split, read_split
 from hpa_search.errors import UserError
-from hpa_search.finish.pool import Pool, joined
+from hpa_search.finish.pool import Pool, best_on_top, joined
 from hpa_search.labels import NUM_LABELS
 from hpa_search.search.space import Search
 from hpa_search.search.study import Facts, Ledger
@@ -62,7 +62,8 @@ def read_material(out: Path, cache: Path, data: Path | None, also: Sequence[Path
         _check_rows(out, other, provenance)
     pools = [_read_pool(place, dataset, split, say) for place in (out, *also)]
     images = pack(dataset.train_folder, dataset.ids, cache)
-    return Material(out, search, provenance, dataset, images, split, joined(pools))
+    pool = pools[0] if not also else best_on_top(joined(pools), dataset.labels[split.validation])
+    return Material(out, search, provenance, dataset, images, split, pool)
 
 
 def _check_rows(out: Path, other: Path, provenance: Provenance) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from hpa_search.bundle.manifest import Manifest
 from hpa_search.bundle.predict import bundle_probabilities, network_logits
 from hpa_search.data.splits import PARTS
+from hpa_search.files import whole
 from hpa_search.finish.material import Material
 from hpa_search.scoring.appraisal import Appraisal, appraise
 from hpa_search.scoring.comparison import bootstrap_macro_ap
@@ -47,10 +48,7 @@ def measure(
         "rows": {part: len(numbers) for part, numbers in rows.items()},
         "positives": {part: material.labels(numbers).sum(axis=0).tolist() for part, numbers in rows.items()},
         "final": {"tta": manifest.tta, "ensemble": choice.ensemble, "thresholds": choice.thresholds},
-        "members": [
-            {"search": m.search, "trial": m.trial, "epoch": m.epoch, "weight": m.weight, "scale": m.scale}
-            for m in manifest.members
-        ],
+        "members": [{"search": m.search, "trial": m.trial, "epoch": m.epoch, "weight": m.weight} for m in manifest.members],
         "best_single": {"search": best.search, "trial": best.trial, "epoch": best.epoch},
         "runner_up": _runner_up(material),
         "nested": _nested(material, appraisal) if appraisal else None,
@@ -65,6 +63,9 @@ def _nested(material: Material, appraisal: Appraisal) -> dict[str, Any]:
         "naive": appraisal.estimate.naive,
         "optimism": appraisal.estimate.optimism,
         "rows": len(material.pool.rows),
+        "networks": len(material.pool.networks[0]),
+        "classes_absent": list(appraisal.absent),
+        "macro_f1_present": appraisal.present_only,
         "rows_filled": appraisal.filled,
         "ways": {name: asdict(found) for name, found in appraisal.ways.items()},
         "differences": {name: asdict(found) for name, found in appraisal.differences.items()},
@@ -73,7 +74,10 @@ def _nested(material: Material, appraisal: Appraisal) -> dict[str, Any]:
 
 
 def _runner_up(material: Material) -> dict[str, Any] | None:
-    """Compare the best single trial with the best of the others: macro AP, paired over redraws of the same rows."""
+    """Compare the best single trial with the best of the others: macro AP, paired over redraws of the same rows.
+
+    These rows ranked the two, so the difference is too large rather than too small.
+    """
     pool = material.pool
     first = pool.candidates[pool.best_single]
     others = [
@@ -106,7 +110,8 @@ def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manif
     ensemble, single = manifest.decision_rule.decide(probabilities), _best_single(material, choice, manifest)
     ids, scored = np.array(material.dataset.ids)[rows], material.pool.scored
     ours, best, truth = ensemble.labels[:, scored], single[:, scored], labels[:, scored]
-    np.savez(material.out / "test_predictions.npz", ids=ids, labels=labels, probabilities=probabilities)
+    with whole(material.out / "test_predictions.npz") as path, path.open("wb") as file:
+        np.savez(file, ids=ids, labels=labels, probabilities=probabilities)
     return {
         "ensemble": asdict(bootstrap_interval(ours, truth, groups=groups)),
         "best_single": asdict(bootstrap_interval(best, truth, groups=groups)),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpa_search.bundle.export import Candidate
+from hpa_search.scoring.ensemble import best_first
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,8 +16,8 @@ class Pool:
     """Entries, each one network or one for each fold, and their logits on ``rows`` (n,) of the dataset.
 
     ``logits`` are float32 (m, n, 28); those of a row are by the network of the entry at ``judge`` (n,), which was not
-    trained on it. The entries of the search itself come first, the best of them on these rows at the top; then those of
-    others. ``classes`` are the label ids that macro AP averages, ``trained`` those with a positive among the images trained
+    trained on it. The best on these rows is at the top: by the objective, or by macro AP where several searches are joined.
+    ``classes`` are the label ids that macro AP averages, ``trained`` those with a positive among the images trained
     on, ``external`` the external images of the searches, by their names.
     """
 
@@ -67,3 +68,9 @@ def joined(pools: Sequence[Pool]) -> Pool:
         trained=tuple(sorted({label for pool in pools for label in pool.trained})),
         external={name: images for pool in pools for name, images in pool.external.items()},
     )
+
+
+def best_on_top(pool: Pool, labels: NDArray[np.bool_]) -> Pool:
+    """Return the pool in the order of the entries' macro AP on its rows with ``labels`` (n, 28); an uncovered class ranks nothing."""
+    masked = pool.logits * pool.covers[:, None, :]
+    return pool.only(best_first(masked, labels, [label for label in pool.classes if labels[:, label].any()]).tolist())

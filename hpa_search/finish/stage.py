@@ -21,9 +21,8 @@ from hpa_search.files import write_json
 from hpa_search.finish.fold_members import FoldMembers
 from hpa_search.finish.material import Material, read_material
 from hpa_search.finish.measure import appraise_pool, measure
-from hpa_search.finish.pool import Pool
+from hpa_search.finish.pool import Pool, best_on_top
 from hpa_search.finish.views import under_views
-from hpa_search.scoring.ensemble import best_first
 from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.search.settings import FinalStage
 
@@ -103,17 +102,16 @@ def _over_folds(material: Material, final: FinalStage, train_folds: TrainFolds) 
     if found is None:
         return None
     labels = material.labels(found.rows)
-    order = best_first(found.logits, labels, [label for label in pool.classes if labels[:, label].any()]).tolist()
     trained = tuple(sorted({*pool.trained, *np.flatnonzero(labels.any(axis=0)).tolist()}))
     kept = replace(chosen, networks=found.candidates, rows=found.rows, judge=found.fold, logits=found.logits, trained=trained)
-    return kept.only(order)
+    return best_on_top(kept, labels)
 
 
 def _export(material: Material, ensemble: Ensemble, final: FinalStage, bundle: Path, say: Callable[[str], None]) -> Manifest:
     """Write the bundle; the networks of an entry share its weight."""
     pool, provenance = material.pool, material.provenance
     members = [
-        (network, float(ensemble.weights[entry]) / len(pool.networks[entry]), float(ensemble.scales[entry]))
+        (network, float(ensemble.weights[entry]) / len(pool.networks[entry]), ensemble.maps[entry])
         for entry in np.flatnonzero(ensemble.weights)
         for network in pool.networks[entry]
     ]

@@ -76,9 +76,23 @@ def _nested_lines(result: dict[str, Any]) -> list[str]:
     if nested is None:
         return ["No nested estimate: the validation rows are all of one group."]
     return [
-        f"Nested estimate on {nested['rows']} rows that chose the trials{_over(result)}: {interval(nested)}; leans high for that",
+        f"Nested estimate on {nested['rows']} rows{_over(result)}: {interval(nested)}; the search chose its trials on them, which flatters",
         f"  (chosen and measured on the same rows it would be {nested['naive']:.4f}: optimism {nested['optimism']:+.4f})",
+        *_caveats(result, nested),
     ]
+
+
+def _caveats(result: dict[str, Any], nested: dict[str, Any]) -> list[str]:
+    """Say what makes the nested estimate too low."""
+    lines = []
+    if absent := len(nested["classes_absent"]):
+        lines.append(
+            f"  {absent} of the {len(result['labels'])} labels have no positive among these rows and count as 0; over the others it "
+            f"is {nested['macro_f1_present']:.4f}"
+        )
+    if nested["networks"] > 1:
+        lines.append(f"  each row is judged by one network a member; the bundle averages {nested['networks']}, which is better")
+    return lines
 
 
 def _runner_up_lines(result: dict[str, Any]) -> list[str]:
@@ -86,7 +100,7 @@ def _runner_up_lines(result: dict[str, Any]) -> list[str]:
     if second is None:
         return []
     return [
-        f"Trial {best['trial']} against the runner-up, trial {second['trial']}: macro AP "
+        f"Trial {best['trial']} against the runner-up, trial {second['trial']}, on the rows that ranked them: macro AP "
         f"{interval(second['difference'])}{unclear(second['difference'])}"
     ]
 

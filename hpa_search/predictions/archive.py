@@ -40,8 +40,12 @@ class Archive:
         return self._read(LABELLED) if LABELLED in self._file.files else None
 
     def groups(self) -> NDArray[np.str_] | None:
-        """Return the group (n,) of each row, None where there are none."""
-        return self._words(GROUPS) if GROUPS in self._file.files else None
+        """Return the group (n,) of each row, None where there are none; a row without one is a group of its own."""
+        if GROUPS not in self._file.files:
+            return None
+        groups = self._words(GROUPS)
+        alone = np.array([f"(row {row})" for row in range(len(groups))])
+        return np.where(groups == "", alone, groups)
 
     def values(self, name: str) -> NDArray[Any]:
         """Return what the model ``name`` says, as it is."""

@@ -11,6 +11,7 @@ from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.files import write_json
 from hpa_search.labels import LABELS, NUM_LABELS
+from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.final import Ensemble
 from hpa_search.scoring.thresholds import DecisionRule
 
@@ -19,15 +20,15 @@ FORMAT = 1
 
 
 class Model(Record):
-    """A model by its name in the predictions; ``scale`` is the unit of its logits. One of weight 0 takes no part."""
+    """A model by its name in the predictions; ``map`` brings its logits to the others' scale. One of weight 0 takes no part."""
 
     name: str = Field(min_length=1)
     weight: float = Field(ge=0, le=1)
-    scale: float = Field(gt=0)
+    map: dict[str, Any]
 
 
 class Chosen(Record):
-    """What labels rows: the mean of weight x logits / scale over the models, and the rule (`DecisionRule`) for it.
+    """What labels rows: the mean of weight x mapped logits over the models, and the rule (`DecisionRule`) for it.
 
     ``logits`` says whether the models' values were logits, not probabilities; ``ensemble`` and ``thresholds`` how it was chosen.
     """
@@ -51,6 +52,9 @@ class Chosen(Record):
             raise ValueError("models: two have one name")
         if abs(sum(model.weight for model in self.models) - 1) > 1e-6:
             raise ValueError("models: the weights do not add up to 1")
+        for number, model in enumerate(self.models):
+            if (slopes := _platt(f"models.{number}.map", model.map).slope.size) != NUM_LABELS:
+                raise ValueError(f"models.{number}.map: {slopes} slopes; expected {NUM_LABELS}")
         try:
             thresholds = self.decision_rule.thresholds
         except ValueError as error:
@@ -72,8 +76,15 @@ class Chosen(Record):
     @property
     def of_members(self) -> Ensemble:
         """The ensemble as a function of the logits of `members`."""
-        weights, scales = (np.array([getattr(model, name) for model in self.members]) for name in ("weight", "scale"))
-        return Ensemble(weights, scales, self.decision_rule)
+        weights = np.array([model.weight for model in self.members])
+        return Ensemble(weights, tuple(Platt.from_json(model.map) for model in self.members), self.decision_rule)
+
+
+def _platt(where: str, content: dict[str, Any]) -> Platt:
+    try:
+        return Platt.from_json(content)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def write_chosen(folder: Path, chosen: Chosen) -> None:

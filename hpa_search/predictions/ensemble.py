@@ -103,7 +103,7 @@ def _notes(given: Predictions) -> list[str]:
 
 def _chosen(given: Predictions, choice: FinalChoice, appraisal: Appraisal, logits: bool) -> Chosen:
     found = appraisal.ensemble
-    triples = zip(given.names, found.weights.tolist(), found.scales.tolist(), strict=True)
+    triples = zip(given.names, found.weights.tolist(), found.maps, strict=True)
     return Chosen(
         format=FORMAT,
         version=__version__,
@@ -111,7 +111,7 @@ def _chosen(given: Predictions, choice: FinalChoice, appraisal: Appraisal, logit
         logits=logits,
         ensemble=choice.ensemble,
         thresholds=choice.thresholds,
-        models=tuple(Model(name=name, weight=weight, scale=scale) for name, weight, scale in triples),
+        models=tuple(Model(name=name, weight=weight, map=platt.to_json()) for name, weight, platt in triples),
         rule=found.rule.to_json(),
     )
 
@@ -125,6 +125,8 @@ def _result(given: Predictions, choice: FinalChoice, appraisal: Appraisal, chose
         "level": interval.level,
         "naive": estimate.naive,
         "optimism": estimate.optimism,
+        "classes_absent": list(appraisal.absent),
+        "macro_f1_present": appraisal.present_only,
         "rows": len(given.ids),
         "groups": None if given.groups is None else len(np.unique(given.groups)),
         "folds": folds,

@@ -137,8 +137,8 @@ def _check_values(source: Source, name: str, values: NDArray[Any], logits: bool)
     where, shape = f"{source.path}: model '{name}'", (len(source.ids), NUM_LABELS)
     if values.shape != shape or values.dtype.kind not in "fiu":
         raise UserError(f"{where}: {values.dtype} of shape {values.shape}; expected numbers of shape {shape}, a row for each Id")
-    if (missing := np.isnan(values)).any():
-        raise UserError(f"{where}: NaN for {_first(source, missing)}; leave the model or the row out")
+    if (missing := ~np.isfinite(values)).any():
+        raise UserError(f"{where}: NaN or infinite for {_first(source, missing)}; leave the model or the row out")
     outside = (values < 0) | (values > 1)
     if not logits and outside.any():
         row, label = np.unravel_index(outside.argmax(), shape)

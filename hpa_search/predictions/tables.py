@@ -16,13 +16,12 @@ Row = Mapping[str, Any]
 
 
 def member_rows(given: Predictions, chosen: Chosen) -> list[Row]:
-    """Return a row for each model, those that take part first: its weight, scale, and macro AP by itself."""
+    """Return a row for each model, those that take part first: its weight, and macro AP by itself."""
     assert given.labels is not None
     rows = [
         {
             "model": model.name,
             "weight": model.weight,
-            "scale": model.scale,
             "macro_ap": macro_average_precision(logits, given.labels),
         }
         for model, logits in zip(chosen.models, given.logits, strict=True)
@@ -81,10 +80,10 @@ def summary(result: Row, members: Sequence[Row], classes: Sequence[Row]) -> str:
         _markdown(ways),
         "## Models",
         _markdown(members),
-        "A weight is a model's share of the mean of logits, each in units of its scale. Macro AP is of the model by itself.",
+        "A weight is a model's share of the mean of logits, each model calibrated and brought to one scale before. Macro AP is of the model by itself.",
         "## Thresholds by other rules",
         _markdown(rules),
-        "The members are kept as they were chosen on all rows, and the rule is fitted again in each fold.",
+        "Members are chosen and the rule is fitted again in each fold.",
         "## Classes",
         _markdown(classes),
         "A threshold is on the calibrated probability, sigmoid(slope x logit + offset). A verdict says what was decided where the "
@@ -120,9 +119,21 @@ def headline(result: Row) -> list[str]:
         f"Ensemble of {len(result['members'])} of {result['models']}: {members}",
         f"Honest macro F1: {result['macro_f1']:.4f} [{result['low']:.4f}, {result['high']:.4f}] {result['level']:.0%}, "
         f"over all {len(LABELS)} classes, {result['rows']} rows",
+        *_absent_line(result),
         f"Naive number, on the rows that chose it: {result['naive']:.4f} (optimism {result['optimism']:+.4f})",
         f"Against the best single model: {_compared(result['difference_to_best_single'])}",
         f"Rows below every threshold, which got their likeliest label: {result['filled']}",
+    ]
+
+
+def _absent_line(result: Row) -> list[str]:
+    """Say what the rows cannot judge: it is missing from the honest number."""
+    if not (absent := len(result["classes_absent"])):
+        return []
+    most = (len(LABELS) - absent) / len(LABELS)
+    return [
+        f"{absent} classes have no positive among these rows and count as 0: no model can reach more than {most:.4f} here; over "
+        f"the other {len(LABELS) - absent} it is {result['macro_f1_present']:.4f}. Rows that hold them may well give more"
     ]
 
 

@@ -2,16 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hpa_search.scoring.calibration import Floats
-from hpa_search.scoring.estimate import FOLDS, Choose, NestedEstimate, Predict, Rows, nested_estimate
+from hpa_search.scoring.estimate import FOLDS, NestedEstimate, Rows, stratified_folds
 from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.scoring.intervals import Interval, bootstrap_interval, f1_intervals, paired_difference
-from hpa_search.scoring.metrics import Booleans, as_labels
+from hpa_search.scoring.metrics import Booleans, as_labels, macro_f1
 from hpa_search.scoring.rules import RULES, UNSEEN
 
 RARE = 5
@@ -46,8 +44,7 @@ class Appraisal:
     ``interval`` is macro F1 of ``estimate.predicted``, the honest predictions; ``filled`` counts those of them that got
     their likeliest label because none reached its threshold. ``ways`` are macro F1 of other selections (`WAYS`) with the
     same thresholds, nested alike, and ``differences`` the chosen way minus these on the same redraws of the rows.
-    ``rules`` are macro F1 of every rule, refitted inside folds on the mean of the chosen members, which saw all rows: to
-    compare rules by. All is over the classes that were asked for, which ``classes`` lists.
+    ``rules`` are macro F1 of every rule with the chosen selection, nested alike. All is over the classes that were asked for, which ``classes`` lists.
     """
 
     ensemble: Ensemble
@@ -58,6 +55,17 @@ class Appraisal:
     differences: dict[str, Interval]
     rules: dict[str, float]
     filled: int
+
+    @property
+    def absent(self) -> tuple[int, ...]:
+        """The scored classes without a positive among the rows: their F1 counts as 0, whatever a model is worth."""
+        return tuple(score.label for score in self.classes if not score.positives)
+
+    @property
+    def present_only(self) -> float:
+        """The honest macro F1 over the classes that have positives; 0 where none has."""
+        found = [score.f1.value for score in self.classes if score.positives]
+        return float(np.mean(found)) if found else 0.0
 
 
 def appraise(
@@ -74,23 +82,25 @@ def appraise(
     """Choose on ``member_logits`` (m, n, k) with ``labels`` (n, k), and repeat the choice inside ``folds``.
 
     Rows of one of the ``groups`` (n,) share a fold and are redrawn together. F1 is over
-    ``scored`` (mask or indices; None: all). ``tell`` hears how many of the choices, folds + 1, are made.
+    ``scored`` (mask or indices; None: all). ``tell`` hears how many folds are done.
     Raises ValueError for NaN, unequal shapes, unknown names, more folds than rows or groups, and a fold without which no
     row has a label.
     """
     rows = _Judged(member_logits, as_labels(labels), groups, folds, seed, scored)
-    stage = _Stage(choice, rows, tell)
-    estimate = rows.nested(stage)
-    predicted = {name: _way(choice, name, rows, estimate) for name in WAYS}
+    ensemble = choice(member_logits, rows.truth)
+    nested = _nested(choice, rows, tell)
+    honest = nested.ways[choice.ensemble]
+    estimate = NestedEstimate(rows.macro_f1(honest), rows.macro_f1(ensemble(member_logits)), honest)
+    ways = {name: nested.ways[name] for name in WAYS}
     return Appraisal(
-        stage.ensemble,
+        ensemble,
         estimate,
-        rows.interval(estimate.predicted),
-        _class_scores(choice, stage.ensemble, estimate, rows),
-        {name: rows.interval(way) for name, way in predicted.items()},
-        {name: rows.difference(estimate.predicted, way) for name, way in predicted.items()},
-        _rules(choice, stage.ensemble, rows),
-        stage.filled,
+        rows.interval(honest),
+        _class_scores(choice, ensemble, estimate, rows),
+        {name: rows.interval(way) for name, way in ways.items()},
+        {name: rows.difference(honest, way) for name, way in ways.items()},
+        {name: rows.macro_f1(predicted) for name, predicted in nested.rules.items()},
+        nested.filled,
     )
 
 
@@ -111,10 +121,8 @@ class _Judged:
         every = np.arange(self.truth.shape[1])
         return every if self.scored is None else every[np.asarray(self.scored)]
 
-    def nested(self, choose: Choose) -> NestedEstimate:
-        return nested_estimate(
-            self.truth, choose=choose, folds=self.folds, seed=self.seed, groups=self.groups, classes=self.classes
-        )
+    def macro_f1(self, predicted: Booleans) -> float:
+        return macro_f1(predicted[:, self.classes], self.truth[:, self.classes])
 
     def interval(self, predicted: Booleans) -> Interval:
         c = self.classes
@@ -125,52 +133,51 @@ class _Judged:
         return paired_difference(one[:, c], other[:, c], self.truth[:, c], seed=self.seed, groups=self.groups)
 
 
-class _Stage:
-    """The choice as a function of the rows to choose on; made on all rows once, and counting the rows that it fills."""
+@dataclass(frozen=True, eq=False)
+class _Nested:
+    """The honest predictions (n, k) of each selection and of each rule, and how many rows of the chosen ones were filled up."""
 
-    def __init__(self, choice: FinalChoice, rows: _Judged, tell: Tell | None) -> None:
-        self.choice, self.rows, self.filled = choice, rows, 0
-        self._tell, self._made = tell, 0
-        self.ensemble = self._counted(choice(rows.member_logits, rows.truth))
-
-    def __call__(self, rows: Rows) -> Predict:
-        if len(rows) == len(self.rows.truth):
-            return lambda others: self.ensemble(self.rows.member_logits[:, others])
-        inside = self._counted(self.choice(self.rows.member_logits[:, rows], self.rows.truth[rows]))
-        return partial(self._held_out, inside)
-
-    def _held_out(self, ensemble: Ensemble, others: Rows) -> Booleans:
-        decision = ensemble.rule.predict(ensemble.logits(self.rows.member_logits[:, others]))
-        self.filled += decision.filled
-        return decision.labels
-
-    def _counted(self, ensemble: Ensemble) -> Ensemble:
-        self._made += 1
-        if self._tell is not None:
-            self._tell(self._made, self.rows.folds + 1)
-        return ensemble
+    ways: dict[str, Booleans]
+    rules: dict[str, Booleans]
+    filled: int
 
 
-def _way(choice: FinalChoice, name: str, rows: _Judged, estimate: NestedEstimate) -> Booleans:
-    """Return the honest predictions (n, k) of the selection ``name``."""
-    if name == choice.ensemble:
-        return estimate.predicted
-    return rows.nested(replace(choice, ensemble=name).on(rows.member_logits, rows.truth)).predicted
+def _nested(choice: FinalChoice, rows: _Judged, tell: Tell | None) -> _Nested:
+    """Repeat every choice inside folds, all selections and rules on the same members; see `estimate.nested_estimate`."""
+    fold, every = stratified_folds(rows.truth, rows.folds, rows.seed, rows.groups), np.arange(len(rows.truth))
+    ways = {name: np.empty_like(rows.truth) for name in dict.fromkeys((choice.ensemble, *WAYS))}
+    rules = {name: np.empty_like(rows.truth) for name in RULES}
+    filled = 0
+    for held_out in range(rows.folds):
+        inside, others = every[fold != held_out], every[fold == held_out]
+        members, truth = rows.member_logits[:, inside], rows.truth[inside]
+        given, held = choice.standardised(members, truth), rows.member_logits[:, others]
+        for name, found in ways.items():
+            ensemble = replace(choice, ensemble=name).choose(given, members, truth)
+            decision = ensemble.rule.predict(ensemble.logits(held))
+            found[others] = decision.labels
+            if name == choice.ensemble:
+                filled += decision.filled
+                _refit(choice, ensemble, (members, truth), held, others, rules)
+        if tell is not None:
+            tell(held_out + 1, rows.folds)
+    return _Nested(ways, rules, filled)
 
 
-def _rules(choice: FinalChoice, ensemble: Ensemble, rows: _Judged) -> dict[str, float]:
-    logits = ensemble.logits(rows.member_logits)
-    return {name: rows.nested(_refit(replace(choice, thresholds=name), ensemble, logits, rows.truth)).honest for name in RULES}
-
-
-def _refit(choice: FinalChoice, ensemble: Ensemble, logits: Floats, truth: Booleans) -> Choose:
-    """Return the rule of ``choice``, fitted to rows of ``logits`` (n, k), as a function of these rows."""
-
-    def choose(rows: Rows) -> Predict:
-        rule = choice.rule(logits[rows], truth[rows], ensemble.covered)
-        return lambda others: rule.predict(logits[others]).labels
-
-    return choose
+def _refit(
+    choice: FinalChoice,
+    ensemble: Ensemble,
+    inside: tuple[NDArray[np.floating], Booleans],
+    held: NDArray[np.floating],
+    others: Rows,
+    rules: dict[str, Booleans],
+) -> None:
+    """Write what each rule, fitted to an ensemble's logits on the rows ``inside``, says of those ``held`` into ``rules``."""
+    members, truth = inside
+    fitted_to, judged = ensemble.logits(members), ensemble.logits(held)
+    for name, found in rules.items():
+        rule = replace(choice, thresholds=name).rule(fitted_to, truth, ensemble.covered)
+        found[others] = rule.predict(judged).labels
 
 
 def _class_scores(choice: FinalChoice, ensemble: Ensemble, estimate: NestedEstimate, rows: _Judged) -> tuple[ClassScore, ...]:

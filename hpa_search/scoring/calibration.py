@@ -77,10 +77,14 @@ class Platt:
 
     def probabilities(self, logits: ArrayLike) -> Floats:
         """Return the calibrated probabilities (n, k) of ``logits`` (n, k); ValueError for NaN or another k."""
+        return np.asarray(expit(self.logits(logits)))
+
+    def logits(self, logits: ArrayLike) -> Floats:
+        """Return the calibrated log odds (n, k) of ``logits`` (n, k); ValueError for NaN or another k."""
         z = as_scores(logits, name="logits")
         if z.ndim != 2 or z.shape[1] != self.slope.size:
             raise ValueError(f"logits have shape {z.shape}, the calibration has {self.slope.size} classes")
-        return expit(self.slope * np.clip(z, -LARGEST_LOGIT, LARGEST_LOGIT) + self.offset)
+        return np.asarray(self.slope * np.clip(z, -LARGEST_LOGIT, LARGEST_LOGIT) + self.offset)
 
     def to_json(self) -> dict[str, Any]:
         """Return the map as lists of numbers that `from_json` reads back exactly."""

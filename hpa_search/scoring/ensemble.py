@@ -1,16 +1,15 @@
 """Ensembles: which members to average and with what weights, chosen so that poor members do no harm."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hpa_search.registry import Registry
-from hpa_search.scoring.calibration import LARGEST_LOGIT
+from hpa_search.scoring.calibration import LARGEST_LOGIT, Platt
 from hpa_search.scoring.metrics import Floats, Rows, as_labels, as_scores, class_indices, positive_rows, precision_of_columns
+from hpa_search.scoring.partial_pooling import calibrate
 
 BAGS = 10
 LEAST_WEIGHT = 0.02
@@ -19,8 +18,8 @@ LEAST_WEIGHT = 0.02
 NOBODY = -16.0
 """The logit of a class that no member was trained for: a probability of 1e-7."""
 
-# Below so many numbers a pool of threads costs more than it saves.
-_WORTH_A_THREAD = 1_000_000
+# By how much sorting scores in 65,536 steps may change a macro AP, with a wide margin.
+_COARSE_ERROR = 3e-4
 # A rise in macro AP below this is rounding of the sums, not a gain.
 _LEAST_GAIN = 1e-7
 # A standard deviation below this is rounding: the logits are all the same.
@@ -130,7 +129,7 @@ def greedy(members: NDArray[np.floating], labels: ArrayLike, classes: ArrayLike 
 
     Starts from the best single member. Each round adds the member (perhaps once more) that raises the macro AP of the
     average most; of equal members the first. It stops at ``rounds`` members or when none raises it, so a poor member ends
-    with weight 0. ``members`` (m, n, k) are scores of one scale (see `spreads`); in float32 they take half the time of
+    with weight 0. ``members`` (m, n, k) are scores of one scale (see `standard`); in float32 they take half the time of
     float64. ``classes``: mask or indices, None for all with positives.
     Raises ValueError for NaN, unequal shapes, a class without positives, ``rounds`` < 1.
     """
@@ -139,7 +138,7 @@ def greedy(members: NDArray[np.floating], labels: ArrayLike, classes: ArrayLike 
     columns, positives = _columns(members, as_labels(labels), classes)
     counts, total, score = np.zeros(len(columns), dtype=np.int64), np.zeros_like(columns[0]), -1.0
     while counts.sum() < rounds:
-        scores = _all_macro_ap(columns, positives, total)
+        scores = _scores_of_round(columns, positives, total)
         best = int(scores.argmax())
         if scores[best] <= score + _LEAST_GAIN:
             break
@@ -157,62 +156,76 @@ def _columns(
     return np.ascontiguousarray(checked[:, :, chosen].transpose(0, 2, 1)), positive_rows(labels[:, chosen])
 
 
-def _all_macro_ap(columns: NDArray[np.floating], positives: Sequence[Rows], total: NDArray[np.floating] | float = 0.0) -> Floats:
-    """Return the macro AP (m,) of ``total`` + each member; ranks are all that AP reads, so sums do for averages.
+def _all_macro_ap(columns: NDArray[Any], positives: Sequence[Rows]) -> Floats:
+    """Return the macro AP (m,) of each member."""
+    return np.array([precision_of_columns(member, positives).mean() for member in columns])
 
-    One thread a core: sorting, where the time goes, lets go of Python's lock.
+
+def _scores_of_round(columns: NDArray[np.floating], positives: Sequence[Rows], total: NDArray[np.floating]) -> Floats:
+    """Return the macro AP (m,) of ``total`` + each member: exact where it may be the highest, to about 1e-4 elsewhere.
+
+    Ranks are all that AP reads, so sums do for averages; and scores are sorted as integers of 16 bits first, which is five
+    times as fast.
     """
+    found = np.array([precision_of_columns(_coarse(total + member), positives).mean() for member in columns])
+    near = np.flatnonzero(found >= found.max() - _COARSE_ERROR)
+    found[near] = _all_macro_ap(total + columns[near], positives)
+    return found
 
-    def score(member: NDArray[np.floating]) -> float:
-        return float(precision_of_columns(total + member, positives).mean())
 
-    if columns.size < _WORTH_A_THREAD:
-        return np.array([score(member) for member in columns])
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.array(list(pool.map(score, columns)))
+def _coarse(columns: NDArray[np.floating]) -> NDArray[np.uint16]:
+    """Return each class's scores in 65,536 steps from its lowest to its highest."""
+    low, high = columns.min(axis=1, keepdims=True), columns.max(axis=1, keepdims=True)
+    return ((columns - low) * (65535 / np.where(high > low, high - low, 1))).astype(np.uint16)
 
 
 def combine(
-    member_logits: NDArray[np.floating], weights: ArrayLike, scales: ArrayLike, covers: ArrayLike | None = None
+    member_logits: NDArray[np.floating], weights: ArrayLike, maps: Sequence[Platt], covers: ArrayLike | None = None
 ) -> Floats:
-    """Return the weighted mean (n, k) of ``member_logits`` (m, n, k) in units of ``scales`` (m,), clipped to +-50.
+    """Return the weighted mean (n, k) of ``member_logits`` (m, n, k), each member's by its one of ``maps`` (m,); see `standard`.
 
     Weights (m,) are brought to sum 1; members of weight 0 are not read. ``covers`` (m, k) bool says which classes a member was
     trained for (None: all): the mean of a class is over the members that cover it, and NOBODY where none does.
-    Raises ValueError for NaN, unequal shapes, and unless weights are not negative and not all 0, and scales positive.
+    Raises ValueError for NaN, unequal shapes, and unless weights are not negative, one a member and not all 0.
     """
-    share, units = np.asarray(weights, dtype=np.float64), np.asarray(scales, dtype=np.float64)
+    share = np.asarray(weights, dtype=np.float64)
     if share.shape != (len(member_logits),) or not np.isfinite(share).all() or share.min() < 0 or share.sum() <= 0:
         raise ValueError(f"weights {share} do not fit {len(member_logits)} members: not negative, one each, not all 0")
-    if units.shape != share.shape or not (np.isfinite(units) & (units > 0)).all():
-        raise ValueError(f"scales {units} do not fit {len(member_logits)} members: positive, one each")
+    if len(maps) != len(share):
+        raise ValueError(f"{len(maps)} maps do not fit {len(share)} members")
     used = np.flatnonzero(share)
     members = _checked(member_logits[used])
     shares = share[used, None] * (np.ones((1, members.shape[2])) if covers is None else np.asarray(covers, dtype=bool)[used])
     total = shares.sum(axis=0)
-    parts = shares / np.where(total > 0, total, 1) / units[used, None]
+    parts = shares / np.where(total > 0, total, 1)
     # One member at a time: a product of all at once would first copy the pool to float64.
-    mean = sum(part * _clipped(member.astype(np.float64)) for part, member in zip(parts, members, strict=True))
+    mean = sum(part * maps[place].logits(member) for part, place, member in zip(parts, used.tolist(), members, strict=True))
     return np.where(total > 0, mean, NOBODY)
 
 
-def spreads(member_logits: NDArray[np.floating], covers: ArrayLike | None = None) -> Floats:
-    """Return the scale (m,) of each member's logits (m, n, k): their standard deviation within a class, over all classes.
+def standard(logits: NDArray[np.floating], labels: ArrayLike, covered: ArrayLike | None = None) -> Platt:
+    """Return the map of a member's ``logits`` (n, k) to scores that can be averaged with those of others.
 
-    Losses differ in how far they drive logits apart: a focal loss leaves them at a third of what cross-entropy makes of them.
-    Averaged as they are, the member with the largest would rule. Only the classes that ``covers`` (m, k) names count; a
-    member whose logits are all the same has scale 1. Raises ValueError for NaN.
+    They are calibrated (`partial_pooling.calibrate`), for losses differ in how far they drive logits apart and where to, class
+    by class: a focal loss leaves them at a third of what cross-entropy makes of them. Then they are brought to a standard
+    deviation of 1 within the classes, so that the surest member does not rule. On real predictions calibrating gives +0.003
+    macro F1 where all losses are alike; averaging probabilities, or logits as they are, fails where they are not.
+    ``covered`` (k,) bool are the classes that the member was trained for (None: all); others are left as they are, and so is
+    what is the same for all rows. Raises ValueError for NaN or unequal shapes.
     """
-    members = _checked(member_logits)
-    every = np.ones((len(members), members.shape[2]), dtype=bool) if covers is None else np.asarray(covers, dtype=bool)
-    variances = [
-        _clipped(member)[:, seen].var(axis=0, dtype=np.float64).mean() for member, seen in zip(members, every, strict=True)
-    ]
-    found = np.sqrt(variances)
-    return np.where(found > _LEAST_SPREAD, found, 1.0)
+    truth = as_labels(labels)
+    seen = np.ones(truth.shape[1], dtype=bool) if covered is None else np.asarray(covered, dtype=bool)
+    slope, offset = np.ones(len(seen)), np.zeros(len(seen))
+    if seen.any():
+        platt = calibrate(logits[:, seen], truth[:, seen])
+        spread = float(np.sqrt(platt.logits(logits[:, seen]).var(axis=0).mean()))
+        unit = spread if spread > _LEAST_SPREAD else 1.0
+        slope[seen], offset[seen] = platt.slope / unit, platt.offset / unit
+    return Platt(slope, offset)
 
 
-def _clipped(logits: NDArray[np.floating]) -> NDArray[np.floating]:
+def clipped(logits: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return ``logits`` clipped as `Platt` clips them."""
     return np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT)
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hpa_search.scoring.calibration import LARGEST_LOGIT, Floats
-from hpa_search.scoring.ensemble import BAGS, NOBODY, SELECTIONS, best_first, combine, limited, spreads
+from hpa_search.scoring.calibration import Floats, Platt
+from hpa_search.scoring.ensemble import BAGS, NOBODY, SELECTIONS, best_first, clipped, combine, limited, standard
 from hpa_search.scoring.estimate import Choose, Predict, Rows
 from hpa_search.scoring.metrics import as_labels
 from hpa_search.scoring.rules import DEFAULT, fit_rule
@@ -20,17 +20,17 @@ POOL = 50
 class Ensemble:
     """What was chosen: a weight (m,) for each member, those of weight 0 taking no part, and the rule for their mean.
 
-    ``scales`` (m,) are the units of the members' logits; see `ensemble.combine`.
+    ``maps`` (m,) bring the members' logits to one scale; see `ensemble.standard`.
     """
 
     weights: Floats
-    scales: Floats
+    maps: tuple[Platt, ...]
     rule: DecisionRule
     covers: Booleans | None = None
 
     @property
     def covered(self) -> Booleans | None:
-        """The classes (k,) that a member taking part was trained for; None where all were for all."""
+        """The classes (k,) that a member with a weight was trained for, None where all were for all."""
         return None if self.covers is None else np.asarray(self.covers[self.weights > 0].any(axis=0))
 
     def __call__(self, member_logits: NDArray[np.floating]) -> Booleans:
@@ -39,7 +39,16 @@ class Ensemble:
 
     def logits(self, member_logits: NDArray[np.floating]) -> Floats:
         """Return the logits (n, k) of the ensemble, which the rule calibrates, for the members' (m, n, k)."""
-        return combine(member_logits, self.weights, self.scales, self.covers)
+        return combine(member_logits, self.weights, self.maps, self.covers)
+
+
+@dataclass(frozen=True, eq=False)
+class Standardised:
+    """The best members, by their places ``entries`` (p,), with their maps and scores, float32 (p, n, k), of one scale."""
+
+    entries: Rows
+    maps: tuple[Platt, ...]
+    scores: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,28 +74,28 @@ class FinalChoice:
 
     def __call__(self, member_logits: NDArray[np.floating], labels: ArrayLike) -> Ensemble:
         """Choose on ``member_logits`` (m, n, k), as the members will give them in use, and ``labels`` (n, k)."""
-        truth = as_labels(labels)
-        scales = spreads(member_logits, self.covers)
-        weights = self.weights(member_logits, truth, scales)
-        covered = None if self.covers is None else self.covers[weights > 0].any(axis=0)
-        logits = combine(member_logits, weights, scales, self.covers)
-        return Ensemble(weights, scales, self.rule(logits, truth, covered), self.covers)
+        return self.choose(self.standardised(member_logits, labels), member_logits, labels)
 
-    def weights(self, member_logits: NDArray[np.floating], labels: ArrayLike, scales: ArrayLike) -> Floats:
-        """Return the weights (m,) of the members, which sum to 1."""
+    def standardised(self, member_logits: NDArray[np.floating], labels: ArrayLike) -> Standardised:
+        """Return the best members, brought to one scale: what every selection begins with."""
         truth = as_labels(labels)
-        members = np.empty(member_logits.shape, np.float32)
-        np.clip(member_logits, -LARGEST_LOGIT, LARGEST_LOGIT, out=members, casting="same_kind")
-        members /= np.asarray(scales, dtype=np.float32)[:, None, None]
-        if self.covers is not None:
-            # All rows alike: a member neither helps nor harms the ranks of a class that it was not trained for.
-            members *= self.covers[:, None, :]
-        wanted = range(truth.shape[1]) if self.classes is None else self.classes
-        scored = [c for c in wanted if truth[:, c].any()] or None
-        best = best_first(members, truth, scored)[: self.pool]
-        found = np.zeros(len(members))
-        found[best] = limited(SELECTIONS[self.ensemble](members[best], truth, scored, self.rounds, self.bags), self.max_members)
-        return found
+        # Calibration keeps the order of rows within a class, all that AP reads, so the best are known before.
+        best = best_first(self._masked(clipped(member_logits), None), truth, self._scored(truth))[: self.pool]
+        maps = [standard(member_logits[i], truth, None if self.covers is None else self.covers[i]) for i in best]
+        scores = [platt.logits(member_logits[i]).astype(np.float32) for i, platt in zip(best, maps, strict=True)]
+        return Standardised(best, tuple(maps), self._masked(np.stack(scores), best))
+
+    def choose(self, given: Standardised, member_logits: NDArray[np.floating], labels: ArrayLike) -> Ensemble:
+        """Choose among the members ``given``, which were made of ``member_logits`` (m, n, k) and ``labels`` (n, k)."""
+        truth, (members, _, classes) = as_labels(labels), member_logits.shape
+        found = SELECTIONS[self.ensemble](given.scores, truth, self._scored(truth), self.rounds, self.bags)
+        weights, maps = np.zeros(members), [Platt(np.ones(classes), np.zeros(classes))] * members
+        weights[given.entries] = limited(found, self.max_members)
+        for entry, platt in zip(given.entries, given.maps, strict=True):
+            maps[entry] = platt
+        covered = None if self.covers is None else self.covers[weights > 0].any(axis=0)
+        logits = combine(member_logits, weights, maps, self.covers)
+        return Ensemble(weights, tuple(maps), self.rule(logits, truth, covered), self.covers)
 
     def rule(self, logits: ArrayLike, labels: ArrayLike, covered: ArrayLike | None = None) -> DecisionRule:
         """Fit the rule for ``logits`` (n, k) of one network or an ensemble that was trained for the classes ``covered`` (k,).
@@ -109,3 +118,14 @@ class FinalChoice:
             return lambda others: ensemble(member_logits[:, others])
 
         return choose
+
+    def _scored(self, labels: Booleans) -> list[int] | None:
+        """Return the classes that members are chosen by."""
+        wanted = range(labels.shape[1]) if self.classes is None else self.classes
+        return [c for c in wanted if labels[:, c].any()] or None
+
+    def _masked(self, scores: NDArray[np.floating], entries: Rows | None) -> NDArray[np.floating]:
+        """Give all rows one score in the classes that a member was not trained for: there it neither helps nor harms the ranks."""
+        if self.covers is None:
+            return scores
+        return scores * (self.covers if entries is None else self.covers[entries])[:, None, :]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from hpa_search.scoring.metrics import Booleans, Floats, as_labels, f1_of_counts, f1_per_class, macro_f1
 
@@ -88,11 +88,25 @@ def f1_intervals(
     seed: int = 0,
     groups: ArrayLike | None = None,
 ) -> list[Interval]:
-    """Return the F1 of each class with its interval, as `bootstrap_interval` does for their mean."""
+    """Return the F1 of each class with its interval, as `bootstrap_interval` does for their mean.
+
+    Redraws of a class without a hit, or without a miss, are all alike, though other rows would differ. There the interval
+    is Wilson's (1927), of the share J of hits among all rows that are claimed or carry the class: F1 = 2 J / (1 + J).
+    """
     truth = as_labels(labels)
     guess = as_labels(predicted, "predictions")
     drawn = _redrawn_f1([_counts(guess, truth)], groups, samples, seed)[0]
-    return [Interval.around(float(f1), redrawn, level) for f1, redrawn in zip(f1_per_class(guess, truth), drawn.T, strict=True)]
+    hits, either = (guess & truth).sum(axis=0), (guess | truth).sum(axis=0)
+    return [
+        Interval.around(float(f1), redrawn, level) if hit not in (0, any_) or not any_ else _wilson(int(hit), int(any_), level)
+        for f1, redrawn, hit, any_ in zip(f1_per_class(guess, truth), drawn.T, hits, either, strict=True)
+    ]
+
+
+def _wilson(hits: int, rows: int, level: float) -> Interval:
+    share = binomtest(hits, rows).proportion_ci(level, method="wilson")
+    value, low, high = (2 * j / (1 + j) for j in (hits / rows, share.low, share.high))
+    return Interval(value, low, high, level)
 
 
 def _counts(predicted: Booleans, labels: Booleans) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ Everywhere: n rows (images), k classes; ``scores`` (n, k) of any real type, ``la
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -50,16 +51,17 @@ def positive_rows(labels: Booleans) -> list[Rows]:
     return [np.flatnonzero(column) for column in labels.T]
 
 
-def precision_of_columns(columns: NDArray[np.floating], positives: Sequence[Rows]) -> Floats:
+def precision_of_columns(columns: NDArray[Any], positives: Sequence[Rows]) -> Floats:
     """Return the average precision of each row of ``columns`` (k, n) whose positives are at ``positives[k]``.
 
-    The unchecked core of `average_precision`, for callers that score many predictions of the same labels.
+    The unchecked core of `average_precision`, for callers that score many predictions of the same labels. Integers of 16 bits
+    take a third of the time of float32: numpy sorts them by radix.
     """
-    ordered = np.sort(columns, axis=1)
+    ordered = np.sort(columns, axis=1, kind="stable" if columns.dtype.itemsize <= 2 else None)
     return np.array([_precision(ordered[c], columns[c, rows]) for c, rows in enumerate(positives)])
 
 
-def _precision(ordered: NDArray[np.floating], hits: NDArray[np.floating]) -> float:
+def _precision(ordered: NDArray[Any], hits: NDArray[Any]) -> float:
     """Return the mean, over the positives' scores ``hits``, of the precision of the cut just below each.
 
     Sorting values and counting by bisection is several times faster than an argsort, and ties need no care.
@@ -69,7 +71,7 @@ def _precision(ordered: NDArray[np.floating], hits: NDArray[np.floating]) -> flo
     hits = np.sort(hits)
     kept = len(ordered) - np.searchsorted(ordered, hits, side="left")
     found = len(hits) - np.searchsorted(hits, hits, side="left")
-    return float((found / kept).mean())
+    return float((found / kept).sum() / len(hits))
 
 
 def macro_average_precision(scores: ArrayLike, labels: ArrayLike, classes: ArrayLike | None = None) -> float:

@@ -84,13 +84,15 @@ def _proportion(
 @RULES.register("exact")
 def _exact(logits: ArrayLike, labels: ArrayLike, *, trained: ArrayLike | None, start: Platt | None, fill: bool) -> DecisionRule:
     """Search the cut with the highest F1 of each class on these rows."""
-    return _uncalibrated(logits, labels, fill, exact)
+    return _uncalibrated(logits, labels, fill, lambda p, truth: _careful_of_absent(exact(p, truth), p, truth))
 
 
 @RULES.register("global")
 def _global(logits: ArrayLike, labels: ArrayLike, *, trained: ArrayLike | None, start: Platt | None, fill: bool) -> DecisionRule:
     """Search one cut for all classes, on the probabilities as they are."""
-    return _uncalibrated(logits, labels, fill, lambda p, truth: np.full(p.shape[1], shared(p, truth)))
+    return _uncalibrated(
+        logits, labels, fill, lambda p, truth: _careful_of_absent(np.full(p.shape[1], shared(p, truth)), p, truth)
+    )
 
 
 @RULES.register("grid")

@@ -16,7 +16,7 @@ from hpa_search.models.build import build_network
 from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.thresholds import DecisionRule
 
-SCALES = (2.0, 0.5)
+MAPS = tuple(Platt(np.full(28, slope), np.linspace(-0.5, 0.5, 28)) for slope in (0.5, 2.0))
 MEAN, STD = (0.1, 0.2, 0.3, 0.4), (0.2, 0.2, 0.2, 0.2)
 CONFIGS = (
     TrialConfig(backbone="test_resnet", small_size=32, full_size=64, batch_size=4, channels="rgby"),
@@ -44,10 +44,10 @@ def rule() -> DecisionRule:
 
 @pytest.fixture
 def export(candidates, rule, tmp_path):
-    """Write a bundle of the members with these weights, in units of SCALES, in a fresh folder and return it and the manifest."""
+    """Write a bundle of the members with these weights, mapped by MAPS, in a fresh folder and return it and the manifest."""
 
     def write(shares=(0.75, 0.25), name="tiny", folder="bundle") -> tuple[Path, object]:
-        members = [(one, share, scale) for one, share, scale in zip(candidates, shares, SCALES, strict=False) if share]
+        members = [(one, share, platt) for one, share, platt in zip(candidates, shares, MAPS, strict=False) if share]
         provenance = {"version": "0", "images": 5}
         bundle = tmp_path / folder
         return bundle, write_bundle(bundle, name, members, rule, mean=MEAN, std=STD, provenance=provenance)

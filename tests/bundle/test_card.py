@@ -20,6 +20,9 @@ def test_the_card_names_every_class_and_member(export, with_test):
             **interval,
             "naive": 0.6,
             "optimism": 0.1,
+            "networks": 5,
+            "classes_absent": [1, 2, 3],
+            "macro_f1_present": 0.55,
             "ways": {"uniform": interval},
             "differences": {"uniform": interval},
             "rules": {"exact": 0.4321},
@@ -29,7 +32,7 @@ def test_the_card_names_every_class_and_member(export, with_test):
     write_card(bundle, manifest, result)
     card = (bundle / "MODEL_CARD.md").read_text()
     assert all(label in card for label in LABELS)
-    assert "so it leans high" in card
+    assert "which flatters it" in card and "3 of the" in card and "averages 5" in card
     assert verdict in card and "exact | 0.4321" in card and "uniform | 0.5000" in card
     assert ("Test macro F1" in card) is with_test
     assert ("over the labels 8, 9 alone" in card) is not with_test

@@ -1,12 +1,14 @@
 import dataclasses
 import os
 
+import numpy as np
 import pytest
 
 from hpa_search.bundle.export import publish, write_bundle
 from hpa_search.bundle.manifest import read_manifest
 from hpa_search.bundle.predict import load_network
 from hpa_search.config import TrialConfig
+from hpa_search.scoring.calibration import Platt
 
 
 def names(folder):
@@ -24,7 +26,15 @@ def test_a_bundle_holds_the_manifest_and_the_members_weights(export, candidates)
 def test_weights_that_training_started_from_are_named_without_their_folder(candidates, rule, tmp_path):
     config = TrialConfig.model_validate({**candidates[0].config.model_dump(), "weights": "/home/someone/imagenet.pth"})
     member = dataclasses.replace(candidates[0], config=config)
-    write_bundle(tmp_path / "bundle", "tiny", [(member, 1.0, 1.0)], rule, mean=(0.1,) * 4, std=(0.2,) * 4, provenance={})
+    write_bundle(
+        tmp_path / "bundle",
+        "tiny",
+        [(member, 1.0, Platt(np.ones(28), np.zeros(28)))],
+        rule,
+        mean=(0.1,) * 4,
+        std=(0.2,) * 4,
+        provenance={},
+    )
     assert "someone" not in (tmp_path / "bundle" / "bundle.json").read_text()
     read = read_manifest(tmp_path / "bundle").members[0]
     assert read.config.weights == "file imagenet.pth"

@@ -24,7 +24,7 @@ def with_rule(manifest, thresholds=0.5, fill=True, slope=1.0, offset=0.0, labels
 
 def in_numpy(manifest, logits):
     rule: DecisionRule = manifest.decision_rule
-    probabilities = rule.probabilities(combine(logits, manifest.weights, manifest.scales, manifest.covers))
+    probabilities = rule.probabilities(combine(logits, manifest.weights, manifest.maps, manifest.covers))
     return probabilities, rule.decide(probabilities).labels
 
 
@@ -42,7 +42,9 @@ def test_the_decision_is_that_of_the_bundle(export, fill, labels, spread):
 
 
 def test_a_probability_on_its_threshold_has_the_label_and_one_row_below_is_filled(export):
-    manifest = with_rule(export()[1], thresholds=0.5)
+    plain = with_rule(export()[1], thresholds=0.5)
+    flat = {"slope": [1.0] * 28, "offset": [0.0] * 28}
+    manifest = plain.model_copy(update={"members": tuple(member.model_copy(update={"map": flat}) for member in plain.members)})
     logits = torch.full((2, 2, 28), -1.0)
     logits[:, 0, 3] = 0.0
     logits[:, 1, 7] = -0.5

@@ -121,7 +121,15 @@ def test_a_bundle_for_some_labels_leaves_rows_empty_and_says_so(export, candidat
     """Its rule fills up no row: a specialist does not know what else an image shows."""
     nothing = DecisionRule(Platt(np.ones(28), np.full(28, -30.0)), np.full(28, 0.5), fill=False)
     bundle = tmp_path / "specialist"
-    write_bundle(bundle, "few", [(candidates[0], 1.0, 1.0)], nothing, mean=(0.1,) * 4, std=(0.2,) * 4, provenance={})
+    write_bundle(
+        bundle,
+        "few",
+        [(candidates[0], 1.0, Platt(np.ones(28), np.zeros(28)))],
+        nothing,
+        mean=(0.1,) * 4,
+        std=(0.2,) * 4,
+        provenance={},
+    )
     write_images(tmp_path / "images", ["a", "b"])
     console = Console(record=True, width=200)
     predict_folder(bundle, tmp_path / "images", tmp_path / "out.csv", tmp_path / "cache", console=console)

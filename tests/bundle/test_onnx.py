@@ -62,7 +62,13 @@ def make(tmp_path_factory):
             weights = folder / f"{number}.safetensors"
             safetensors.torch.save_file(network.state_dict(), weights)
             trained_for = labels[number] if number < len(labels) else None
-            members.append((Candidate("s", number, 1, config, weights, trained_for), 1 / len(settings), 0.5 + number))
+            members.append(
+                (
+                    Candidate("s", number, 1, config, weights, trained_for),
+                    1 / len(settings),
+                    Platt(np.full(28, 1 / (0.5 + number)), np.zeros(28)),
+                )
+            )
         bundle = folder / "bundle"
         manifest = write_bundle(bundle, "s", members, rule, mean=MEAN, std=STD, provenance={"native_size": native}, tta=tta)
         if images is None:

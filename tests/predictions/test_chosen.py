@@ -10,14 +10,18 @@ from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.thresholds import DecisionRule
 
 
+def flat(slope):
+    return Platt(np.full(28, slope), np.full(28, 0.5)).to_json()
+
+
 @pytest.fixture
 def chosen():
     rng = np.random.default_rng(0)
     rule = DecisionRule(Platt(rng.random(28), rng.normal(size=28)), rng.random(28))
     models = (
-        Model(name="a", weight=0.3, scale=2.5),
-        Model(name="b", weight=0.0, scale=1.0),
-        Model(name="c", weight=0.7, scale=0.1),
+        Model(name="a", weight=0.3, map=flat(0.4)),
+        Model(name="b", weight=0.0, map=flat(1.0)),
+        Model(name="c", weight=0.7, map=flat(10.0)),
     )
     return Chosen(
         format=1,
@@ -37,7 +41,7 @@ def test_what_is_written_is_read_back_exactly(tmp_path, chosen):
     assert found == chosen
     assert [model.name for model in found.members] == ["a", "c"]
     logits = np.random.default_rng(1).normal(size=(2, 5, 28)).astype(np.float32)
-    np.testing.assert_allclose(found.of_members.logits(logits), 0.3 * logits[0] / 2.5 + 0.7 * logits[1] / 0.1, rtol=1e-6)
+    np.testing.assert_allclose(found.of_members.logits(logits), 0.3 * logits[0] * 0.4 + 0.7 * logits[1] * 10 + 0.5, rtol=1e-5)
     np.testing.assert_array_equal(found.decision_rule.thresholds, chosen.decision_rule.thresholds)
 
 
@@ -51,8 +55,9 @@ def test_what_is_written_is_read_back_exactly(tmp_path, chosen):
         (lambda c: c.update(models=[]), "models: expected a list that is not empty"),
         (lambda c: c["models"][0].update(weight=-0.3), "models.0.weight"),
         (lambda c: c["models"][0].update(weight=0.4), "weights do not add up to 1"),
-        (lambda c: c["models"][0].update(scale=0), "models.0.scale"),
-        (lambda c: c["models"][0].update(scale=float("nan")), "models.0.scale"),
+        (lambda c: c["models"][0].update(map={}), "models.0.map: 'slope' is missing"),
+        (lambda c: c["models"][0]["map"]["slope"].pop(), "models.0.map: 27 slopes but 28 offsets"),
+        (lambda c: c["models"][0].update(map={"slope": [1], "offset": [0]}), "models.0.map: 1 slopes; expected 28"),
         (lambda c: c["models"][0].update(name="c"), "two have one name"),
         (lambda c: c["rule"].pop("thresholds"), "rule: 'thresholds' is missing"),
         (lambda c: c["rule"]["thresholds"].pop(), "rule: 27 thresholds but a calibration of 28"),

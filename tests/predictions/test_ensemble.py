@@ -44,7 +44,7 @@ def test_what_is_written(npz, tmp_path):
     assert "noise" not in result["members"]
     assert set(result["rules"]) >= {"plug_in", "exact", "proportion", "global", "grid", "half"}
     assert said == ["Choosing among 3 models on 150 rows."]
-    assert told == [(done, 6) for done in range(1, 7)]
+    assert told == [(done, 5) for done in range(1, 6)]
     members = rows_of(out / "members.csv")
     assert [row["model"] for row in members][-1] == "noise" and members[-1]["weight"] == "0"
     assert sum(float(row["weight"]) for row in members) == pytest.approx(1, abs=1e-5)

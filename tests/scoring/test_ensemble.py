@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpa_search.scoring import ensemble
+from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.ensemble import (
     BAGS,
     LEAST_WEIGHT,
@@ -17,11 +18,12 @@ from hpa_search.scoring.ensemble import (
     greedy,
     greedy_on,
     limited,
-    spreads,
+    standard,
 )
 from hpa_search.scoring.metrics import macro_average_precision, macro_f1
+from hpa_search.scoring.partial_pooling import calibrate
 from hpa_search.scoring.rules import fit_rule
-from tests.scoring.samples import pool, seeds
+from tests.scoring.samples import miscalibrated, pool, seeds
 
 
 def plain_greedy(members, labels, rounds):
@@ -164,13 +166,16 @@ def test_classes_and_rounds_are_obeyed():
         greedy(members, labels, classes=[3])
 
 
-def test_threads_change_nothing(monkeypatch):
-    members, labels = pool(7, [1, 1.3, 2, 1.1])
-    alone = greedy(members, labels), best_first(members, labels), bagged_greedy(members, labels, bags=3)
-    monkeypatch.setattr(ensemble, "_WORTH_A_THREAD", 0)
-    threaded = greedy(members, labels), best_first(members, labels), bagged_greedy(members, labels, bags=3)
-    for found, expected in zip(threaded, alone, strict=True):
-        np.testing.assert_array_equal(found, expected)
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-3, 1.0, 40.0]))
+def test_a_round_is_exact_where_it_counts(seed, size):
+    """Scores are first sorted in steps; those that may win are scored again."""
+    members, labels = pool(seed, [1, 1.1, 2, 1.05, 5], rows=300)
+    columns, positives = ensemble._columns(size * members, labels, None)
+    found = ensemble._scores_of_round(columns, positives, columns[0])
+    exact = np.array([macro_average_precision((size * (members[0] + one)), labels) for one in members])
+    assert found.argmax() == exact.argmax() and found.max() == pytest.approx(exact.max(), abs=1e-12)
+    np.testing.assert_allclose(found, exact, atol=3e-4)
 
 
 def test_the_best_come_first():
@@ -221,90 +226,102 @@ def test_limited_weights_sum_to_one_in_any_order(weights, most, random):
         np.testing.assert_allclose(limited(np.asarray(weights)[order], most), found[order])
 
 
-def test_combine_is_the_weighted_mean_in_units_of_the_scales():
+def maps(*slopes, classes=4):
+    return [Platt(np.full(classes, slope), np.zeros(classes)) for slope in slopes]
+
+
+def test_combine_is_the_weighted_mean_of_what_the_maps_make_of_members():
     members, _ = pool(7, [1, 2, 3])
-    expected = 0.25 * members[0] / 2 + 0.75 * members[2] / 5
-    np.testing.assert_allclose(combine(members, [1, 0, 3], [2, 3, 5]), expected, atol=1e-6)
-    np.testing.assert_allclose(combine(members, [0, 2, 0], [1, 1, 1]), members[1].astype(np.float64))
+    shifted = Platt(np.full(4, 0.2), np.arange(4.0))
+    expected = 0.25 * members[0] / 2 + 0.75 * (members[2] / 5 + np.arange(4))
+    np.testing.assert_allclose(combine(members, [1, 0, 3], [*maps(0.5, 3), shifted]), expected, atol=1e-6)
+    np.testing.assert_allclose(combine(members, [0, 2, 0], maps(1, 1, 1)), members[1].astype(np.float64))
     broken = members.copy()
     broken[0] = np.nan
-    np.testing.assert_allclose(combine(broken, [0, 1, 0], [1, 1, 1]), members[1])
+    np.testing.assert_allclose(combine(broken, [0, 1, 0], maps(1, 1, 1)), members[1])
     with pytest.raises(ValueError, match="members hold NaN"):
-        combine(broken, [1, 1, 0], [1, 1, 1])
+        combine(broken, [1, 1, 0], maps(1, 1, 1))
     infinite = np.full((1, 1, 2), [np.inf, -np.inf])
-    assert combine(infinite, [1], [2]).tolist() == [[25, -25]]
+    assert combine(infinite, [1], maps(0.5, classes=2)).tolist() == [[25, -25]]
 
 
 @pytest.mark.parametrize(
-    ("weights", "scales", "message"),
+    ("weights", "count", "message"),
     [
-        ([1, 1], [1, 1, 1], "weights"),
-        ([0, 0, 0], [1, 1, 1], "weights"),
-        ([1, -1, 1], [1, 1, 1], "weights"),
-        ([np.nan, 1, 1], [1, 1, 1], "weights"),
-        ([1, 1, 1], [1, 1], "scales"),
-        ([1, 1, 1], [1, 0, 1], "scales"),
-        ([1, 1, 1], [1, np.nan, 1], "scales"),
+        ([1, 1], 3, "weights"),
+        ([0, 0, 0], 3, "weights"),
+        ([1, -1, 1], 3, "weights"),
+        ([np.nan, 1, 1], 3, "weights"),
+        ([1, 1, 1], 2, "2 maps do not fit 3 members"),
     ],
 )
-def test_combine_refuses_wrong_weights_and_scales(weights, scales, message):
+def test_combine_refuses_wrong_weights_and_maps(weights, count, message):
     with pytest.raises(ValueError, match=message):
-        combine(np.full((3, 2, 2), 0.5), weights, scales)
+        combine(np.full((3, 2, 2), 0.5), weights, maps(*[1] * count, classes=2))
 
 
 def test_members_that_cover_some_classes_speak_for_these_alone():
     members = np.stack([np.full((2, 3), value) for value in (0.2, 0.6, 0.9)])
     covers = np.array([[True, True, False], [True, False, False], [False, True, False]])
-    found = combine(members, [1, 3, 1], np.ones(3), covers)
+    found = combine(members, [1, 3, 1], maps(1, 1, 1, classes=3), covers)
     np.testing.assert_allclose(found, [[(0.2 + 3 * 0.6) / 4, (0.2 + 0.9) / 2, NOBODY]] * 2)
-    everywhere = combine(members, [1, 3, 1], np.ones(3), np.ones((3, 3), dtype=bool))
-    np.testing.assert_array_equal(everywhere, combine(members, [1, 3, 1], np.ones(3)))
+    everywhere = combine(members, [1, 3, 1], maps(1, 1, 1, classes=3), np.ones((3, 3), dtype=bool))
+    np.testing.assert_array_equal(everywhere, combine(members, [1, 3, 1], maps(1, 1, 1, classes=3)))
 
 
-def test_spreads_are_those_within_a_class():
-    members, _ = pool(9, [1, 1])
-    expected = np.sqrt(members[0].astype(np.float64).var(axis=0).mean())
-    assert spreads(members)[0] == pytest.approx(expected)
-    # A class that all rows score high does not make a member loud.
-    assert spreads(members + np.array([0, 5, 10, -5], dtype=np.float32))[0] == pytest.approx(expected, rel=1e-5)
-    covers = np.array([[True, False, False, True], [True, True, True, True]])
-    changed = members.copy()
-    changed[0, :, 1:3] *= 100
-    found = spreads(changed, covers)
-    assert found[0] == pytest.approx(np.sqrt(members[0][:, [0, 3]].astype(np.float64).var(axis=0).mean()))
-    assert found[1] == spreads(members)[1]
+def test_standard_scores_are_calibrated_and_spread_by_one_within_the_classes():
+    z, labels = miscalibrated(3)
+    platt, calibrated = standard(z, labels), calibrate(z, labels)
+    scores = platt.logits(z)
+    assert np.sqrt(scores.var(axis=0).mean()) == pytest.approx(1)
+    unit = calibrated.logits(z) / scores
+    np.testing.assert_allclose(unit, unit[0, 0], rtol=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.02, 3), st.floats(-5, 5))
+def test_a_member_on_another_scale_and_place_says_the_same(seed, factor, shift):
+    """Small spreads around a large bias among them: what an early epoch gives."""
+    z, labels = miscalibrated(seed, rows=200)
+    z = np.clip(z, -10, 10)
+    found, moved = (standard(some, labels).logits(some) for some in (z, factor * z + shift))
+    np.testing.assert_allclose(moved, found, atol=1e-4)
+
+
+def test_classes_that_a_member_does_not_cover_are_left_as_they_are():
+    z, labels = miscalibrated(4)
+    covered = np.array([True, False, True, True])
+    platt, alone = standard(z, labels, covered), standard(z[:, covered], labels[:, covered])
+    assert (platt.slope[1], platt.offset[1]) == (1, 0)
+    np.testing.assert_array_equal(platt.slope[covered], alone.slope)
+    nothing = standard(z, labels, np.zeros(4, dtype=bool))
+    assert (nothing.slope == 1).all() and not nothing.offset.any()
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -37.3, 1e9])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_logits_that_are_all_the_same_have_scale_one(value, dtype):
+def test_logits_that_are_all_the_same_stay_so(value, dtype):
+    labels = np.arange(903).reshape(301, 3) % 2 == 0
     with np.errstate(over="ignore"):
-        assert spreads(np.full((2, 301, 3), value).astype(dtype)).tolist() == [1, 1]
-
-
-def test_losses_that_drive_logits_apart_do_not_rule():
-    members, labels = pool(10, [1, 1.2])
-    loud = members * np.array([1, 30])[:, None, None]
-    fair, equal = (combine(some, [1, 1], spreads(some)) for some in (members, loud))
-    # Beyond 50 a logit says nothing more, so some of the loud ones are cut off.
-    assert macro_average_precision(equal, labels) > macro_average_precision(fair, labels) - 0.03
-    np.testing.assert_allclose(combine(members / 10, [1, 1], spreads(members / 10)), fair, atol=1e-5)
+        constant = np.full((301, 3), value).astype(dtype)
+    scores = standard(constant, labels).logits(constant)
+    assert np.isfinite(scores).all() and np.ptp(scores, axis=0).max() < 1e-9
 
 
 @pytest.mark.parametrize("bags", [1, BAGS])
 def test_greedy_on_real_predictions_drops_the_poor_models(real, bags):
-    scales = spreads(real.logits)
-    members = (real.logits / scales[:, None, None]).astype(np.float32)
     poor = [real.names.index("inception_224_rgb"), real.names.index("vgg16_224_green")]
     gains = []
     for seed in range(4):
         fit, rest = real.split(1554, seed)
-        weights = SELECTIONS["greedy"](members[:, fit], real.labels[fit], bags=bags)
+        maps = [standard(member[fit], real.labels[fit]) for member in real.logits]
+        members = np.stack([one.logits(z[fit]) for one, z in zip(maps, real.logits, strict=True)]).astype(np.float32)
+        weights = SELECTIONS["greedy"](members, real.labels[fit], bags=bags)
         assert weights[poor].sum() <= 0.02
-        best = SELECTIONS["single"](members[:, fit], real.labels[fit])
+        best = SELECTIONS["single"](members, real.labels[fit])
         scores = []
         for chosen in (weights, best):
-            z = combine(real.logits, chosen, scales)
+            z = combine(real.logits, chosen, maps)
             scores.append(macro_f1(fit_rule(z[fit], real.labels[fit]).predict(z[rest]).labels, real.labels[rest]))
         gains.append(scores[0] - scores[1])
     assert np.mean(gains) >= -0.003
@@ -312,8 +329,10 @@ def test_greedy_on_real_predictions_drops_the_poor_models(real, bags):
 
 def test_every_permutation_of_members_gives_the_same_mean():
     members, _ = pool(11, [1, 2, 3])
-    weights, scales = np.array([0.2, 0.5, 0.3]), np.array([1.0, 2.0, 3.0])
-    found = combine(members, weights, scales)
+    weights, given = np.array([0.2, 0.5, 0.3]), maps(1, 0.5, 0.3)
+    found = combine(members, weights, given)
     for order in itertools.permutations(range(3)):
         permuted = list(order)
-        np.testing.assert_allclose(combine(members[permuted], weights[permuted], scales[permuted]), found, atol=1e-12)
+        np.testing.assert_allclose(
+            combine(members[permuted], weights[permuted], [given[place] for place in order]), found, atol=1e-12
+        )

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
+from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.cuts import exact
 from hpa_search.scoring.ensemble import combine, greedy
 from hpa_search.scoring.estimate import NestedEstimate, nested_estimate, stratified_folds
@@ -77,12 +78,12 @@ def weak_members(seed, rows, members=6, classes=6):
 
 def greedily(logits, labels):
     """A final stage that flatters itself: greedy weights, then the exact search."""
-    scales = np.ones(len(logits))
+    maps = [Platt(np.ones(logits.shape[2]), np.zeros(logits.shape[2]))] * len(logits)
 
     def choose(rows):
         weights = greedy(logits[:, rows], labels[rows])
-        thresholds = exact(expit(combine(logits[:, rows], weights, scales)), labels[rows])
-        return lambda others: decide(expit(combine(logits[:, others], weights, scales)), thresholds).labels
+        thresholds = exact(expit(combine(logits[:, rows], weights, maps)), labels[rows])
+        return lambda others: decide(expit(combine(logits[:, others], weights, maps)), thresholds).labels
 
     return choose
 
