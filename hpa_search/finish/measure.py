@@ -13,7 +13,7 @@ from hpa_search.files import whole
 from hpa_search.finish.material import Material
 from hpa_search.scoring.appraisal import Appraisal, appraise
 from hpa_search.scoring.comparison import bootstrap_macro_ap
-from hpa_search.scoring.estimate import FOLDS
+from hpa_search.scoring.estimate import usual_folds
 from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.scoring.intervals import Interval, bootstrap_interval, f1_intervals, paired_difference
 from hpa_search.scoring.metrics import all_positive_floor
@@ -29,7 +29,7 @@ def appraise_pool(material: Material, choice: FinalChoice) -> tuple[Ensemble, Ap
     """
     pool = material.pool
     labels, groups = material.labels(pool.rows), material.groups(pool.rows)
-    folds = min(FOLDS, len(pool.rows) if groups is None else len(set(groups)))
+    folds = usual_folds(len(pool.rows) if groups is None else len(set(groups)))
     if folds < 2:
         return choice(pool.logits, labels), None
     appraisal = appraise(choice, pool.logits, labels, groups=groups, folds=folds, scored=pool.scored)

@@ -17,7 +17,7 @@ from hpa_search.predictions.reading import Predictions, read_labelled
 from hpa_search.predictions.tables import class_rows, member_rows, summary, to_csv
 from hpa_search.scoring.appraisal import Appraisal, Tell, appraise
 from hpa_search.scoring.ensemble import SELECTIONS
-from hpa_search.scoring.estimate import FOLDS
+from hpa_search.scoring.estimate import usual_folds
 from hpa_search.scoring.final import POOL, FinalChoice
 from hpa_search.scoring.rules import DEFAULT, RULES
 
@@ -86,7 +86,7 @@ def _folds(path: Path, given: Predictions) -> int:
         raise UserError(
             f"{path}: {labelled} of {len(given.ids)} rows have a label; at least {_LEAST_LABELLED} are needed where not all have one"
         )
-    return min(FOLDS, units)
+    return usual_folds(units)
 
 
 def _notes(given: Predictions) -> list[str]:

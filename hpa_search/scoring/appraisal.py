@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hpa_search.scoring.estimate import FOLDS, NestedEstimate, Rows, stratified_folds
+from hpa_search.scoring.estimate import NestedEstimate, Rows, stratified_folds, usual_folds
 from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.scoring.intervals import Interval, bootstrap_interval, f1_intervals, paired_difference
 from hpa_search.scoring.metrics import Booleans, as_labels, macro_f1
@@ -74,19 +74,21 @@ def appraise(
     labels: ArrayLike,
     *,
     groups: ArrayLike | None = None,
-    folds: int = FOLDS,
+    folds: int | None = None,
     seed: int = 0,
     scored: ArrayLike | None = None,
     tell: Tell | None = None,
 ) -> Appraisal:
-    """Choose on ``member_logits`` (m, n, k) with ``labels`` (n, k), and repeat the choice inside ``folds``.
+    """Choose on ``member_logits`` (m, n, k) with ``labels`` (n, k), and repeat the choice inside ``folds`` (None: `usual_folds`).
 
     Rows of one of the ``groups`` (n,) share a fold and are redrawn together. F1 is over
     ``scored`` (mask or indices; None: all). ``tell`` hears how many folds are done.
     Raises ValueError for NaN, unequal shapes, unknown names, more folds than rows or groups, and a fold without which no
     row has a label.
     """
-    rows = _Judged(member_logits, as_labels(labels), groups, folds, seed, scored)
+    truth = as_labels(labels)
+    units = len(truth) if groups is None else len(np.unique(np.asarray(groups)))
+    rows = _Judged(member_logits, truth, groups, usual_folds(units) if folds is None else folds, seed, scored)
     ensemble = choice(member_logits, rows.truth)
     nested = _nested(choice, rows, tell)
     honest = nested.ways[choice.ensemble]

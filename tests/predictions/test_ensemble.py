@@ -40,11 +40,11 @@ def test_what_is_written(npz, tmp_path):
     assert json.loads((out / "estimate.json").read_text()) == result
     assert result["low"] < result["macro_f1"] < result["high"] and result["level"] == 0.9
     assert result["optimism"] == pytest.approx(result["naive"] - result["macro_f1"])
-    assert (result["rows"], result["models"], result["folds"]) == (150, 3, 5)
+    assert (result["rows"], result["models"], result["folds"]) == (150, 3, 10)
     assert "noise" not in result["members"]
     assert set(result["rules"]) >= {"plug_in", "exact", "proportion", "global", "grid", "half"}
     assert said == ["Choosing among 3 models on 150 rows."]
-    assert told == [(done, 5) for done in range(1, 6)]
+    assert told == [(done, 10) for done in range(1, 11)]
     members = rows_of(out / "members.csv")
     assert [row["model"] for row in members][-1] == "noise" and members[-1]["weight"] == "0"
     assert sum(float(row["weight"]) for row in members) == pytest.approx(1, abs=1e-5)

@@ -24,10 +24,10 @@ def test_the_headline_tells_whether_the_winner_is_one():
     assert lines[1].startswith("Honest macro F1: 0.5200 [0.4700, 0.5700] 90%")
     assert "2 classes have no positive" in lines[2] and "0.9286" in lines[2] and "0.5600" in lines[2]
     assert "0.5500 (optimism +0.0300)" in lines[3]
-    assert "not distinguishable (+0.0200 [-0.0100, +0.0500])" in lines[3]
+    assert "not distinguishable (+0.0200 [-0.0100, +0.0500])" in lines[4]
     for low, high, word in ((0.01, 0.05, "better"), (-0.05, -0.01, "worse")):
         lines = headline({**RESULT, "difference_to_best_single": {"value": 0.0, "low": low, "high": high, "level": 0.9}})
-        assert f": {word} (" in lines[3]
+        assert f": {word} (" in lines[4]
 
 
 def test_the_page_has_its_tables_whatever_the_names():

@@ -136,11 +136,33 @@ def test_each_class_has_the_interval_that_it_has_alone():
     predicted[:, 3] = labels[:, 3] = False
     found = f1_intervals(predicted, labels)
     assert [interval.value for interval in found] == pytest.approx(f1_per_class(predicted, labels))
-    for c, interval in enumerate(found):
+    for c, interval in enumerate(found[:3]):
         assert edges(interval) == pytest.approx(edges(bootstrap_interval(predicted[:, [c]], labels[:, [c]])))
     assert edges(found[3]) == (0, 0, 0)
     order = [2, 0, 3, 1]
     assert [edges(one) for one in f1_intervals(predicted[:, order], labels[:, order])] == [edges(found[c]) for c in order]
+
+
+def test_a_class_that_is_never_hit_or_never_missed_is_not_certain():
+    """Wilson's interval of the share of hits, by hand: 0 of 8, and 3 of 3, at the level where z is 1."""
+    level = 0.6826894921370859
+    labels = np.zeros((20, 2), dtype=bool)
+    labels[:8, 0], labels[:3, 1] = True, True
+    predicted = labels & [False, True]
+    missed, hit = f1_intervals(predicted, labels, level=level)
+    assert edges(missed) == pytest.approx((0, 0, 2 / 9 / (1 + 1 / 9)))
+    assert edges(hit) == pytest.approx((1, 2 * 0.75 / 1.75, 1))
+
+
+def test_a_class_without_positives_widens_the_interval_of_the_mean():
+    predicted, labels = draw(6, rows=400, classes=4)
+    known = bootstrap_interval(predicted, labels)
+    predicted[:, 0] = labels[:, 0] = False
+    plain, unknown = bootstrap_interval(predicted[:, 1:], labels[:, 1:]), bootstrap_interval(predicted, labels)
+    assert unknown.value == pytest.approx(plain.value * 3 / 4)
+    deviation = ((plain.high - plain.low) * 3 / 4) ** 2 + (2 * 1.6448536) ** 2 / 3 / 16
+    assert unknown.high - unknown.low == pytest.approx(np.sqrt(deviation), rel=0.05)
+    assert unknown.high - unknown.low > known.high - known.low
 
 
 def test_a_rarer_class_has_a_wider_interval():
