@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import safetensors.torch
 import torch
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from hpa_search.bundle.export import Candidate, write_bundle
 from hpa_search.bundle.manifest import read_manifest
@@ -22,6 +22,7 @@ from hpa_search.errors import UserError
 from hpa_search.labels import LABELS
 from hpa_search.models.build import build_network
 from hpa_search.scoring.calibration import Platt
+from hpa_search.scoring.ensemble import NOBODY
 from hpa_search.scoring.thresholds import DecisionRule
 
 MEAN, STD = (0.1, 0.2, 0.3, 0.4), (0.2, 0.2, 0.2, 0.2)
@@ -154,7 +155,7 @@ def test_real_fields(make, real_fields):
 def test_members_for_some_labels_leave_rows_empty(make):
     rule = dataclasses.replace(RULE, thresholds=np.full(28, 0.999), fill=False)
     probabilities, labels = check(*make(MEMBERS[:2], rule=rule, labels=(tuple(range(3)), tuple(range(2, 9)))))
-    unknown = expit(RULE.platt.slope * logit(1e-7) + RULE.platt.offset)
+    unknown = expit(RULE.platt.slope * NOBODY + RULE.platt.offset)
     np.testing.assert_allclose(probabilities[:, 9:], np.tile(unknown[9:], (5, 1)), rtol=1e-5)
     assert not labels.any()
 
@@ -202,7 +203,7 @@ def test_it_is_sound_and_knows_nothing_of_this_machine(one):
 
 
 def test_a_graph_that_says_something_else_is_not_kept(make, monkeypatch):
-    monkeypatch.setattr("hpa_search.bundle.graph.LARGEST", 0.01)
+    monkeypatch.setattr("hpa_search.bundle.graph.LARGEST_LOGIT", 0.01)
     bundle, outcome, _ = make(MEMBERS[:1])
     assert "probabilities differ by" in outcome.reason
     assert sorted(path.suffix for path in bundle.iterdir()) == [".json", ".safetensors"]

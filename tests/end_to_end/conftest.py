@@ -8,12 +8,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from hpa_search.errors import UserError
 from hpa_search.search.study import Facts, Ledger
 
 HERE = Path(__file__).parent
@@ -36,8 +38,10 @@ class SearchProcess:
     def wait_until(self, condition: Callable[[list[Facts]], bool], timeout: float = 120) -> list[Facts]:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            if (self.out / "study.journal").exists() and condition(trials := Ledger.open(self.out).trials()):
-                return trials
+            # The journal is there a moment before the study is in it.
+            with suppress(UserError):
+                if condition(trials := Ledger.open(self.out).trials()):
+                    return trials
             assert self.process.poll() is None, f"the search ended with {self.process.returncode}"
             time.sleep(0.05)
         raise AssertionError("it did not come to that in time")
