@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -56,7 +57,8 @@ def end(head):
     """End a Ray of our own, and nothing else: its processes are the head's descendants."""
     everything = [*head.children(recursive=True), head]
     for process in everything:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(everything, timeout=20)
 
 
