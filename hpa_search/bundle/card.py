@@ -60,8 +60,8 @@ def _card_caveats(result: Mapping[str, Any], nested: Mapping[str, Any]) -> list[
         )
     if nested["networks"] > 1:
         lines.append(
-            f"- In the nested estimate each row is judged by one network a member; the bundle averages {nested['networks']}, "
-            "which is better."
+            "- In the nested estimate each row is judged by one network a member, and the rule was fitted so; the bundle averages "
+            f"{nested['networks']}."
         )
     return lines
 

@@ -91,7 +91,9 @@ def _caveats(result: dict[str, Any], nested: dict[str, Any]) -> list[str]:
             f"is {nested['macro_f1_present']:.4f}"
         )
     if nested["networks"] > 1:
-        lines.append(f"  each row is judged by one network a member; the bundle averages {nested['networks']}, which is better")
+        lines.append(
+            f"  each row is judged by one network a member, and the rule was fitted so; the bundle averages {nested['networks']}"
+        )
     return lines
 
 

@@ -30,13 +30,12 @@ class Model(Record):
 class Chosen(Record):
     """What labels rows: the mean of weight x mapped logits over the models, and the rule (`DecisionRule`) for it.
 
-    ``logits`` says whether the models' values were logits, not probabilities; ``ensemble`` and ``thresholds`` how it was chosen.
+    ``ensemble`` and ``thresholds`` say how it was chosen.
     """
 
     format: int
     version: str
     labels: tuple[str, ...]
-    logits: bool
     ensemble: str
     thresholds: str
     models: tuple[Model, ...] = Field(min_length=1)

@@ -57,7 +57,7 @@ def make_ensemble(
     choice = FinalChoice(ensemble=ensemble, thresholds=thresholds, max_members=max_members)
     assert given.labels is not None
     appraisal = appraise(choice, given.logits, given.labels, groups=given.groups, folds=folds, tell=tell)
-    chosen = _chosen(given, choice, appraisal, logits)
+    chosen = _chosen(given, choice, appraisal)
     result = _result(given, choice, appraisal, chosen, folds)
     _write(out, given, chosen, appraisal, result)
     return result
@@ -101,14 +101,13 @@ def _notes(given: Predictions) -> list[str]:
     return notes
 
 
-def _chosen(given: Predictions, choice: FinalChoice, appraisal: Appraisal, logits: bool) -> Chosen:
+def _chosen(given: Predictions, choice: FinalChoice, appraisal: Appraisal) -> Chosen:
     found = appraisal.ensemble
     triples = zip(given.names, found.weights.tolist(), found.maps, strict=True)
     return Chosen(
         format=FORMAT,
         version=__version__,
         labels=LABELS,
-        logits=logits,
         ensemble=choice.ensemble,
         thresholds=choice.thresholds,
         models=tuple(Model(name=name, weight=weight, map=platt.to_json()) for name, weight, platt in triples),

@@ -56,7 +56,7 @@ def bagged_greedy(
     """Return the mean of the weights (m,) that `greedy` chooses on ``bags`` redraws of the rows.
 
     Caruana et al. 2004 bag members; rows are redrawn here, because a choice among few rows takes members by the accident of
-    these rows: on real predictions that gave +0.002 to +0.003 macro F1 over plain `greedy`, and bags of members took from it.
+    these rows: on real predictions that gave +0.0038 macro F1 over plain `greedy`, chosen on 1,554 rows, and +0.0004 on 3,107.
     One bag is plain `greedy` on all rows. Raises ValueError as `greedy` does.
     """
     truth = as_labels(labels)
@@ -208,8 +208,8 @@ def standard(logits: NDArray[np.floating], labels: ArrayLike, covered: ArrayLike
 
     They are calibrated (`partial_pooling.calibrate`), for losses differ in how far they drive logits apart and where to, class
     by class: a focal loss leaves them at a third of what cross-entropy makes of them. Then they are brought to a standard
-    deviation of 1 within the classes, so that the surest member does not rule. On real predictions calibrating gives +0.003
-    macro F1 where all losses are alike; averaging probabilities, or logits as they are, fails where they are not.
+    deviation of 1 within the classes, so that the surest member does not rule. On real predictions calibrating gives +0.001
+    to +0.003 macro F1 where all losses are alike; averaging probabilities, or logits as they are, fails where they are not.
     ``covered`` (k,) bool are the classes that the member was trained for (None: all); others are left as they are, and so is
     what is the same for all rows. Raises ValueError for NaN or unequal shapes.
     """

@@ -27,7 +27,6 @@ def chosen():
         format=1,
         version="0",
         labels=LABELS,
-        logits=False,
         ensemble="greedy",
         thresholds="plug_in",
         models=models,

@@ -85,5 +85,4 @@ def test_logits(made, npz, drawn, tmp_path):
         "--predictions", npz(**arrays), "--out", tmp_path / "b", "--logits", "--ensemble", "single", "--thresholds", "half"
     )
     assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "b" / "ensemble.json").read_text())["logits"] is True
     assert json.loads((tmp_path / "b" / "estimate.json").read_text())["thresholds"] == "half"
