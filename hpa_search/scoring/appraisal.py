@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hpa_search.scoring.estimate import NestedEstimate, Rows, stratified_folds, usual_folds
+from hpa_search.scoring.estimate import NestedEstimate, Rows, Tell, out_of_fold, usual_folds
 from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.scoring.intervals import Interval, bootstrap_interval, f1_intervals, paired_difference
 from hpa_search.scoring.metrics import Booleans, as_labels, macro_f1
@@ -17,8 +17,6 @@ RARE = 5
 
 WAYS = ("single", "uniform")
 """The selections that the chosen one is held against."""
-
-Tell = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -90,10 +88,10 @@ def appraise(
     units = len(truth) if groups is None else len(np.unique(np.asarray(groups)))
     rows = _Judged(member_logits, truth, groups, usual_folds(units) if folds is None else folds, seed, scored)
     ensemble = choice(member_logits, rows.truth)
-    nested = _nested(choice, rows, tell)
-    honest = nested.ways[choice.ensemble]
+    nested, filled = _nested(choice, rows, tell)
+    honest = nested["ensemble", choice.ensemble]
     estimate = NestedEstimate(rows.macro_f1(honest), rows.macro_f1(ensemble(member_logits)), honest)
-    ways = {name: nested.ways[name] for name in WAYS}
+    ways = {name: nested["ensemble", name] for name in WAYS}
     return Appraisal(
         ensemble,
         estimate,
@@ -101,8 +99,8 @@ def appraise(
         _class_scores(choice, ensemble, estimate, rows),
         {name: rows.interval(way) for name, way in ways.items()},
         {name: rows.difference(honest, way) for name, way in ways.items()},
-        {name: rows.macro_f1(predicted) for name, predicted in nested.rules.items()},
-        nested.filled,
+        {name: rows.macro_f1(nested["thresholds", name]) for name in RULES},
+        filled,
     )
 
 
@@ -135,51 +133,35 @@ class _Judged:
         return paired_difference(one[:, c], other[:, c], self.truth[:, c], seed=self.seed, groups=self.groups)
 
 
-@dataclass(frozen=True, eq=False)
-class _Nested:
-    """The honest predictions (n, k) of each selection and of each rule, and how many rows of the chosen ones were filled up."""
-
-    ways: dict[str, Booleans]
-    rules: dict[str, Booleans]
-    filled: int
+Way = tuple[str, str]
+"""What is changed of the choice, a field of `FinalChoice`, and to which name."""
 
 
-def _nested(choice: FinalChoice, rows: _Judged, tell: Tell | None) -> _Nested:
-    """Repeat every choice inside folds, all selections and rules on the same members; see `estimate.nested_estimate`."""
-    fold, every = stratified_folds(rows.truth, rows.folds, rows.seed, rows.groups), np.arange(len(rows.truth))
-    ways = {name: np.empty_like(rows.truth) for name in dict.fromkeys((choice.ensemble, *WAYS))}
-    rules = {name: np.empty_like(rows.truth) for name in RULES}
+def _nested(choice: FinalChoice, rows: _Judged, tell: Tell | None) -> tuple[dict[Way, Booleans], int]:
+    """Return the honest predictions (n, k) of all selections and rules, and how many rows of the chosen ones were filled up."""
     filled = 0
-    for held_out in range(rows.folds):
-        inside, others = every[fold != held_out], every[fold == held_out]
+
+    def choose(inside: Rows) -> Callable[[Rows], dict[Way, Booleans]]:
         members, truth = rows.member_logits[:, inside], rows.truth[inside]
-        given, held = choice.standardised(members, truth), rows.member_logits[:, others]
-        for name, found in ways.items():
-            ensemble = replace(choice, ensemble=name).choose(given, members, truth)
-            decision = ensemble.rule.predict(ensemble.logits(held))
-            found[others] = decision.labels
-            if name == choice.ensemble:
-                filled += decision.filled
-                _refit(choice, ensemble, (members, truth), held, others, rules)
-        if tell is not None:
-            tell(held_out + 1, rows.folds)
-    return _Nested(ways, rules, filled)
+        given = choice.standardised(members, truth)
+        names = dict.fromkeys((choice.ensemble, *WAYS))
+        ensembles = {name: replace(choice, ensemble=name).choose(given, members, truth) for name in names}
+        chosen = ensembles[choice.ensemble]
+        logits = chosen.logits(members)
+        rules = {name: replace(choice, thresholds=name).rule(logits, truth, chosen.covered) for name in RULES}
 
+        def predict(others: Rows) -> dict[Way, Booleans]:
+            nonlocal filled
+            held = rows.member_logits[:, others]
+            judged = chosen.logits(held)
+            filled += chosen.rule.predict(judged).filled
+            by_rule = {("thresholds", name): rule.predict(judged).labels for name, rule in rules.items()}
+            return by_rule | {("ensemble", name): ensemble(held) for name, ensemble in ensembles.items()}
 
-def _refit(
-    choice: FinalChoice,
-    ensemble: Ensemble,
-    inside: tuple[NDArray[np.floating], Booleans],
-    held: NDArray[np.floating],
-    others: Rows,
-    rules: dict[str, Booleans],
-) -> None:
-    """Write what each rule, fitted to an ensemble's logits on the rows ``inside``, says of those ``held`` into ``rules``."""
-    members, truth = inside
-    fitted_to, judged = ensemble.logits(members), ensemble.logits(held)
-    for name, found in rules.items():
-        rule = replace(choice, thresholds=name).rule(fitted_to, truth, ensemble.covered)
-        found[others] = rule.predict(judged).labels
+        return predict
+
+    found = out_of_fold(rows.truth, choose, folds=rows.folds, seed=rows.seed, groups=rows.groups, tell=tell)
+    return found, filled
 
 
 def _class_scores(choice: FinalChoice, ensemble: Ensemble, estimate: NestedEstimate, rows: _Judged) -> tuple[ClassScore, ...]:

@@ -1,17 +1,18 @@
 """Estimates of macro F1 that are free of what was chosen on the rows: every choice is repeated inside folds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hpa_search.scoring.intervals import group_ids, group_sums
-from hpa_search.scoring.metrics import Booleans, as_labels, macro_f1
+from hpa_search.scoring.metrics import Booleans, as_labels
 
 Rows = NDArray[np.intp]
-Predict = Callable[[Rows], Booleans]
-Choose = Callable[[Rows], Predict]
+Tell = Callable[[int, int], None]
+Name = TypeVar("Name", bound=Hashable)
 
 FEW_ROWS = 5000
 
@@ -69,31 +70,29 @@ def _rarest_label(labels: Booleans) -> NDArray[np.intp]:
     return np.where(labels.any(axis=1), by_count[sorted_labels.argmax(axis=1)], labels.shape[1])
 
 
-def nested_estimate(
+def out_of_fold(
     labels: ArrayLike,
+    choose: Callable[[Rows], Callable[[Rows], Mapping[Name, Booleans]]],
     *,
-    choose: Choose,
     folds: int = 5,
     seed: int = 0,
     groups: ArrayLike | None = None,
-    classes: ArrayLike | None = None,
-) -> NestedEstimate:
-    """Estimate the macro F1 on rows with ``labels`` (n, k) of a whole final stage by repeating it inside folds.
+    tell: Tell | None = None,
+) -> dict[Name, Booleans]:
+    """Return the labels (n, k) of each way to choose, every row's by a choice that never saw it.
 
-    ``choose(rows)`` does everything that is chosen on data (members, weights, calibration, thresholds) with those rows alone
-    and returns a function from rows to their labels (q, k). It is called on all rows for the naive number and on the
-    other folds for each fold; the counts of all folds are pooled before F1, because the mean of the folds' own macro F1s
-    is biased low where a class has few positives.
-    F1 is over ``classes`` (mask or indices; None: all). Raises ValueError for what `stratified_folds` raises.
+    ``choose(rows)`` does everything that is chosen on data (members, weights, calibration, thresholds) with those rows of
+    ``labels`` (n, k) alone, and returns a function from rows to their labels (q, k), by the names of the ways. F1 of the result
+    pools the counts of all folds: the mean of the folds' own macro F1s is biased low where a class has few positives.
+    ``tell`` hears how many folds are done. Raises ValueError for what `stratified_folds` raises.
     """
     truth = as_labels(labels)
     fold, every = stratified_folds(truth, folds, seed, groups), np.arange(len(truth))
-    predicted = np.empty_like(truth)
+    found: dict[Name, Booleans] = {}
     for held_out in range(folds):
-        inside = fold == held_out
-        predicted[inside] = choose(every[~inside])(every[inside])
-    naive = choose(every)(every)
-    scored = slice(None) if classes is None else np.asarray(classes)
-    return NestedEstimate(
-        macro_f1(predicted[:, scored], truth[:, scored]), macro_f1(naive[:, scored], truth[:, scored]), predicted
-    )
+        inside = every[fold == held_out]
+        for name, predicted in choose(every[fold != held_out])(inside).items():
+            found.setdefault(name, np.empty_like(truth))[inside] = predicted
+        if tell is not None:
+            tell(held_out + 1, folds)
+    return found

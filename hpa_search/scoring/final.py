@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hpa_search.scoring.calibration import Floats, Platt
 from hpa_search.scoring.ensemble import BAGS, NOBODY, SELECTIONS, best_first, clipped, combine, limited, standard
-from hpa_search.scoring.estimate import Choose, Predict, Rows
+from hpa_search.scoring.estimate import Rows
 from hpa_search.scoring.metrics import as_labels
 from hpa_search.scoring.rules import DEFAULT, fit_rule
 from hpa_search.scoring.thresholds import Booleans, DecisionRule
@@ -108,16 +108,6 @@ class FinalChoice:
         # Without a positive among the rows, and without one in training, the rule takes the class for unseen.
         fill = bool(known.all())
         return fit_rule(np.where(known, logits, NOBODY), truth & known, name=self.thresholds, trained=trained, fill=fill)
-
-    def on(self, member_logits: NDArray[np.floating], labels: ArrayLike) -> Choose:
-        """Return the choice as a function of the rows to choose on, for `nested_estimate`."""
-        truth = as_labels(labels)
-
-        def choose(rows: Rows) -> Predict:
-            ensemble = self(member_logits[:, rows], truth[rows])
-            return lambda others: ensemble(member_logits[:, others])
-
-        return choose
 
     def _scored(self, labels: Booleans) -> list[int] | None:
         """Return the classes that members are chosen by."""

@@ -25,10 +25,10 @@ from rich.table import Table
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, f1_score
 
+from hpa_search.scoring.appraisal import appraise
 from hpa_search.scoring.calibration import Platt, fit_platt, logit
 from hpa_search.scoring.cuts import exact, grid_plus, plug_in
 from hpa_search.scoring.ensemble import _scores_of_round, bagged_greedy, best_first
-from hpa_search.scoring.estimate import nested_estimate, usual_folds
 from hpa_search.scoring.final import FinalChoice, Standardised
 from hpa_search.scoring.intervals import bootstrap_interval
 from hpa_search.scoring.metrics import macro_f1, positive_rows
@@ -169,12 +169,10 @@ def estimate_on_split(path: Path, fitted: int, seed: int) -> tuple[float, ...]:
     """Return estimate, naive number, truth, and the standard deviations of estimate and truth."""
     data = read(path)
     fit, scored = split(len(data.labels), fitted, seed)
-    choice, labels = FinalChoice(), data.labels
-    estimate = nested_estimate(labels[fit], choose=choice.on(data.logits[:, fit], labels[fit]), folds=usual_folds(fitted))
-    interval = bootstrap_interval(estimate.predicted, labels[fit])
-    truth = bootstrap_interval(choice(data.logits[:, fit], labels[fit])(data.logits[:, scored]), labels[scored])
-    deviations = [(found.high - found.low) / 2 / NORMAL_90 for found in (interval, truth)]
-    return (estimate.honest, estimate.naive, truth.value, *deviations)
+    told = appraise(FinalChoice(), data.logits[:, fit], data.labels[fit])
+    truth = bootstrap_interval(told.ensemble(data.logits[:, scored]), data.labels[scored])
+    deviations = [(found.high - found.low) / 2 / NORMAL_90 for found in (told.interval, truth)]
+    return (told.estimate.honest, told.estimate.naive, truth.value, *deviations)
 
 
 def show(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

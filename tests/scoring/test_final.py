@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from hpa_search.scoring.appraisal import appraise
 from hpa_search.scoring.ensemble import SELECTIONS, combine, limited, standard
-from hpa_search.scoring.estimate import nested_estimate
 from hpa_search.scoring.final import FinalChoice
 from hpa_search.scoring.intervals import bootstrap_interval
 from hpa_search.scoring.metrics import macro_f1
@@ -65,8 +65,7 @@ def test_folds_without_a_positive_of_a_class_are_chosen_on_all_the_same(classes)
     without = np.delete(np.arange(len(labels)), 7)
     ensemble = FinalChoice(classes)(members[:, without], labels[without])
     assert ensemble(members).any(axis=1).all()
-    estimate = nested_estimate(labels, choose=FinalChoice(classes).on(members, labels))
-    assert np.isfinite(estimate.honest)
+    assert np.isfinite(appraise(FinalChoice(classes), members, labels).estimate.honest)
 
 
 def test_the_same_arguments_give_the_same_choice():
@@ -171,20 +170,13 @@ def test_classes_that_no_member_has_seen_are_hardly_given():
     np.testing.assert_array_equal(unseen.rule.thresholds[:5], seen.rule.thresholds[:5])
 
 
-def test_choosing_on_rows_shows_those_alone():
-    members, labels = make([3, 4])
-    rows, others = np.arange(0, 300, 2), np.arange(1, 300, 2)
-    expected = FinalChoice()(members[:, rows], labels[rows])(members[:, others])
-    np.testing.assert_array_equal(FinalChoice().on(members, labels)(rows)(others), expected)
-
-
 def test_the_honest_estimate_holds_on_real_predictions(real):
     honest, naive, truth = [], [], []
     choice = FinalChoice(bags=1)
     for seed in range(8):
         fit, rest = real.split(1554, seed)
         members, labels = real.logits[:, fit], real.labels[fit]
-        estimate = nested_estimate(labels, choose=choice.on(members, labels))
+        estimate = appraise(choice, members, labels, folds=5).estimate
         interval = bootstrap_interval(estimate.predicted, labels, samples=200)
         assert 0.02 < interval.high - interval.low < 0.2
         honest.append(estimate.honest)
