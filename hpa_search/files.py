@@ -1,12 +1,16 @@
 """Files that appear whole: written beside their place, then renamed into it."""
 
+import errno
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+LEAST_ROOM = 1 << 20
 
 
 @contextmanager
@@ -14,7 +18,8 @@ def whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
 
     A reader sees the old file or the new one, never a part. The content is on disk before the
-    rename, so a power cut cannot leave an empty file under the final name.
+    rename, so a power cut cannot leave an empty file under the final name. Raises OSError (ENOSPC) on a full disk,
+    whatever the writer in the block made of that.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
@@ -23,8 +28,17 @@ def whole(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except Exception as error:
+        if not isinstance(error, OSError) and _is_full(path.parent):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether so little room is left that a write of a few blocks may just have failed."""
+    return shutil.disk_usage(folder).free < LEAST_ROOM
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,6 +13,7 @@ from hpa_search.data.progress import progress
 from hpa_search.finish.stage import finish
 from hpa_search.finish.summary import summary
 from hpa_search.search.driver import run_search
+from hpa_search.search.ending import Outcome
 from hpa_search.search.reading import check_weights, read_search
 from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
@@ -21,11 +22,19 @@ from hpa_search.training.job import open_trial
 
 
 def run(
-    space: Path, data: Path, out: Path, cache: Path, *, external: Path | None, ray_address: str | None, console: Console
-) -> bool:
-    """Run the search of the file ``space`` on ``data`` into ``out``; return whether it finished, or was stopped.
+    space: Path,
+    data: Path,
+    out: Path,
+    cache: Path,
+    *,
+    external: Path | None,
+    ray_address: str | None,
+    console: Console,
+    study: str | None = None,
+) -> Outcome:
+    """Run the search of the file ``space`` on ``data`` into ``out``; return how that ended.
 
-    ``external`` is a folder of images that are trained on beside the dataset's own.
+    ``external`` is a folder of images that are trained on beside the dataset's own, ``study`` the URL of a database.
 
     Raises UserError for everything the user can mend; nothing in ``out`` is damaged by it.
     """
@@ -42,15 +51,21 @@ def run(
     job = prepare(out, search, text, Inputs(dataset, images, more, folder), cache, view.say)
     search, _ = read_workspace(out)  # the same, but for the order of its dimensions, on which suggestions depend
     with view.showing():
-        finished = run_search(
-            search, out, open_trial=open_trial, job=job, ray_address=ray_address, watchers=(TensorBoard(out), view), say=view.say
+        outcome = run_search(
+            search,
+            out,
+            open_trial=open_trial,
+            job=job,
+            study=study,
+            ray_address=ray_address,
+            watchers=(TensorBoard(out), view),
+            say=view.say,
         )
-    if not finished:
-        view.say(f"Stopped; everything so far is in {out}. To go on, give the same command again:")
-        view.say(f"  hpa-search run {space} --data {data} --out {out}" + (f" --external {external}" if external else ""))
-        return False
+    if outcome != "finished":
+        view.say(f"{outcome.capitalize()}; everything so far is in {out}. To go on: hpa-search resume {out}")
+        return outcome
     result = finish(out, cache, data=data, say=view.say)
     assert result is not None
     for line in summary(out, result):
         view.say(line)
-    return True
+    return outcome

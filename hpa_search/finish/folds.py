@@ -15,7 +15,8 @@ from hpa_search.finish.fold_members import FoldMembers
 from hpa_search.finish.material import Material
 from hpa_search.labels import NUM_LABELS
 from hpa_search.models.weights import check_weights
-from hpa_search.search.driver import ray_up, run_search
+from hpa_search.search.cluster_up import ray_up
+from hpa_search.search.driver import run_search
 from hpa_search.search.folds import FoldSearch, FoldTrial, prepare_fold
 from hpa_search.search.study import Ledger
 from hpa_search.search.tensorboard import TensorBoard
@@ -98,7 +99,7 @@ def _train(search: FoldSearch, ray_address: str | None, console: Console) -> boo
     view.say(f"Training without fold {search.fold}.")
     watchers = TensorBoard(search.out), view
     with view.showing():
-        return run_search(
+        outcome = run_search(
             search.search,
             search.out,
             open_trial=open_trial,
@@ -107,6 +108,7 @@ def _train(search: FoldSearch, ray_address: str | None, console: Console) -> boo
             watchers=watchers,
             say=view.say,
         )
+    return outcome == "finished"
 
 
 def _folds(material: Material) -> Split:

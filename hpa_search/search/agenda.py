@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from hpa_search.search.rungs import Rungs
 from hpa_search.search.sampler_view import suggest
+from hpa_search.search.settings import Budget
 from hpa_search.search.space import Search
 from hpa_search.search.study import End, Facts, Ledger
 
@@ -35,6 +36,9 @@ class Watcher(Protocol):
 
     def resumed(self, trials: list[Facts], spent_seconds: float) -> None:
         """A driver begins with these trials of earlier ones."""
+
+    def extended(self, search: Search) -> None:
+        """The search goes on with another budget."""
 
     def started(self, leg: Leg) -> None:
         """A leg is about to run."""
@@ -66,6 +70,7 @@ class Agenda:
         self.trials: dict[int, Facts] = {}
         self.live: set[int] = set()
         self.stopping = False
+        self.pausing = False
         self.broken: str | None = None
         self._spent_seconds, self._watchers = spent_seconds, watchers
         self._losses, self._failures_in_a_row = Counter[int](), 0
@@ -85,7 +90,7 @@ class Agenda:
 
     def next(self) -> Leg | None:
         """Return the leg to run now, or None if there is none at this moment."""
-        if self.stopping or self.broken or self.out_of_time or len(self.live) >= self.slots:
+        if self.stopping or self.pausing or self.broken or self.out_of_time or len(self.live) >= self.slots:
             return None
         choice = self._choice()
         return self._start(self._enact(*choice)) if choice else None
@@ -114,7 +119,14 @@ class Agenda:
     @property
     def finished(self) -> bool:
         """Whether no leg runs and none ever will."""
-        return not self.live and not self.stopping and not self.broken and (self.out_of_time or self._choice() is None)
+        ended = self.live or self.stopping or self.pausing or self.broken
+        return not ended and (self.out_of_time or self._choice() is None)
+
+    def extend(self, budget: Budget) -> None:
+        """Go on with another budget."""
+        self.search = self.search.model_copy(update={"budget": budget})
+        self._most_trials = self.search.most_trials
+        self._tell("extended", self.search)
 
     @property
     def out_of_time(self) -> bool:
@@ -135,9 +147,10 @@ class Agenda:
             self.rungs.report(number, epoch, objective)
             self._tell("reported", number, metrics)
         if epoch < self.trials[number].target and not self._stale(self.trials[number]):
-            if self.out_of_time:
+            over = self.out_of_time or self.pausing
+            if over:
                 self.live.discard(number)
-            return self.out_of_time
+            return over
         self.live.discard(number)
         self._settle(self.trials[number])
         if number in self.paused():
@@ -196,8 +209,7 @@ class Agenda:
         return number if self._may_explore(self.rungs.next_level(epochs) - epochs) else None
 
     def _may_sample(self) -> bool:
-        most = self._most_trials
-        number = len(self.trials)
+        most, number = self._most_trials, len(self.trials)
         return (most is None or number < most) and self._may_explore(self._first_target(number))
 
     def _first_target(self, number: int) -> int:
@@ -207,8 +219,7 @@ class Agenda:
         point = self._points[number] if number < len(self._points) else None
         parameters, distributions = suggest(self.search, self.ledger.frozen(), self.live, start_point=point)
         target = self._first_target(number)
-        added = self.ledger.add(parameters, distributions, target=target)
-        assert added == number
+        self.ledger.add(number, parameters, distributions, target=target)
         self.trials[number] = Facts(number, parameters, target, {}, None, None)
 
     def _finisher(self) -> int | None:

@@ -4,8 +4,8 @@ A Tune trial is one leg of ours. It never pauses: a leg ends at its target, and 
 as a new leg, exactly as one that an earlier driver left behind.
 """
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +14,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from hpa_search.errors import UserError
 from hpa_search.search.agenda import Agenda
 
 
@@ -34,7 +35,9 @@ class AgendaSearcher(_Unpickled, Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next leg as a Tune trial's config; None for not now; FINISHED for never again."""
-        leg = self._agenda.next()
+        leg = None
+        with _or_broken(self._agenda):
+            leg = self._agenda.next()
         if leg is None:
             return Searcher.FINISHED if self._agenda.finished else None
         self.running_legs[trial_id] = leg.number
@@ -45,10 +48,11 @@ class AgendaSearcher(_Unpickled, Searcher):
         number = self.running_legs.pop(trial_id, None)
         if number is None:
             return
-        if error and self._is_up():
-            self._agenda.lose(number)
-        else:
-            self._agenda.release(number)
+        with _or_broken(self._agenda):
+            if error and self._is_up():
+                self._agenda.lose(number)
+            else:
+                self._agenda.release(number)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger has it."""
@@ -75,8 +79,9 @@ class AgendaScheduler(_Unpickled, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Take a row from a proxy."""
-        if self._leg_goes_on(result):
-            return TrialScheduler.CONTINUE
+        with _or_broken(self._agenda):
+            if self._leg_goes_on(result):
+                return TrialScheduler.CONTINUE
         # Told here, not in on_trial_complete: by then the same trial may be in its next leg.
         self._searcher.running_legs.pop(trial.trial_id)
         return TrialScheduler.STOP
@@ -86,6 +91,9 @@ class AgendaScheduler(_Unpickled, FIFOScheduler):
         if "failed" in row:
             self._on_failure(number, row["details"])
             self._agenda.fail(number, row["failed"])
+        elif "halted" in row:
+            self._agenda.release(number)
+            raise UserError(row["halted"])
         elif "stopped" in row:
             self._agenda.release(number)
         elif not self._agenda.report(number, row):
@@ -96,10 +104,10 @@ class AgendaScheduler(_Unpickled, FIFOScheduler):
 
 
 class StopWhen(_Unpickled, Stopper):
-    """Ends the experiment once ``stop`` is set or the agenda is broken; ``on_stop`` then frees whatever waits."""
+    """Ends the experiment once it ``should``, the agenda is broken, or it pauses and no leg runs; ``on_stop`` frees what waits."""
 
-    def __init__(self, agenda: Agenda, stop: threading.Event, on_stop: Callable[[], None]) -> None:
-        self._agenda, self._stop, self._on_stop = agenda, stop, on_stop
+    def __init__(self, agenda: Agenda, should: Callable[[], bool], on_stop: Callable[[], None]) -> None:
+        self._agenda, self._should, self._on_stop = agenda, should, on_stop
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No single leg is ended here."""
@@ -107,10 +115,21 @@ class StopWhen(_Unpickled, Stopper):
 
     def stop_all(self) -> bool:
         """Return whether to end everything now."""
-        if (self._stop.is_set() or self._agenda.broken) and not self._agenda.stopping:
-            self._agenda.stopping = True
+        agenda = self._agenda
+        over = self._should() or agenda.broken or (agenda.pausing and not agenda.live)
+        if over and not agenda.stopping:
+            agenda.stopping = True
             self._on_stop()
-        return self._agenda.stopping
+        return agenda.stopping
+
+
+@contextmanager
+def _or_broken(agenda: Agenda) -> Iterator[None]:
+    """Take a ledger, log or error file that cannot be written for the end of this driver, not for Tune's or a trial's fault."""
+    try:
+        yield
+    except (UserError, OSError) as error:
+        agenda.broken = agenda.broken or str(error)
 
 
 def _row(result: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class _Slot:
     taken_by: str | None = None
     waiting: str | None = None
     last_number: int | None = None
+    hosts: tuple[str, ...] = ()
     lost: bool = False
 
 
@@ -103,8 +104,8 @@ class Exchange:
             slot.waiting = incarnation
             self._changed.notify_all()
             # A worker that was killed while it waited may still have a call here: its successor's counts.
-            await self._changed.wait_for(lambda: self._closed or slot.leg is not None or slot.waiting != incarnation)
-            if self._closed or slot.waiting != incarnation:
+            await self._changed.wait_for(lambda: self._closed or slot.lost or slot.leg is not None or slot.waiting != incarnation)
+            if self._closed or slot.lost or slot.waiting != incarnation:
                 return None
             slot.waiting, slot.taken_by = None, incarnation
             return slot.leg
@@ -137,9 +138,26 @@ class Exchange:
             if slot.leg and slot.leg["number"] == number:
                 slot.leg = {**slot.leg, "target": 0}
 
-    async def group_started(self, index: int) -> None:
-        """A slot's worker group is up."""
+    async def halt(self, index: int, incarnation: str, why: str) -> None:
+        """The leg cannot go on for a reason that is not the trial's, such as a full disk, and that other trials will meet too."""
+        slot = self._slots[index]
+        if slot.taken_by == incarnation and slot.leg is not None:
+            self._mail[slot.leg["number"]].post({"halted": why})
+            await self._end_leg(slot)
+
+    async def group_started(self, index: int, hosts: tuple[str, ...] = ()) -> None:
+        """A slot's worker group is up, on these nodes."""
         self._groups[index] += 1
+        self._slots[index].hosts = hosts
+
+    async def hosts(self) -> dict[int, tuple[str, ...]]:
+        """Return on which nodes the workers of each slot are; none for a slot that has not come up yet, or is lost."""
+        return {index: slot.hosts for index, slot in enumerate(self._slots) if not slot.lost}
+
+    async def open_slot(self) -> int:
+        """Make room for one slot more; return its index."""
+        self._slots.append(_Slot())
+        return len(self._slots) - 1
 
     async def groups_started(self, index: int | None = None) -> int:
         """Return how many worker groups have been started in one slot, or in all."""

@@ -16,10 +16,11 @@ from hpa_search.data.splits import Split
 from hpa_search.errors import UserError
 from hpa_search.files import write_text
 from hpa_search.labels import LABELS, to_vector
+from hpa_search.search.journal import JOURNAL, cut_torn_line
 from hpa_search.search.space import Search
 from hpa_search.search.space_file import dump_mapping
 from hpa_search.search.status import read_status
-from hpa_search.search.study import JOURNAL, Facts, Ledger, cut_torn_line
+from hpa_search.search.study import Facts, Ledger
 from hpa_search.search.workspace import (
     LEAST_VALIDATION,
     PROVENANCE,

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from hpa_search.errors import UserError
-from hpa_search.search.study import JOURNAL, Ledger, cut_torn_line
+from hpa_search.search.journal import JOURNAL, cut_torn_line
+from hpa_search.search.study import Ledger, LedgerError
+from hpa_search.storage.patience import Wait
 
 logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 20.0
+HURRIED_SECONDS = 5.0
 SETTLING_SECONDS = 0.3
 """Of two drivers that take a lease at the same moment, the one that wrote last has it."""
 
@@ -24,7 +27,7 @@ SETTLING_SECONDS = 0.3
 class Lease:
     """Held by the driver that runs a search; a thread renews it, with the seconds spent, every few seconds."""
 
-    def __init__(self, ledger: Ledger, *, spent: float, on_lost: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, ledger: Ledger, *, spent: float, on_lost: Callable[[str], None] = lambda why: None) -> None:
         self.ledger = ledger
         self._holder, self._beat, self._spent_before, self._began = uuid.uuid4().hex, 0, spent, time.monotonic()
         self._on_lost, self._ended = on_lost, threading.Event()
@@ -38,11 +41,15 @@ class Lease:
         return self._spent_before + time.monotonic() - self._began
 
     def release(self) -> None:
-        """Give the lease back, so that the next driver need not wait."""
+        """Give the lease back, so that the next driver need not wait; it runs out by itself where that cannot be written."""
         self._ended.set()
-        self._thread.join()
-        if self.is_ours():
-            self._write(held=False)
+        self.ledger.hurry()
+        self._thread.join(HURRIED_SECONDS)
+        try:
+            if self.is_ours():
+                self._write(held=False)
+        except LedgerError as error:
+            logger.warning("%s", error)
 
     def _renew(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
@@ -50,9 +57,14 @@ class Lease:
                 if self.is_ours():
                     self._write(held=True)
                     continue
-            except Exception:  # whatever keeps it from being renewed, another driver may soon take it
+                why = f"{self.ledger.where}: another driver has taken this search"
+            except LedgerError as error:
+                why = str(error)
+            except Exception as error:  # whatever keeps it from being renewed, another driver may soon take it
                 logger.exception("the lease on the search cannot be renewed")
-            self._on_lost()
+                why = f"{self.ledger.where}: its lease cannot be renewed ({error})"
+            if not self._ended.is_set():
+                self._on_lost(why)
             return
 
     def is_ours(self) -> bool:
@@ -65,10 +77,10 @@ class Lease:
         self.ledger.note("lease", {**lease, "host": socket.gethostname(), "spent_seconds": self.spent_seconds})
 
 
-def take(out: Path, name: str, *, on_lost: Callable[[], None] = lambda: None, say: Callable[[str], None] = print) -> Lease:
+def take(out: Path, name: str, *, on_lost: Callable[[str], None] = lambda why: None, say: Callable[[str], None] = print) -> Lease:
     """Take the lease on the search in ``out``, waiting for a silent driver's to run out.
 
-    Raises UserError while another driver renews it.
+    ``on_lost`` hears, from another thread, why it could not be kept. Raises UserError while another driver renews it.
     """
     if (out / JOURNAL).is_file():
         cut_torn_line(out / JOURNAL)
@@ -78,8 +90,8 @@ def take(out: Path, name: str, *, on_lost: Callable[[], None] = lambda: None, sa
             f"Another driver (process {current['pid']} on {current['host']}) may hold this search; waiting {LEASE_SECONDS:.0f} s for it."
         )
         _wait_for_silence(out, name, current)
-    cut_torn_line(out / JOURNAL)
-    lease = Lease(Ledger.create(out, name), spent=current["spent_seconds"] if current else 0.0, on_lost=on_lost)
+    ledger = Ledger.create(out, name, Wait(say=say))
+    lease = Lease(ledger, spent=current["spent_seconds"] if current else 0.0, on_lost=on_lost)
     time.sleep(SETTLING_SECONDS)
     if not lease.is_ours():
         raise UserError(f"{out}: another driver took this search at the same moment; let it run")

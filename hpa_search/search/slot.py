@@ -11,7 +11,6 @@ from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from hpa_search.errors import UserError
 from hpa_search.search.settings import Resources
 from hpa_search.search.worker import worker_loop
 
@@ -41,6 +40,10 @@ class Slot:
         self._on_given_up, self._closing = on_given_up, threading.Event()
         self._thread = threading.Thread(target=self._keep_running, name=f"{SLOT_THREAD}{index}", daemon=True)
         self._thread.start()
+
+    def retire(self) -> None:
+        """Do not start the run again."""
+        self._closing.set()
 
     def close(self, timeout: float) -> None:
         """Wait for the run's end after the exchange was closed."""
@@ -93,19 +96,16 @@ def gpus_per_slot(resources: Resources) -> float:
 
 
 def count_slots(resources: Resources, gpus: float) -> int:
-    """Return how many slots the cluster's nodes hold now, or the number that was asked for where that is less.
-
-    Raises UserError if no node can ever hold one.
-    """
+    """Return how many slots the cluster's nodes hold now, or the number that was asked for where that is less."""
     slots = 0
     for node in ray.nodes():
         if node["Alive"]:
             has = node["Resources"]
             by_gpu = int(has.get("GPU", 0) / gpus + 1e-6) if gpus else 10**9
             slots += min(by_gpu, int(has.get("CPU", 0) / resources.cpus + 1e-6))
-    if not slots:
-        raise UserError(
-            f"no node of the Ray cluster has the {resources.cpus:g} CPU(s) and {gpus:g} GPU(s) of one slot; "
-            "lower resources.cpus or resources.gpus in the search file"
-        )
     return slots if resources.slots == "auto" else min(slots, resources.slots)
+
+
+def in_words(resources: Resources, gpus: float) -> str:
+    """Say what one slot takes."""
+    return f"{resources.cpus:g} CPU(s) and {gpus:g} GPU(s)"

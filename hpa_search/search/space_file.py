@@ -6,6 +6,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import SafeRepresenter
 
 from hpa_search.errors import UserError
 
@@ -54,12 +55,23 @@ def load_mapping(text: str, where: str) -> dict[str, Any]:
 def dump_mapping(content: dict[str, Any]) -> str:
     """Return a YAML text that `load_mapping` reads back as ``content``, lists for its tuples."""
     yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
     yaml.default_flow_style, yaml.width = None, LINE
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # keys stay in their order
     yaml.representer.ignore_aliases = lambda _: True
     text = StringIO()
     yaml.dump(content, text)
     return text.getvalue()
+
+
+class _Representer(SafeRepresenter):
+    """Quotes what has a colon, which is written plain within braces by default and cannot be read back from there."""
+
+    def represent_str(self, data: str) -> Any:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if ":" in data else None)
+
+
+_Representer.add_representer(str, _Representer.represent_str)
 
 
 def _fault(error: Exception) -> str:

@@ -4,26 +4,28 @@ A trial that is neither complete, pruned nor failed is RUNNING in the study; it 
 its target (the epochs it may train to), and in training or interrupted when it has none.
 """
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import optuna
-from filelock import FileLock
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from hpa_search.errors import UserError
+from hpa_search.search.journal import JOURNAL, open_journal
+from hpa_search.search.study_place import StudyPlace, is_away, open_database, read_study_place, reason
+from hpa_search.storage.patience import Wait, patiently
 
 End = Literal["complete", "pruned", "failed"]
 _ENDS: dict[End, TrialState] = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-JOURNAL = "study.journal"
+T = TypeVar("T")
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -45,34 +47,50 @@ class Facts:
         return max(self.reports, default=0)
 
 
-class Ledger:
-    """Reads and writes the study of one search. Only the driver that holds the lease may write."""
+class LedgerError(UserError):
+    """The ledger cannot be written any more: its disk is full, or its database stayed away."""
 
-    def __init__(self, storage: BaseStorage, study_id: int) -> None:
-        self.storage, self._study_id = storage, study_id
+
+class Ledger:
+    """Reads and writes the study of one search. Only the driver that holds the lease may write.
+
+    ``where`` names it in messages. Where it is a database that is away for a while, ``wait`` says how long it is waited for.
+    """
+
+    def __init__(self, storage: BaseStorage, study_id: int, where: str, wait: Wait) -> None:
+        self.storage, self.where = storage, where
+        self._study_id, self._wait = study_id, wait
+        self._ids: dict[int, int] = {}
 
     @classmethod
-    def create(cls, out: Path, name: str) -> "Ledger":
-        """Open the study in ``out``, creating it where there is none. Raises UserError for a damaged one."""
+    def create(cls, out: Path, name: str, wait: Wait = Wait()) -> "Ledger":  # noqa: B008
+        """Open the study of the search in ``out``, creating it where there is none: see `study_place.choose_study`.
+
+        Raises UserError for a damaged journal, and for a database that cannot be had.
+        """
+        if (place := read_study_place(out)) is not None:
+            return _in_database(place, wait)
         with _named(out / JOURNAL):
-            storage = _journal(out / JOURNAL)
+            storage = open_journal(out / JOURNAL)
             studies = storage.get_all_studies()
             if not studies and (out / JOURNAL).stat().st_size:
                 raise ValueError("it is not empty and holds no study")
             study_id = studies[0]._study_id if studies else storage.create_new_study([StudyDirection.MAXIMIZE], name)
-            ledger = cls(storage, study_id)
+            ledger = cls(storage, study_id, str(out / JOURNAL), wait)
             ledger.trials()
         return ledger
 
     @classmethod
     def open(cls, out: Path) -> "Ledger":
-        """Open the study in ``out`` for reading. Raises UserError where there is no search."""
+        """Open the study of the search in ``out`` for reading, without patience. Raises UserError where there is no search."""
+        if (place := read_study_place(out)) is not None:
+            return _in_database(place, Wait(seconds=0))
         path = out / JOURNAL
         if not path.is_file():
             raise UserError(f"{out}: no search here ({JOURNAL} is missing); give the --out of a `hpa-search run`")
         with _named(path):
-            storage = _journal(path)
-            ledgers = [cls(storage, study._study_id) for study in storage.get_all_studies()]
+            storage = open_journal(path)
+            ledgers = [cls(storage, study._study_id, str(path), Wait(seconds=0)) for study in storage.get_all_studies()]
             for ledger in ledgers:
                 ledger.trials()
         if not ledgers:
@@ -85,43 +103,84 @@ class Ledger:
 
     def frozen(self) -> list[FrozenTrial]:
         """Return Optuna's own records of all trials, by number."""
-        return self.storage.get_all_trials(self._study_id, deepcopy=False)
+        return self._ask(lambda: self.storage.get_all_trials(self._study_id, deepcopy=False))
 
-    def add(self, parameters: dict[str, Any], distributions: dict[str, BaseDistribution], *, target: int) -> int:
-        """Record a new trial in one write; return its number."""
+    def add(self, number: int, parameters: dict[str, Any], distributions: dict[str, BaseDistribution], *, target: int) -> None:
+        """Record a new trial, the next, in one write."""
         trial = create_trial(
             state=TrialState.RUNNING, params=parameters, distributions=distributions, user_attrs={"target": target}
         )
-        trial_id = self.storage.create_new_trial(self._study_id, template_trial=trial)
-        return self.storage.get_trial_number_from_id(trial_id)
+
+        def once() -> None:
+            # A connection may be lost when its work is done: what was asked for is then there.
+            if self.storage.get_n_trials(self._study_id) == number:
+                self.storage.create_new_trial(self._study_id, template_trial=trial)
+
+        self._ask(once)
 
     def report(self, number: int, epoch: int, objective: float) -> None:
         """Record a trial's objective after ``epoch`` epochs."""
-        self.storage.set_trial_intermediate_value(self._id(number), epoch, objective)
+        self._ask(lambda: self.storage.set_trial_intermediate_value(self._id(number), epoch, objective))
 
     def set_target(self, number: int, target: int) -> None:
         """Record that a trial may train to ``target`` epochs: its promotion."""
-        self.storage.set_trial_user_attr(self._id(number), "target", target)
+        self._ask(lambda: self.storage.set_trial_user_attr(self._id(number), "target", target))
 
     def end(self, number: int, end: End, why: str) -> None:
         """Record the end of a trial; the value of a complete one is its best report. Ending it again changes nothing."""
-        trial = self.storage.get_trial(self._id(number))
-        if trial.state.is_finished():
-            return
-        self.storage.set_trial_user_attr(self._id(number), "ended", why)
-        values = [max(trial.intermediate_values.values())] if end == "complete" else None
-        self.storage.set_trial_state_values(self._id(number), _ENDS[end], values)
+
+        def once() -> None:
+            trial = self.storage.get_trial(self._id(number))
+            if trial.state.is_finished():
+                return
+            self.storage.set_trial_user_attr(self._id(number), "ended", why)
+            values = [max(trial.intermediate_values.values())] if end == "complete" else None
+            self.storage.set_trial_state_values(self._id(number), _ENDS[end], values)
+
+        self._ask(once)
 
     def note(self, key: str, value: Any) -> None:
         """Record a JSON value about the whole search."""
-        self.storage.set_study_user_attr(self._study_id, key, value)
+        self._ask(lambda: self.storage.set_study_user_attr(self._study_id, key, value))
 
     def noted(self) -> Mapping[str, Any]:
         """Return all values recorded about the whole search."""
-        return self.storage.get_study_user_attrs(self._study_id)
+        return self._ask(lambda: self.storage.get_study_user_attrs(self._study_id))
+
+    def hurry(self) -> None:
+        """Wait no more for a database that is away."""
+        self._wait = Wait(seconds=0, say=self._wait.say)
 
     def _id(self, number: int) -> int:
-        return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        if number not in self._ids:
+            self._ids[number] = self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        return self._ids[number]
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        """Call the storage, again and again while its database is away; LedgerError if that does not help."""
+        try:
+            return patiently(lambda: _unwrapped(call), self.where, transient=is_away, wait=self._wait)
+        except OSError as error:
+            raise LedgerError(f"{self.where}: the ledger cannot be written: {error.strerror or error}") from error
+        except SQLAlchemyError as error:
+            raise LedgerError(f"{self.where}: the ledger's database failed: {reason(error)}") from error
+
+
+def _unwrapped(call: Callable[[], T]) -> T:
+    """Call a storage; Optuna hides what a database says behind words of its own."""
+    try:
+        return call()
+    except StorageInternalError as error:
+        raise error.__cause__ or error from None
+
+
+def _in_database(place: StudyPlace, wait: Wait) -> Ledger:
+    storage = open_database(place.url)
+    try:
+        study_id = storage.create_new_study([StudyDirection.MAXIMIZE], place.name)
+    except DuplicatedStudyError:
+        study_id = storage.get_study_id_from_name(place.name)
+    return Ledger(storage, study_id, place.url, wait)
 
 
 @contextmanager
@@ -131,26 +190,6 @@ def _named(journal: Path) -> Iterator[None]:
         yield
     except (ValueError, LookupError, TypeError, AssertionError, OSError) as error:
         raise UserError(f"{journal}: damaged, or no ledger of a search ({error})") from None
-
-
-def cut_torn_line(journal: Path) -> int:
-    """Cut a journal back to its last newline and return the bytes cut.
-
-    A last line torn by a kill or a full disk would make the journal unreadable for ever after the next append. It is
-    cut under the lock that appends take, so a line that is being written is not mistaken for a torn one.
-    """
-    lock = _DriverLock(journal)
-    lock.acquire()
-    try:
-        with journal.open("r+b") as file:
-            content = file.read()
-            kept = content.rfind(b"\n") + 1
-            if kept < len(content):
-                file.truncate(kept)
-                os.fsync(file.fileno())
-        return len(content) - kept
-    finally:
-        lock.release()
 
 
 def _facts(trial: FrozenTrial) -> Facts:
@@ -163,21 +202,3 @@ def _facts(trial: FrozenTrial) -> Facts:
         end=ends.get(trial.state),
         ended=trial.user_attrs.get("ended"),
     )
-
-
-def _journal(path: Path) -> JournalStorage:
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=_DriverLock(path)))  # type: ignore[arg-type]
-
-
-class _DriverLock:
-    """A lock that dies with its holder; Optuna's own outlives a killed driver by 30 seconds."""
-
-    def __init__(self, journal: Path) -> None:
-        self._lock = FileLock(f"{journal}.lock")
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()

@@ -5,6 +5,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from hpa_search.search.agenda import Leg
+from hpa_search.search.space import Search
 from hpa_search.search.study import Facts
 
 _NOT_SCALARS = {"epoch"}
@@ -19,6 +20,9 @@ class TensorBoard:
 
     def resumed(self, trials: list[Facts], spent_seconds: float) -> None:
         """Nothing: what earlier drivers wrote is there."""
+
+    def extended(self, search: Search) -> None:
+        """Nothing: a budget is no scalar."""
 
     def started(self, leg: Leg) -> None:
         """Open the trial's run and write down its parameters."""

@@ -56,6 +56,13 @@ class View:
         if trials:
             self._line(f"going on with {len(trials)} trials and {self._epochs_before} epochs of before")
 
+    def extended(self, search: Search) -> None:
+        """Take over another budget."""
+        self._search, self._most_trials = search, search.most_trials
+        budget = search.budget
+        limits = {"trials": budget.trials, "hours": budget.hours, "epochs": budget.epochs}
+        self._line("extended to " + ", ".join(f"{value:g} {name}" for name, value in limits.items() if value is not None))
+
     def started(self, leg: Leg) -> None:
         """Note a leg; the first of a trial is told with its parameters."""
         self._states[leg.number], self._targets[leg.number] = "running", leg.target

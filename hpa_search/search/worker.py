@@ -1,5 +1,6 @@
 """What every Ray Train worker of a slot runs: one leg after another, until the search is over."""
 
+import errno
 import gc
 import traceback
 import uuid
@@ -9,6 +10,10 @@ from typing import Any, Protocol
 
 import ray
 from ray.actor import ActorHandle
+
+from hpa_search.storage.patience import UnreachableError
+
+_DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
 
 
 class RunningTrial(Protocol):
@@ -49,11 +54,15 @@ class Post:
         """Hand over a failure."""
         ray.get(self.exchange.fail.remote(self.slot, self.incarnation, why, details))
 
+    def halt(self, why: str) -> None:
+        """Hand over what keeps every trial from going on."""
+        ray.get(self.exchange.halt.remote(self.slot, self.incarnation, why))
+
 
 def worker_loop(arguments: dict[str, Any]) -> None:
     """Train legs until there are no more. ``arguments``: exchange, slot, open_trial, job."""
     post = Post(arguments["exchange"], arguments["slot"], uuid.uuid4().hex)
-    ray.get(post.exchange.group_started.remote(post.slot))
+    ray.get(post.exchange.group_started.remote(post.slot, (ray.get_runtime_context().get_node_id(),)))
     while (leg := post.take()) is not None:
         run_leg(post, leg, arguments["open_trial"], arguments["job"])
 
@@ -67,7 +76,10 @@ def run_leg(post: Post, leg: dict[str, Any], open_trial: OpenTrial, job: Any) ->
     except Exception as error:
         if _poisons_device(error):
             raise
-        post.fail(_in_words(error), traceback.format_exc())
+        if _is_no_trials_fault(error):
+            post.halt(str(error))
+        else:
+            post.fail(_in_words(error), traceback.format_exc())
     finally:
         if trial is not None:
             trial.close()
@@ -89,6 +101,11 @@ def _in_words(error: Exception) -> str:
         "out of memory" if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" else type(error).__name__
     )
     return f"{kind}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+
+
+def _is_no_trials_fault(error: Exception) -> bool:
+    """A disk that is full or broken, and a server that stays away, meet the next trial too."""
+    return isinstance(error, UnreachableError) or (isinstance(error, OSError) and error.errno in _DISK_FAULTS)
 
 
 def _poisons_device(error: Exception) -> bool:

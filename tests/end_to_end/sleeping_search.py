@@ -25,8 +25,10 @@ def main() -> None:
     shape = {"trials": 9, "slots": 2, "kind": "promotion", "top": 9}
     shape |= {name: settings.pop(name) for name in shape if name in settings}
     search = parse_search(SPACE.format(**shape), "sleeping.yaml")
-    finished = run_search(search, out, open_trial=open_sleeper, job=SleepJob(out, **settings), ray_address=None)
-    sys.exit(0 if finished else 3)
+    address, study = settings.pop("ray", None), settings.pop("study", None)
+    job = SleepJob(out, **settings)
+    outcome = run_search(search, out, open_trial=open_sleeper, job=job, ray_address=address, study=study)
+    sys.exit({"finished": 0, "interrupted": 3, "paused": 4, "stopped": 5}[outcome])
 
 
 if __name__ == "__main__":

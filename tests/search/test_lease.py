@@ -68,9 +68,10 @@ def test_time_spent_adds_up_over_drivers(tmp_path):
 
 
 def test_a_driver_that_lost_its_lease_is_told(tmp_path):
-    lost = threading.Event()
-    held = lease.take(tmp_path, "toy", on_lost=lost.set)
+    lost, reasons = threading.Event(), []
+    held = lease.take(tmp_path, "toy", on_lost=lambda why: (reasons.append(why), lost.set()))
     ledger = Ledger.create(tmp_path, "toy")
     ledger.note("lease", {**ledger.noted()["lease"], "holder": "another", "host": socket.gethostname()})
     assert lost.wait(3)
+    assert "another driver has taken this search" in reasons[0]
     held._thread.join()

@@ -132,3 +132,9 @@ def test_what_is_written_keeps_its_order_and_repeats_what_is_the_same():
     point = {"b": 1, "a": (0.1, 1e-5)}
     text = dump_mapping({"z": (point, point), "y": "n"})
     assert text.splitlines()[0] == "z:" and text.index("z:") < text.index("y:") and "&" not in text and "*" not in text
+
+
+@pytest.mark.parametrize("content", [{"a": {"b": ":0"}}, {"a": ["b:c", ":"]}, {":0": "x"}, {"a": {":0": ": "}}])
+def test_colons_are_read_back(content):
+    again = load_mapping(dump_mapping(content), "toy.yaml")
+    assert again == {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}

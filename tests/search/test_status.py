@@ -12,7 +12,8 @@ SPACE = {"learning_rate": FloatDistribution(1e-4, 1e-1, log=True)}
 def fill(ledger):
     """Trials 0 complete, 1 paused, 2 in training, 3 failed."""
     for epochs, target in ((3, 3), (1, 1), (1, 3), (0, 1)):
-        number = ledger.add({"learning_rate": 0.01}, SPACE, target=target)
+        number = len(ledger.trials())
+        ledger.add(number, {"learning_rate": 0.01}, SPACE, target=target)
         for epoch in range(1, epochs + 1):
             ledger.report(number, epoch, 0.1 * epoch)
     ledger.end(0, "complete", "trained to the end")

@@ -2,7 +2,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from hpa_search.errors import UserError
-from hpa_search.search.study import JOURNAL, Ledger, cut_torn_line
+from hpa_search.search.journal import JOURNAL, cut_torn_line
+from hpa_search.search.study import Ledger
 
 SPACE = {"loss": CategoricalDistribution(["bce", "focal"]), "learning_rate": FloatDistribution(1e-4, 1e-1, log=True)}
 
@@ -13,7 +14,9 @@ def ledger(tmp_path):
 
 
 def add(ledger):
-    return ledger.add({"loss": "bce", "learning_rate": 0.01}, SPACE, target=1)
+    number = len(ledger.trials())
+    ledger.add(number, {"loss": "bce", "learning_rate": 0.01}, SPACE, target=1)
+    return number
 
 
 def test_facts_survive_another_process_reading_them(ledger, tmp_path):

@@ -1,0 +1,19 @@
+"""The command line: reads options and calls one function each. Heavy imports happen inside the commands."""
+
+import click
+
+from hpa_search import __version__
+from hpa_search.cli.control import extend, pause, resume, status, stop
+from hpa_search.cli.data import data
+from hpa_search.cli.predictions import ensemble, predict
+from hpa_search.cli.search import compare, finish, run, submit, tensorboard
+
+
+@click.group()
+@click.version_option(__version__)
+def main() -> None:
+    """Hyperparameter search for multi-label microscopy image classification."""
+
+
+for command in (data, run, submit, status, pause, resume, stop, extend, tensorboard, compare, finish, ensemble, predict):
+    main.add_command(command)

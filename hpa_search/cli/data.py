@@ -1,0 +1,53 @@
+"""`hpa-search data`: make and check datasets."""
+
+from pathlib import Path
+
+import click
+
+from hpa_search.cli.options import CACHE, FOLDER, Fault, console_here, told
+
+
+@click.group()
+def data() -> None:
+    """Make and check datasets in the Kaggle layout."""
+
+
+@data.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--images", type=int, default=600, show_default=True, help="Training images.")
+@click.option("--test-images", type=int, default=None, help="Test images (default: a fifth of the training images).")
+@click.option("--size", type=int, default=128, show_default=True, help="Height and width in pixels.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--lift", type=int, default=0, show_default=True, help="At least so many positives of each class.")
+@told
+def phantom(folder: Path, images: int, test_images: int | None, size: int, seed: int, lift: int) -> None:
+    """Make a synthetic dataset in FOLDER. Results on phantoms say nothing about the real atlas."""
+    from hpa_search.data.phantom import make_phantom
+    from hpa_search.data.progress import progress
+
+    with progress(console_here(), "Drawing images") as tell:
+        make_phantom(folder, images=images, size=size, seed=seed, lift=lift, test_images=test_images, progress=tell)
+    click.echo(f"{images} images in {folder}. Next: hpa-search data check {folder}")
+
+
+@data.command()
+@click.argument("folder", type=FOLDER)
+@click.option(
+    "--sheet", type=FOLDER, default=Path("sheet.png"), show_default=True, help="Where to write the sheet of sample images."
+)
+@CACHE
+@told
+def check(folder: Path, sheet: Path, cache: Path) -> None:
+    """List every fault of the dataset in FOLDER; without any, count its labels and write a sheet of samples."""
+    from hpa_search.data.check import check_dataset
+    from hpa_search.data.progress import progress
+
+    with progress(console_here(), "Reading images") as tell:
+        report = check_dataset(folder, sheet, cache, tell)
+    if report.faults:
+        raise Fault(f"{folder} has {len(report.faults)} fault(s):\n" + "\n".join(report.faults))
+    assert report.counts is not None
+    click.echo(report.counts.to_string(index=False))
+    click.echo(
+        f"{report.images} images of {report.size} px, {report.test_images} test images; no fault found. Sheet: {report.sheet}"
+    )

@@ -1,0 +1,106 @@
+"""Searching and what follows: run, submit, finish, compare, tensorboard."""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hpa_search.cli.options import CACHE, FOLDER, STUDY, console_here, told
+from hpa_search.errors import UserError
+
+
+@click.command()
+@click.argument("space", type=FOLDER)
+@click.option("--data", "folder", type=FOLDER, required=True, help="The dataset, in the Kaggle layout.")
+@click.option(
+    "--out", type=FOLDER, required=True, help="Where everything about the search goes; one that is there is gone on with."
+)
+@click.option("--external", type=FOLDER, default=None, help="Images from elsewhere, such as HPAv18, to be trained on too.")
+@STUDY
+@click.option("--ray", "address", default=None, help="A Ray to join, such as auto or HOST:6379; without it one is started here.")
+@CACHE
+@told
+def run(space: Path, folder: Path, out: Path, external: Path | None, study: str | None, address: str | None, cache: Path) -> None:
+    """Search the space of the file SPACE, finish, and export the winner."""
+    from hpa_search.run import run as run_all
+
+    outcome = run_all(space, folder, out, cache, external=external, study=study, ray_address=address, console=console_here())
+    sys.exit(130 if outcome == "interrupted" else 0)
+
+
+@click.command()
+@click.argument("space", type=FOLDER)
+@click.option("--address", required=True, help="The cluster's dashboard, such as http://HEAD:8265.")
+@click.option("--data", "folder", required=True, help="The dataset, as the cluster's nodes see it.")
+@click.option("--out", required=True, help="Where everything about the search goes, as the cluster's nodes see it.")
+@click.option("--external", default=None, help="Images from elsewhere that are trained on too, as the cluster's nodes see them.")
+@click.option("--cache", default=None, help="Where the nodes keep decoded images (default: as for run).")
+@told
+def submit(space: Path, address: str, folder: str, out: str, external: str | None, cache: str | None) -> None:
+    """Run the search of the file SPACE as a job on a Ray cluster."""
+    from hpa_search.cluster import submit as submit_job
+
+    for line in submit_job(space, address, folder, out, external=external, cache=cache):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("out", type=FOLDER)
+@click.option("--data", "folder", type=FOLDER, default=None, help="Where the dataset is now, if it was moved.")
+@click.option("--also", type=FOLDER, multiple=True, help="Another search on the same split, whose trials may become members too.")
+@click.option("--max-members", type=int, default=None, help="At most so many members.  [default: final.max_members]")
+@click.option("--ensemble", default=None, help="How members are chosen: greedy, uniform, single.  [default: final.ensemble]")
+@click.option("--thresholds", default=None, help="plug_in, proportion, exact, global, half, grid.  [default: final.thresholds]")
+@click.option("--tta", default=None, help="Judge by eight views of an image: none, mean, max.  [default: final.tta]")
+@click.option("--onnx/--no-onnx", default=None, help="Write the ensemble as an ONNX graph too.  [default: final.onnx]")
+@click.option("--folds", is_flag=True, help="Train the chosen members on the other folds too (a search with split.folds).")
+@click.option("--ray", "address", default=None, help="With --folds: a Ray to join; without it one is started here.")
+@CACHE
+@told
+def finish(
+    out: Path, folder: Path | None, also: tuple[Path, ...], folds: bool, address: str | None, cache: Path, **changes: Any
+) -> None:
+    """Choose the ensemble and write the bundle from what is in OUT now."""
+    from hpa_search.finish.folds import train_folds
+    from hpa_search.finish.stage import finish as finish_search
+    from hpa_search.finish.summary import summary
+
+    if address is not None and not folds:
+        raise UserError("--ray: only --folds trains anything; leave it out, or give --folds too")
+    train = partial(train_folds, cache=cache, ray_address=address, console=console_here()) if folds else None
+    given = {name: value for name, value in changes.items() if value is not None}
+    result = finish_search(out, cache, data=folder, also=also, changes=given, train_folds=train, say=click.echo)
+    if result is None:
+        click.echo(f"Stopped; what is trained is in {out / 'folds'}. To go on, give the same command again.")
+        sys.exit(130)
+    for line in summary(out, result):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("out", type=FOLDER)
+@click.option("--by", multiple=True, help="A dimension to compare by; again for more (default: all but replicate).")
+@click.option("--data", "folder", type=FOLDER, default=None, help="Where the dataset is now, if it was moved.")
+@told
+def compare(out: Path, by: tuple[str, ...], folder: Path | None) -> None:
+    """Compare the settings of the study in OUT: macro AP on the validation rows, with paired bootstrap intervals."""
+    from hpa_search.finish.compare import compare as compare_study
+    from hpa_search.finish.compare import table
+
+    for line in table(compare_study(out, data=folder, by=by)):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("out", type=FOLDER)
+@click.option("--port", type=click.IntRange(1, 65535), default=6006, show_default=True)
+@told
+def tensorboard(out: Path, port: int) -> None:
+    """Serve TensorBoard on the trials of the search in OUT."""
+    folder = out / "tensorboard"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: nothing to show; give the --out of a `hpa-search run`")
+    sys.exit(subprocess.call([sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(port)]))

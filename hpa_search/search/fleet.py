@@ -1,0 +1,120 @@
+"""The slots of a driver: as many as the cluster's nodes hold, now and as nodes come and go."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from hpa_search.errors import UserError
+from hpa_search.search.slot import Slot
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+LONGEST_WITHOUT = 1800.0
+"""Seconds that a search waits for nodes when none that could hold a slot is left."""
+CLOSING_SECONDS = 40.0
+"""How long slots may take to end; one whose workers are just being replaced needs the longest."""
+
+
+class Fleet:
+    """Keeps one slot for each of the ``places`` that the cluster's nodes offer, while it is entered.
+
+    A slot whose node is gone hands its leg back, to be taken up where its last checkpoint is. ``make(index, on_given_up)``
+    starts a slot; ``on_change`` hears how many there are, ``on_trouble`` why none can be kept.
+    """
+
+    def __init__(
+        self,
+        exchange: ActorHandle,
+        *,
+        places: Callable[[], int],
+        make: Callable[[int, Callable[[int, str], None]], Slot],
+        on_change: Callable[[int], None],
+        on_trouble: Callable[[str], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._exchange, self._places, self._make = exchange, places, make
+        self._on_change, self._on_trouble, self._say = on_change, on_trouble, say
+        self._slots: dict[int, Slot] = {}
+        self._given_up, self._empty_since = 0, time.monotonic()
+        self._over, self._lock = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._follow, name="fleet", daemon=True)
+
+    def __enter__(self) -> "Fleet":
+        self._look()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        """Wait for the slots' ends, after the exchange was closed."""
+        self._over.set()
+        self._thread.join()
+        deadline = time.monotonic() + CLOSING_SECONDS
+        for slot in self._slots.values():
+            slot.close(max(deadline - time.monotonic(), 0))
+
+    def _follow(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            try:
+                self._look()
+            except (RayError, ConnectionError, TimeoutError) as error:  # of the exchange's end the driver hears elsewhere
+                logger.warning("the cluster cannot be looked at: %s", error)
+
+    def _look(self) -> None:
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        hosts = ray.get(self._exchange.hosts.remote())
+        with self._lock:
+            before = len(self._slots)
+            for index in [i for i in self._slots if not alive.issuperset(hosts.get(i, ()))]:
+                self._retire(index, "a host of its workers is gone")
+            wanted = max(self._places() - self._given_up, 0)
+            for index in [i for i in self._slots if not hosts.get(i)][: max(len(self._slots) - wanted, 0)]:
+                self._retire(index, "its host was gone before it came up")
+            while len(self._slots) < wanted:
+                index = ray.get(self._exchange.open_slot.remote())
+                self._slots[index] = self._make(index, self._give_up)
+            if len(self._slots) != before:
+                self._say(f"{len(self._slots)} slot(s) now.")
+            self._on_change(len(self._slots))
+            self._mind_emptiness()
+
+    def _mind_emptiness(self) -> None:
+        if self._slots:
+            self._empty_since = time.monotonic()
+        elif time.monotonic() - self._empty_since > LONGEST_WITHOUT:
+            self._on_trouble(f"no node that could hold a slot has been there for {LONGEST_WITHOUT / 60:.0f} minutes")
+
+    def _retire(self, index: int, why: str) -> None:
+        """Do without a slot. Its run ends by itself: at the latest when it gets workers again and finds itself retired."""
+        self._say(f"Slot {index} is gone: {why}; its trial goes on elsewhere.")
+        ray.get(self._exchange.lose_slot.remote(index))
+        self._slots.pop(index).retire()
+
+    def _give_up(self, index: int, why: str) -> None:
+        """A slot's thread says that its run cannot be kept going."""
+        with self._lock:
+            if self._slots.pop(index, None) is None:
+                return
+            self._say(f"Slot {index} is given up: {why}")
+            self._given_up += 1
+            ray.get(self._exchange.lose_slot.remote(index))
+            self._on_change(len(self._slots))
+            if not self._slots:
+                self._on_trouble(f"no slot could be kept running, the last one because: {why}")
+
+
+def first_places(places: Callable[[], int], patience: float, what: str, say: Callable[[str], None]) -> None:
+    """Wait for a node that can hold a slot, in a cluster that is still coming up; UserError after ``patience`` seconds."""
+    began = time.monotonic()
+    while not places():
+        if time.monotonic() - began >= patience:
+            raise UserError(f"no node of the Ray cluster has {what}; lower resources in the search file, or add nodes")
+        if time.monotonic() - began < LOOK_SECONDS:
+            say(f"No node of the cluster has {what} yet; waiting up to {patience / 60:.0f} min for one.")
+        time.sleep(LOOK_SECONDS)

@@ -1,0 +1,115 @@
+"""Where the ledger of a search is: a journal in its folder, or a database that OUT/study.json names without its password."""
+
+from pathlib import Path
+
+from optuna.storages import RDBStorage
+from pydantic import ValidationError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from hpa_search.config import Record
+from hpa_search.errors import UserError
+from hpa_search.files import write_json
+
+STUDY = "study.json"
+CONNECT_SECONDS = 10
+LOCKED_SECONDS = 30
+"""How long a write waits for another process's, in SQLite."""
+
+_NO_ROOM = ("disk is full", "no space left", "could not extend file", "disk i/o error", "readonly database")
+_DRIVERS = {"postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
+
+
+class StudyPlace(Record):
+    """A study in a database: ``url`` holds no password, ``name`` is the study's own there."""
+
+    url: str
+    name: str
+
+
+def check_url(url: str) -> str:
+    """Return ``url`` if it can be a study's. Raises UserError for other databases, and for a password in it."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise UserError(f"--study {url}: is no database URL; such as postgresql://user@host/database") from None
+    hidden = parsed.render_as_string(hide_password=True)
+    if parsed.drivername not in _DRIVERS:
+        raise UserError(f"--study {hidden}: a study is kept in postgresql://user@host/database or sqlite:////whole/path.db")
+    if parsed.password is not None or "password" in parsed.query:
+        raise UserError(
+            f"--study {hidden}: leave the password out, for the URL is written into the search's folder; set PGPASSWORD where the "
+            "search's driver runs, or write it into ~/.pgpass there"
+        )
+    if parsed.drivername == "sqlite" and not Path(parsed.database or "").is_absolute():
+        raise UserError(f"--study {url}: give a whole path, with four slashes: sqlite:////folder/study.db")
+    return url
+
+
+def choose_study(out: Path, url: str | None, name: str) -> StudyPlace | None:
+    """Return the database of the search in ``out``; None if it is the journal there.
+
+    Where nothing is yet, ``url`` decides (None: a journal) and is written down with ``name``.
+    Raises UserError if the search in ``out`` has its study elsewhere.
+    """
+    there = read_study_place(out)
+    begun = there is not None or (out / "study.journal").is_file()
+    if url is None or (there is not None and there.url == check_url(url)):
+        return there
+    if begun:
+        place = there.url if there else f"{out}'s own journal"
+        raise UserError(
+            f"--study {url}: the search in {out} has its study in {place}; leave --study out, or choose another --out"
+        )
+    chosen = StudyPlace(url=check_url(url), name=name)
+    write_json(out / STUDY, chosen.model_dump())
+    return chosen
+
+
+def read_study_place(out: Path) -> StudyPlace | None:
+    """Return the database that OUT/study.json names; None if there is no such file."""
+    try:
+        return StudyPlace.model_validate_json((out / STUDY).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise UserError(f"{out / STUDY}: damaged ({error.errors()[0]['msg']}); it holds url and name of the study") from None
+
+
+def open_database(url: str) -> RDBStorage:
+    """Return Optuna's storage in the database at ``url``. Raises UserError if it cannot be reached or refuses."""
+    parsed = make_url(url)
+    parsed = parsed.set(drivername=_DRIVERS[parsed.drivername])
+    try:
+        return RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs=_engine_options(parsed))
+    except SQLAlchemyError as error:
+        raise UserError(f"{url}: the study's database cannot be used: {reason(error)}{_advice(parsed)}") from None
+    except OSError as error:
+        raise UserError(f"{url}: the study's database cannot be used: {error}") from None
+
+
+def is_away(error: Exception) -> bool:
+    """Whether a failed call may well succeed later: the database's server is away, restarting, or busy."""
+    if not isinstance(error, SQLAlchemyError) or any(word in reason(error).lower() for word in _NO_ROOM):
+        return False
+    lost = getattr(error, "connection_invalidated", False)
+    return lost or type(error).__name__ in ("OperationalError", "InterfaceError", "TimeoutError")
+
+
+def reason(error: SQLAlchemyError) -> str:
+    """Return the database's own words, in one line."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())
+
+
+def _engine_options(url: URL) -> dict[str, object]:
+    if url.drivername.startswith("sqlite"):
+        return {"connect_args": {"timeout": LOCKED_SECONDS}}
+    # A connection that a restart or a router has cut is found before it is used; a dead host does not hang for hours.
+    alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+    return {"pool_pre_ping": True, "pool_timeout": CONNECT_SECONDS, "connect_args": {"connect_timeout": CONNECT_SECONDS, **alive}}
+
+
+def _advice(url: URL) -> str:
+    if url.drivername.startswith("sqlite"):
+        return "; see that its folder is there and may be written to"
+    return "; the password is taken from PGPASSWORD or ~/.pgpass on the machine where the search's driver runs"
