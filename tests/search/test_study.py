@@ -1,15 +1,24 @@
+import threading
+import time
+
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from hpa_search.errors import UserError
-from hpa_search.search.journal import JOURNAL, cut_torn_line
-from hpa_search.search.study import Ledger
+from hpa_search.search.study import Ledger, LedgerError
+from hpa_search.search.study_place import choose_study
+from hpa_search.storage.patience import Wait
 
 SPACE = {"loss": CategoricalDistribution(["bce", "focal"]), "learning_rate": FloatDistribution(1e-4, 1e-1, log=True)}
 
 
-@pytest.fixture
-def ledger(tmp_path):
+@pytest.fixture(params=["journal", "sqlite", "postgresql"])
+def ledger(tmp_path, request):
+    """A ledger in each kind of storage; `Ledger.open` finds it by its folder alone."""
+    if request.param == "sqlite":
+        choose_study(tmp_path, f"sqlite:///{tmp_path}/study.db", "toy")
+    elif request.param == "postgresql":
+        choose_study(tmp_path, request.getfixturevalue("postgres_url"), tmp_path.name)
     return Ledger.create(tmp_path, "toy")
 
 
@@ -46,32 +55,62 @@ def test_a_complete_trial_is_worth_its_best_epoch(ledger):
     assert ledger.frozen()[0].value == 0.6
 
 
-@pytest.mark.parametrize("torn", [b'{"op_code": 4, "wor', b"\x00\x00\x00"])
-def test_a_torn_last_line_is_cut_and_the_journal_lives_on(ledger, tmp_path, torn):
-    add(ledger)
-    with (tmp_path / JOURNAL).open("ab") as file:
-        file.write(torn)
-    assert cut_torn_line(tmp_path / JOURNAL) == len(torn)
-    again = Ledger.create(tmp_path, "toy")
-    add(again)
-    assert [facts.number for facts in Ledger.open(tmp_path).trials()] == [0, 1]
-
-
-def test_every_cut_of_a_journal_leaves_a_prefix_of_the_facts(ledger, tmp_path):
-    for _ in range(3):
-        ledger.report(add(ledger), 1, 0.5)
-    content = (tmp_path / JOURNAL).read_bytes()
-    for index, at in enumerate(range(content.index(b"\n") + 1, len(content), 97)):
-        folder = tmp_path / str(index)
-        folder.mkdir()
-        (folder / JOURNAL).write_bytes(content[:at])
-        cut_torn_line(folder / JOURNAL)
-        shorter = Ledger.create(folder, "toy")
-        numbers = [facts.number for facts in shorter.trials()]
-        assert numbers == list(range(len(numbers)))
-        add(shorter)
-
-
 def test_no_search_is_said_so(tmp_path):
     with pytest.raises(UserError, match="no search here"):
         Ledger.open(tmp_path)
+
+
+def test_notes_and_many_trials_are_kept(ledger, tmp_path):
+    for number in range(12):
+        assert add(ledger) == number
+    ledger.note("lease", {"holder": "a", "beat": 1})
+    ledger.note("lease", {"holder": "a", "beat": 2})
+    assert Ledger.open(tmp_path).noted()["lease"] == {"holder": "a", "beat": 2}
+    assert [facts.number for facts in Ledger.open(tmp_path).trials()] == list(range(12))
+
+
+def test_a_trial_that_was_added_already_is_not_added_again(ledger):
+    """As when a connection was lost after its work was done."""
+    for _ in range(2):
+        ledger.add(0, {"loss": "bce", "learning_rate": 0.01}, SPACE, target=1)
+    assert len(ledger.trials()) == 1
+
+
+def test_two_searches_in_one_database_do_not_meet(tmp_path, postgres_url):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        choose_study(tmp_path / name, postgres_url, f"{tmp_path.name}-{name}")
+    add(Ledger.create(tmp_path / "a", "toy"))
+    assert not Ledger.create(tmp_path / "b", "toy").trials()
+
+
+def test_a_server_that_is_away_is_waited_for(tmp_path, own_postgres):
+    said = []
+    choose_study(tmp_path, own_postgres.url, "toy")
+    ledger = Ledger.create(tmp_path, "toy", Wait(say=said.append))
+    add(ledger)
+    own_postgres.stop()
+    timer = threading.Timer(3, own_postgres.start)
+    timer.start()
+    started = time.monotonic()
+    ledger.report(0, 1, 0.5)
+    timer.join()
+    assert time.monotonic() - started > 2.5
+    assert [facts.reports for facts in Ledger.open(tmp_path).trials()] == [{1: 0.5}]
+    assert len(said) == 2
+    assert "does not answer; waiting for it" in said[0]
+    assert "refused" in said[0]
+    assert "answers again" in said[1]
+
+
+def test_a_server_that_stays_away_is_named(tmp_path, own_postgres):
+    choose_study(tmp_path, own_postgres.url, "toy")
+    ledger = Ledger.create(tmp_path, "toy", Wait(seconds=1))
+    own_postgres.stop()
+    try:
+        with pytest.raises(LedgerError, match="the ledger's database failed.*refused"):
+            ledger.note("a", 1)
+        with pytest.raises(UserError, match="cannot be used.*PGPASSWORD"):
+            Ledger.open(tmp_path)
+    finally:
+        own_postgres.start()

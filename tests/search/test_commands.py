@@ -1,0 +1,47 @@
+import pytest
+from pydantic import ValidationError
+
+from hpa_search.errors import UserError
+from hpa_search.search.commands import COMMANDS, Command, check_extension, done, extended, send, waiting
+from hpa_search.search.settings import Budget
+
+
+def test_commands_wait_in_their_order_until_they_are_done(tmp_path):
+    assert waiting(tmp_path) == {}
+    wishes = [Command(wish="pause"), Command(wish="extend", trials=3), Command(wish="extend", hours=0.5), Command(wish="stop")]
+    paths = [send(tmp_path, command) for command in wishes]
+    assert list(waiting(tmp_path).items()) == list(zip(paths, wishes, strict=True))
+    done(paths[0])
+    done(paths[0])
+    assert list(waiting(tmp_path)) == paths[1:]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", '{"wish": "explode"}', '{"wish": "extend"}', '{"wish": "stop", "trials": 2}', "\x00"]
+)
+def test_a_file_that_is_no_command(tmp_path, text):
+    (tmp_path / COMMANDS).mkdir()
+    path = tmp_path / COMMANDS / "1.json"
+    path.write_text(text)
+    assert waiting(tmp_path) == {path: None}
+
+
+def test_a_command_means_something():
+    for fields in ({"wish": "extend"}, {"wish": "pause", "hours": 1.0}, {"wish": "extend", "trials": -1}):
+        with pytest.raises(ValidationError):
+            Command(**fields)
+
+
+def test_extensions_add_up_and_make_no_limit_where_none_was():
+    extensions = {"a": {"trials": 3}, "b": {"trials": 2, "epochs": 7}}
+    assert extended(Budget(trials=10), extensions) == Budget(trials=15)
+    assert extended(Budget(trials=10, epochs=50, hours=2), extensions) == Budget(trials=15, epochs=57, hours=2)
+    assert extended(Budget(hours=1.5), {}) == Budget(hours=1.5)
+
+
+def test_what_does_not_limit_a_search_cannot_be_extended(tmp_path):
+    check_extension(Budget(trials=5), Command(wish="extend", trials=1), tmp_path)
+    with pytest.raises(UserError, match="--hours: .*is not limited by hours; it can be extended by --trials"):
+        check_extension(Budget(trials=5), Command(wish="extend", hours=1), tmp_path)
+    with pytest.raises(UserError, match="a grid ends with its last point"):
+        check_extension(Budget(), Command(wish="extend", trials=1), tmp_path)

@@ -1,0 +1,69 @@
+import json
+import os
+
+import pytest
+
+from hpa_search.errors import UserError
+from hpa_search.search.study import Ledger
+from hpa_search.search.study_place import STUDY, check_url, choose_study, open_database, read_study_place
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("postgresql://me:secret@host/db", "leave the password out"),
+        ("postgresql://me@host/db?password=secret", "leave the password out"),
+        ("mysql://me@host/db", "a study is kept in postgresql"),
+        ("study.db", "is no database URL"),
+        ("sqlite:///study.db", "four slashes"),
+        ("sqlite://", "four slashes"),
+    ],
+)
+def test_urls_that_will_not_do(url, fault):
+    with pytest.raises(UserError, match=fault) as told:
+        check_url(url)
+    if "?" not in url:
+        assert "secret" not in str(told.value)
+
+
+def test_the_choice_is_written_down_without_a_password(tmp_path):
+    place = choose_study(tmp_path, "postgresql://me@host/db", "toy-1")
+    assert json.loads((tmp_path / STUDY).read_text()) == {"url": "postgresql://me@host/db", "name": "toy-1"}
+    assert read_study_place(tmp_path) == place == choose_study(tmp_path, None, "toy-2")
+    assert choose_study(tmp_path, "postgresql://me@host/db", "toy-3") == place
+
+
+def test_a_search_keeps_its_study_where_it_is(tmp_path):
+    for name in ("journal", "database"):
+        (tmp_path / name).mkdir()
+    Ledger.create(tmp_path / "journal", "toy")
+    with pytest.raises(UserError, match="has its study in .*own journal"):
+        choose_study(tmp_path / "journal", "postgresql://me@host/db", "toy")
+    choose_study(tmp_path / "database", "postgresql://me@host/db", "toy")
+    with pytest.raises(UserError, match="has its study in postgresql://me@host/db"):
+        choose_study(tmp_path / "database", "postgresql://me@other/db", "toy")
+    assert choose_study(tmp_path / "journal", None, "toy") is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"url": 3, "name": "a"}', '{"url": "sqlite:////a"}'])
+def test_a_damaged_study_file_is_named(tmp_path, text):
+    (tmp_path / STUDY).write_text(text)
+    with pytest.raises(UserError, match="study.json: damaged"):
+        read_study_place(tmp_path)
+
+
+def test_what_a_database_refuses_is_said(tmp_path, postgres_url, monkeypatch):
+    monkeypatch.setenv("PGPASSWORD", "wrong")
+    with pytest.raises(UserError, match="password authentication failed.*PGPASSWORD") as told:
+        open_database(postgres_url)
+    assert "wrong" not in str(told.value)
+    with pytest.raises(UserError, match="its folder is there"):
+        open_database(f"sqlite:///{tmp_path}/missing/study.db")
+
+
+def test_the_password_is_in_no_file(tmp_path, postgres_url):
+    choose_study(tmp_path, postgres_url, "toy-2")
+    ledger = Ledger.create(tmp_path, "toy")
+    ledger.note("lease", {"holder": "a"})
+    secret = os.environ["PGPASSWORD"].encode()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and secret in path.read_bytes()]
