@@ -169,7 +169,8 @@ class Exchange:
         slot.lost = True
         if slot.leg is not None:
             self._mail[slot.leg["number"]].post({"stopped": True})
-            await self._end_leg(slot)
+            slot.leg = None
+        await self._tell()
         return sum(not other.lost for other in self._slots)
 
     async def close(self) -> None:

@@ -79,7 +79,7 @@ class Fleet:
             while len(self._slots) < wanted:
                 index = ray.get(self._exchange.open_slot.remote())
                 self._slots[index] = self._make(index, self._give_up)
-            if len(self._slots) != before:
+            if len(self._slots) != before and self._thread.is_alive():  # how many there are at first, the driver says
                 self._say(f"{len(self._slots)} slot(s) now.")
             self._on_change(len(self._slots))
             self._mind_emptiness()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sleeper import SleepJob, open_sleeper
 
+from hpa_search.errors import UserError
 from hpa_search.search.driver import run_search
 from hpa_search.search.reading import parse_search
 
@@ -13,21 +14,28 @@ SPACE = """
 name: sleeping
 space:
   learning_rate: {{log_range: [1.0e-4, 1.0e-1]}}
-budget: {{trials: {trials}}}
+budget: {budget}
 scheduler: {{kind: {kind}, min_epochs: 1, max_epochs: {top}, eta: 3}}
-resources: {{slots: {slots}, cpus: 0.5, gpus: 0}}
+resources: {{slots: {slots}, cpus: {cpus}, gpus: 0}}
+seed: {seed}
 """
 
 
 def main() -> None:
     out, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
-    shape = {"trials": 9, "slots": 2, "kind": "promotion", "top": 9}
+    shape = {"budget": "{trials: 9}", "slots": 2, "cpus": 0.5, "kind": "promotion", "top": 9, "seed": 0}
     shape |= {name: settings.pop(name) for name in shape if name in settings}
+    if "trials" in settings:
+        shape["budget"] = f"{{trials: {settings.pop('trials')}}}"
     search = parse_search(SPACE.format(**shape), "sleeping.yaml")
     address, study = settings.pop("ray", None), settings.pop("study", None)
     job = SleepJob(out, **settings)
-    outcome = run_search(search, out, open_trial=open_sleeper, job=job, ray_address=address, study=study)
+    try:
+        outcome = run_search(search, out, open_trial=open_sleeper, job=job, ray_address=address, study=study)
+    except UserError as error:
+        print(f"Error: {error}", flush=True)
+        sys.exit(2)
     sys.exit({"finished": 0, "interrupted": 3, "paused": 4, "stopped": 5}[outcome])
 
 

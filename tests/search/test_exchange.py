@@ -221,3 +221,44 @@ def test_closing_frees_whoever_waits(call):
         assert await exchange.report(0, "a", {"epoch": 1}) is False
 
     run(play, slots=2)
+
+
+def test_a_halt_ends_the_leg_and_says_why():
+    async def play(exchange):
+        await training(exchange)
+        await exchange.halt(0, "another", "not mine")
+        await exchange.halt(0, "a", "the disk is full")
+        assert await exchange.next(7, 0) == {"halted": "the disk is full"}
+        assert await exchange.report(0, "a", {"epoch": 1}) is False
+
+    run(play)
+
+
+def test_a_slot_more_takes_legs_and_a_lost_one_sends_its_worker_home():
+    async def play(exchange):
+        await training(exchange)
+        assert await exchange.open_slot() == 1
+        await exchange.group_started(1, ("node-b",))
+        await exchange.group_started(0, ("node-a",))
+        assert await exchange.hosts() == {0: ("node-a",), 1: ("node-b",)}
+        call = await waiting(exchange, slot=1, incarnation="b")
+        assert await exchange.lose_slot(0) == 1
+        assert await exchange.next(7, 0) == {"stopped": True}
+        assert await exchange.hosts() == {1: ("node-b",)}
+        await exchange.start(LEG)
+        assert await call == LEG
+        # The first slot's worker was only cut off, and comes back: what it brings is not taken, and it goes home.
+        assert await exchange.report(0, "a", {"epoch": 1}) is False
+        assert await exchange.take(0, "a") is None
+        assert await exchange.report(1, "b", {"epoch": 1}) is True
+
+    run(play)
+
+
+def test_a_waiting_worker_of_a_lost_slot_goes_home():
+    async def play(exchange):
+        call = await waiting(exchange)
+        await exchange.lose_slot(0)
+        assert await call is None
+
+    run(play)

@@ -1,0 +1,252 @@
+"""SIGKILL of the driver at random moments, with one Ray kept up: what is lost, done twice, or decided otherwise.
+
+    python tests/benchmarks/kill_resume.py [--journal 30] [--sqlite 10] [--postgresql 10] [--seed 1]
+
+Searches of sleeping trials (promotion, rungs 1, 3, 9) run one after the other on each kind of study; drivers are killed at
+random moments from their start to their last second, and started again, until so many kills are done and the last search has
+ended. Then, for each search: every trial is there once and has ended, no trial has a hole in its epochs, what was reported
+before a kill is there unchanged, trials and epochs are within the budget, and every trial that went beyond a rung was among
+the best 1/eta of a prefix of the reports before it went on - or is the one that the budget's reserve trained to the end.
+About 25 minutes on 2 cores; exits with 1 if anything is amiss.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+from optuna.storages.journal._storage import JournalOperation  # noqa: E402
+
+from hpa_search.errors import UserError  # noqa: E402
+from hpa_search.search.journal import JOURNAL  # noqa: E402
+from hpa_search.search.status import read_status  # noqa: E402
+from hpa_search.search.study import Facts, Ledger  # noqa: E402
+from tests.servers.postgres import postgres  # noqa: E402
+from tests.servers.ray_head import ray_head  # noqa: E402
+
+SCRIPT = ROOT / "tests/end_to_end/sleeping_search.py"
+TRIALS, EPOCHS, LEVELS, ETA, MEMBERS = 24, 90, (1, 3), 3, 3
+BUDGET = f"{{trials: {TRIALS}, epochs: {EPOCHS}, reserve: 0.25}}"
+LATEST = 30.0
+REPORTS_IN_ORDER = """
+    SELECT t.number, v.step, v.intermediate_value FROM trial_intermediate_values v
+    JOIN trials t ON t.trial_id = v.trial_id JOIN studies s ON s.study_id = t.study_id
+    WHERE s.study_name = '{name}' ORDER BY v.trial_intermediate_value_id
+"""
+Report = tuple[int, int, float]
+
+
+@dataclass
+class Tally:
+    """What was found in the searches on one kind of study."""
+
+    kills: int = 0
+    searches: int = 0
+    trials: int = 0
+    promotions: int = 0
+    finishers: int = 0
+    begun_again: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+def study_url(kind: str, folder: Path, database: str) -> str | None:
+    return {"journal": None, "sqlite": f"sqlite:///{folder}/study.db", "postgresql": database}[kind]
+
+
+@contextmanager
+def driver(out: Path, settings: dict[str, Any], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {**os.environ, "PYTHONPATH": f"{SCRIPT.parent}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(out), json.dumps(settings)], env=environment, stdout=output, stderr=output
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+def facts_of(out: Path) -> list[Facts]:
+    try:
+        return Ledger.open(out).trials()
+    except UserError:  # killed before it had begun one
+        return []
+
+
+def search_to_the_end(
+    kind: str, kills: int, chooser: random.Random, settings: dict[str, Any], folder: Path, tally: Tally
+) -> None:
+    """Run one search, killing its drivers while kills are left, and check its accounts."""
+    out, before = folder / "out", dict[int, dict[int, float]]()
+    while True:
+        with driver(out, settings, folder / "log") as process:
+            moment = chooser.uniform(0.5, LATEST) if tally.kills < kills else None
+            try:
+                code = process.wait(moment if moment is not None else 600)
+            except subprocess.TimeoutExpired:
+                code = None
+        facts = facts_of(out)
+        for number, reports in before.items():
+            if len(facts) <= number or not reports.items() <= facts[number].reports.items():
+                tally.faults.append(f"{kind}: reports of trial {number} were lost in kill {tally.kills}")
+        before = {trial.number: trial.reports for trial in facts}
+        if code is not None:
+            if code != 0:
+                tally.faults.append(f"{kind}: a driver ended with {code}: {(folder / 'log').read_text()[-500:]}")
+            break
+        if moment is None:
+            tally.faults.append(f"{kind}: a search did not end")
+            break
+        tally.kills += 1
+        print(
+            f"{kind}: kill {tally.kills} after {moment:.1f} s: {len(facts)} trials, {sum(f.epochs for f in facts)} epochs",
+            flush=True,
+        )
+    tally.searches += 1
+    check(kind, out, facts, tally)
+
+
+def check(kind: str, out: Path, facts: list[Facts], tally: Tally) -> None:
+    """Add to the ``tally`` what is amiss with a search that has ended."""
+
+    def amiss(what: str) -> None:
+        tally.faults.append(f"{kind}: {what}")
+
+    if read_status(out)["state"] != "finished":
+        amiss(f"it is {read_status(out)['state']}")
+    if [trial.number for trial in facts] != list(range(TRIALS)):
+        amiss(f"trials {[trial.number for trial in facts]}")
+    if len({trial.parameters["learning_rate"] for trial in facts}) != len(facts):
+        amiss("two trials are the same")
+    if sum(trial.epochs for trial in facts) > EPOCHS:
+        amiss(f"{sum(trial.epochs for trial in facts)} epochs, the budget is {EPOCHS}")
+    for trial in facts:
+        if trial.end is None or trial.end == "failed":
+            amiss(f"trial {trial.number} ended {trial.end}: {trial.ended}")
+        if sorted(trial.reports) != list(range(1, trial.epochs + 1)):
+            amiss(f"trial {trial.number} has epochs {sorted(trial.reports)}")
+        begun = (out / "trials" / f"{trial.number:04d}" / "begun").read_text().split()
+        tally.begun_again += len(begun) - len(set(begun))
+    tally.trials += len(facts)
+    check_promotions(amiss, in_order(out), facts, tally)
+
+
+def check_promotions(amiss: Any, reports: list[Report], facts: list[Facts], tally: Tally) -> None:
+    if len({(number, epoch) for number, epoch, _ in reports}) != len(reports):
+        amiss("an epoch was reported twice")
+    finishers = set()
+    for level in LEVELS:
+        for trial in (trial for trial in facts if trial.epochs > level):
+            if deserved(trial.number, level, reports):
+                tally.promotions += 1
+            else:
+                finishers.add(trial.number)
+    tally.finishers += len(finishers)
+    best = sorted(facts, key=lambda trial: -trial.parameters["learning_rate"])[: 2 * MEMBERS]
+    if not finishers <= {trial.number for trial in best} or len(finishers) > MEMBERS:
+        amiss(f"trials {sorted(finishers)} went on and did not deserve it")
+
+
+def deserved(trial: int, level: int, reports: list[Report]) -> bool:
+    """Whether it was among the best 1/eta of those at the rung, at some prefix of the reports before it went on."""
+    scores: dict[int, float] = {}
+    for number, epoch, objective in reports:
+        if number == trial and epoch > level:
+            return False
+        if epoch == level:
+            scores[number] = objective
+            if trial in sorted(scores, key=lambda n: (-scores[n], n))[: len(scores) // ETA]:
+                return True
+    return False
+
+
+def in_order(out: Path) -> list[Report]:
+    """Return all reports in the order in which the study got them."""
+    if (out / JOURNAL).is_file():
+        lines = [json.loads(line) for line in (out / JOURNAL).read_text().splitlines()]
+        wanted = JournalOperation.SET_TRIAL_INTERMEDIATE_VALUE
+        return [(line["trial_id"], line["step"], line["intermediate_value"]) for line in lines if line["op_code"] == wanted]
+    place = json.loads((out / "study.json").read_text())
+    query = REPORTS_IN_ORDER.format(name=place["name"])
+    if place["url"].startswith("sqlite"):
+        with sqlite3.connect(place["url"].removeprefix("sqlite:///")) as connection:
+            return connection.execute(query).fetchall()
+    with psycopg.connect(place["url"]) as connection:
+        return connection.execute(query).fetchall()
+
+
+def orphans(head: int) -> list[str]:
+    """Return the workers of Ray that are not idle 15 s after the last driver's end."""
+    deadline = time.monotonic() + 15
+    while True:
+        titles = [
+            " ".join(process.cmdline()) for process in psutil.Process(head).children(recursive=True) if process.is_running()
+        ]
+        busy = [title for title in titles if title.startswith("ray::") and not title.startswith("ray::IDLE")]
+        if not busy or time.monotonic() > deadline:
+            return busy
+        time.sleep(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kinds = {"journal": 30, "sqlite": 10, "postgresql": 10}
+    for kind, kills in kinds.items():
+        parser.add_argument(f"--{kind}", type=int, default=kills)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    chooser, faults, began = random.Random(arguments.seed), [], time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="kill-resume-"))
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    with postgres() as database, ray_head(folder / "ray.log") as head:
+        os.environ["PGPASSWORD"] = database.password
+        for kind in kinds:
+            wanted, tally = getattr(arguments, kind), Tally()
+            while tally.kills < wanted:
+                place = folder / f"{kind}-{tally.searches}"
+                place.mkdir()
+                study = study_url(kind, place, database.url)
+                settings = {
+                    "budget": BUDGET,
+                    "seconds": 0.3,
+                    "slots": 2,
+                    "seed": tally.searches,
+                    "ray": head.address,
+                    **({"study": study} if study else {}),
+                }
+                search_to_the_end(kind, wanted, chooser, settings, place, tally)
+            if left := orphans(head.pid):
+                tally.faults.append(f"{kind}: left behind: {left}")
+            faults += tally.faults
+            print(
+                f"{kind}: {tally.kills} kills in {tally.searches} searches of {TRIALS} trials: {tally.trials} trials accounted for, "
+                f"{tally.promotions} promotions and {tally.finishers} finishers checked, {tally.begun_again} epochs begun again, "
+                f"{len(tally.faults)} faults",
+                flush=True,
+            )
+    for fault in faults:
+        print(f"FAULT {fault}")
+    print(f"{time.monotonic() - began:.0f} s; files in {folder}")
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()
