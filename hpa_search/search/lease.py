@@ -13,7 +13,6 @@ from typing import Any
 from hpa_search.errors import UserError
 from hpa_search.search.journal import JOURNAL, cut_torn_line
 from hpa_search.search.study import Ledger, LedgerError
-from hpa_search.storage.patience import Wait
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ def take(out: Path, name: str, *, on_lost: Callable[[str], None] = lambda why: N
             f"Another driver (process {current['pid']} on {current['host']}) may hold this search; waiting {LEASE_SECONDS:.0f} s for it."
         )
         _wait_for_silence(out, name, current)
-    ledger = Ledger.create(out, name, Wait(say=say))
+    ledger = Ledger.create(out, name, tell=say)
     lease = Lease(ledger, spent=current["spent_seconds"] if current else 0.0, on_lost=on_lost)
     time.sleep(SETTLING_SECONDS)
     if not lease.is_ours():

@@ -4,6 +4,7 @@ A trial that is neither complete, pruned nor failed is RUNNING in the study; it 
 its target (the epochs it may train to), and in training or interrupted when it has none.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,10 +22,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from hpa_search.errors import UserError
 from hpa_search.search.journal import JOURNAL, open_journal
 from hpa_search.search.study_place import StudyPlace, is_away, open_database, read_study_place, reason
-from hpa_search.storage.patience import Wait, patiently
+from hpa_search.storage.patience import PATIENCE, Patience, Tell, Unreachable
 
 End = Literal["complete", "pruned", "failed"]
 _ENDS: dict[End, TrialState] = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -54,29 +57,32 @@ class LedgerError(UserError):
 class Ledger:
     """Reads and writes the study of one search. Only the driver that holds the lease may write.
 
-    ``where`` names it in messages. Where it is a database that is away for a while, ``wait`` says how long it is waited for.
+    ``where`` names it in messages. A database that is away is waited for, for so many ``seconds``, which ``tell`` hears.
     """
 
-    def __init__(self, storage: BaseStorage, study_id: int, where: str, wait: Wait) -> None:
+    def __init__(
+        self, storage: BaseStorage, study_id: int, where: str, *, seconds: float = PATIENCE, tell: Tell = logger.warning
+    ) -> None:
         self.storage, self.where = storage, where
-        self._study_id, self._wait = study_id, wait
+        self._study_id, self._tell = study_id, tell
+        self._patience = Patience(where, transient=is_away, seconds=seconds, tell=tell)
         self._ids: dict[int, int] = {}
 
     @classmethod
-    def create(cls, out: Path, name: str, wait: Wait = Wait()) -> "Ledger":  # noqa: B008
+    def create(cls, out: Path, name: str, *, seconds: float = PATIENCE, tell: Tell = logger.warning) -> "Ledger":
         """Open the study of the search in ``out``, creating it where there is none: see `study_place.choose_study`.
 
         Raises UserError for a damaged journal, and for a database that cannot be had.
         """
         if (place := read_study_place(out)) is not None:
-            return _in_database(place, wait)
+            return _in_database(place, seconds, tell)
         with _named(out / JOURNAL):
             storage = open_journal(out / JOURNAL)
             studies = storage.get_all_studies()
             if not studies and (out / JOURNAL).stat().st_size:
                 raise ValueError("it is not empty and holds no study")
             study_id = studies[0]._study_id if studies else storage.create_new_study([StudyDirection.MAXIMIZE], name)
-            ledger = cls(storage, study_id, str(out / JOURNAL), wait)
+            ledger = cls(storage, study_id, str(out / JOURNAL), seconds=seconds, tell=tell)
             ledger.trials()
         return ledger
 
@@ -84,13 +90,13 @@ class Ledger:
     def open(cls, out: Path) -> "Ledger":
         """Open the study of the search in ``out`` for reading, without patience. Raises UserError where there is no search."""
         if (place := read_study_place(out)) is not None:
-            return _in_database(place, Wait(seconds=0))
+            return _in_database(place, 0, logger.warning)
         path = out / JOURNAL
         if not path.is_file():
             raise UserError(f"{out}: no search here ({JOURNAL} is missing); give the --out of a `hpa-search run`")
         with _named(path):
             storage = open_journal(path)
-            ledgers = [cls(storage, study._study_id, str(path), Wait(seconds=0)) for study in storage.get_all_studies()]
+            ledgers = [cls(storage, study._study_id, str(path), seconds=0) for study in storage.get_all_studies()]
             for ledger in ledgers:
                 ledger.trials()
         if not ledgers:
@@ -149,7 +155,7 @@ class Ledger:
 
     def hurry(self) -> None:
         """Wait no more for a database that is away."""
-        self._wait = Wait(seconds=0, say=self._wait.say)
+        self._patience = Patience(self.where, transient=is_away, seconds=0, tell=self._tell)
 
     def _id(self, number: int) -> int:
         if number not in self._ids:
@@ -159,7 +165,9 @@ class Ledger:
     def _ask(self, call: Callable[[], T]) -> T:
         """Call the storage, again and again while its database is away; LedgerError if that does not help."""
         try:
-            return patiently(lambda: _unwrapped(call), self.where, transient=is_away, wait=self._wait)
+            return self._patience(lambda: _unwrapped(call))
+        except Unreachable as error:
+            raise LedgerError(f"the ledger's database is away: {error}") from error
         except OSError as error:
             raise LedgerError(f"{self.where}: the ledger cannot be written: {error.strerror or error}") from error
         except SQLAlchemyError as error:
@@ -174,13 +182,13 @@ def _unwrapped(call: Callable[[], T]) -> T:
         raise error.__cause__ or error from None
 
 
-def _in_database(place: StudyPlace, wait: Wait) -> Ledger:
+def _in_database(place: StudyPlace, seconds: float, tell: Tell) -> Ledger:
     storage = open_database(place.url)
     try:
         study_id = storage.create_new_study([StudyDirection.MAXIMIZE], place.name)
     except DuplicatedStudyError:
         study_id = storage.get_study_id_from_name(place.name)
-    return Ledger(storage, study_id, place.url, wait)
+    return Ledger(storage, study_id, place.url, seconds=seconds, tell=tell)
 
 
 @contextmanager

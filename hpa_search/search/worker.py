@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import ray
 from ray.actor import ActorHandle
 
-from hpa_search.storage.patience import UnreachableError
+from hpa_search.storage.patience import Unreachable
 
 _DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
 
@@ -105,7 +105,7 @@ def _in_words(error: Exception) -> str:
 
 def _is_no_trials_fault(error: Exception) -> bool:
     """A disk that is full or broken, and a server that stays away, meet the next trial too."""
-    return isinstance(error, UnreachableError) or (isinstance(error, OSError) and error.errno in _DISK_FAULTS)
+    return isinstance(error, Unreachable) or (isinstance(error, OSError) and error.errno in _DISK_FAULTS)
 
 
 def _poisons_device(error: Exception) -> bool:

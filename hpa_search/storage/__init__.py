@@ -1,1 +1,1 @@
-"""Where the files of a search and its data are kept: folders and object stores."""
+"""Folders that lie in object stores: places, a patient client of their servers, and local mirrors to work in."""
