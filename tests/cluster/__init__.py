@@ -1,0 +1,1 @@
+"""Searches on several hosts, which are network namespaces of this one."""
