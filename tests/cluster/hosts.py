@@ -65,7 +65,9 @@ class Host:
         inside = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc", "--kill-child"]
         words = ["ip", "netns", "exec", self.name, *inside, "bash", "-c", script, self.name, *command]
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(words, stdout=output, stderr=output, env=dict(self.environment), start_new_session=True)
+            self.process = subprocess.Popen(
+                words, stdout=output, stderr=output, env=dict(self.environment), start_new_session=True
+            )
 
     def processes(self, title: str = "") -> list[psutil.Process]:
         """Return the host's processes whose command line holds ``title``."""

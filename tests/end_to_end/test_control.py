@@ -24,7 +24,7 @@ name: controlled
 fixed: {full_size: 32, small_size: 32, batch_size: 16, backbone: test_resnet}
 space: {learning_rate: {log_range: [1.0e-3, 1.0e-2]}}
 budget: {trials: 5}
-scheduler: {kind: promotion, min_epochs: 2, max_epochs: 18, eta: 3}
+scheduler: {kind: promotion, min_epochs: 2, max_epochs: 54, eta: 3}
 final: {onnx: false, members: 2}
 resources: {slots: 1, cpus: 1, gpus: 0}
 """
@@ -36,7 +36,7 @@ class Searched:
     def __init__(self, folder):
         self.folder, self.out, self.drivers = folder, folder / "out", []
         (folder / "toy.yaml").write_text(SPACE)
-        make_phantom(folder / "data", images=160, size=32, seed=1, test_images=2, workers=1)
+        make_phantom(folder / "data", images=400, size=32, seed=1, test_images=2, workers=1)
         self.before = set(ray_processes())
 
     def start(self, *arguments):

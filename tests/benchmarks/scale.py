@@ -1,0 +1,251 @@
+"""What searcher, ledger and logs cost at scale, against bare Tune on the same slots.
+
+    python tests/benchmarks/scale.py [--slots 8] [--trials 1000] [--only rate,results,resume]
+
+rate     1,000 trials of one second: trials per second, ours (TPE, journal, TensorBoard, status lines) against a Tune class
+         trainable that sleeps, `reuse_actors=True`, no searcher, no logs. Both from their first trial's start to the last's end.
+results  8 trials of many epochs that do nothing: results per second, ours with all logging against Tune's without any.
+resume   a study of 1,000 trials: seconds until a new driver has taken its lease and knows what runs next, for each kind of
+         study, and until a whole new process has its first leg running.
+
+Exits with 1 if a target is missed (90 %, 50 %, 10 s).
+"""
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]  # Ray's workers import this file's neighbour by its name
+import ray  # noqa: E402
+from ray import tune  # noqa: E402
+from ray.tune import PlacementGroupFactory  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+from scale_trial import IdleJob, open_idler  # noqa: E402
+
+from hpa_search.search import lease  # noqa: E402
+from hpa_search.search.agenda import Agenda, Leg  # noqa: E402
+from hpa_search.search.driver import run_search  # noqa: E402
+from hpa_search.search.reading import parse_search  # noqa: E402
+from hpa_search.search.space import Search  # noqa: E402
+from hpa_search.search.study import Facts, Ledger  # noqa: E402
+from hpa_search.search.study_place import choose_study  # noqa: E402
+from hpa_search.search.tensorboard import TensorBoard  # noqa: E402
+from hpa_search.search.view import View  # noqa: E402
+from tests.servers.postgres import postgres  # noqa: E402
+
+SPACE = """
+name: scale
+space:
+  learning_rate: {{log_range: [1.0e-4, 1.0e-1]}}
+  weight_decay: {{log_range: [1.0e-6, 1.0e-2]}}
+  loss: {{choice: [bce, focal]}}
+budget: {{trials: {trials}}}
+scheduler: {{kind: none, max_epochs: {epochs}}}
+resources: {{slots: {slots}, cpus: {cpus}, gpus: 0}}
+final: {{members: 1}}
+"""
+EPOCHS = 400
+
+
+class Times:
+    """Notes when the first trial started and how many epochs came when."""
+
+    def __init__(self) -> None:
+        self.first, self.last, self.results = 0.0, 0.0, 0
+
+    def resumed(self, trials: list[Facts], spent_seconds: float) -> None: ...
+
+    def extended(self, search: Search) -> None: ...
+
+    def started(self, leg: Leg) -> None: ...
+
+    def reported(self, number: int, metrics: dict[str, float]) -> None:
+        """Count an epoch; the first is not counted, so that what starts the slots is not."""
+        self.last = time.monotonic()
+        self.first = self.first or self.last
+        self.results += 1
+
+    def ended(self, number: int, state: str, why: str) -> None: ...
+
+    @property
+    def per_second(self) -> float:
+        """Epochs after the first per second."""
+        return (self.results - 1) / (self.last - self.first)
+
+
+def search_of(trials: int, epochs: int, slots: int) -> Search:
+    return parse_search(SPACE.format(trials=trials, epochs=epochs, slots=slots, cpus=1.5 / slots), "scale")
+
+
+def ours(trials: int, epochs: int, slots: int, seconds: float) -> float:
+    """Return results per second of a search with all that a search has."""
+    out, times = Path(tempfile.mkdtemp()), Times()
+    search = search_of(trials, epochs, slots)
+    view = View(search, Console(file=io.StringIO()))
+    run_search(
+        search,
+        out,
+        open_trial=open_idler,
+        job=IdleJob(seconds),
+        watchers=(TensorBoard(out), view, times),
+        say=lambda line: None,
+    )
+    assert times.results == trials * epochs
+    return times.per_second
+
+
+class Bare(tune.Trainable):
+    """What our trials are, as a plain Tune trainable."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Nothing is needed."""
+        self._config, self._epoch = config, 0
+
+    def step(self) -> dict[str, Any]:
+        """Sleep and report as many numbers."""
+        time.sleep(self._config["seconds"])
+        self._epoch += 1
+        done = self._epoch >= self._config["epochs"]
+        return {"objective": 0.5, **{f"metric_{index}": float(self._epoch) for index in range(10)}, "done": done}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial in the same process."""
+        self.setup(new_config)
+        return True
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing is kept."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing is kept."""
+
+
+class CountResults(tune.Callback):
+    """Counts results, as `Times` does."""
+
+    def __init__(self, times: Times) -> None:
+        self._times = times
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        """Count one."""
+        self._times.reported(0, {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_times": None}
+
+
+def bare(trials: int, epochs: int, slots: int, seconds: float) -> float:
+    """Return results per second of Tune alone."""
+    os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": str(10**9), "RAY_AIR_NEW_OUTPUT": "0"}
+    ray.init(address="local", log_to_driver=False, include_dashboard=True)
+    times = Times()
+    try:
+        tune.Tuner(
+            tune.with_resources(Bare, PlacementGroupFactory([{"CPU": 1.5 / slots}])),
+            param_space={"seconds": seconds, "epochs": epochs, "x": tune.uniform(0, 1)},
+            tune_config=tune.TuneConfig(num_samples=trials, reuse_actors=True, max_concurrent_trials=slots),
+            run_config=tune.RunConfig(storage_path=tempfile.mkdtemp(), verbose=0, callbacks=[CountResults(times)]),
+        ).fit()
+    finally:
+        ray.shutdown()
+    assert times.results == trials * epochs, times.results
+    return times.per_second
+
+
+def filled_study(out: Path, url: str | None, trials: int, slots: int) -> Search:
+    """Write a study of so many trials, half of 9 epochs, three of them unfinished."""
+    search = parse_search(SPACE.format(trials=2 * trials, epochs=9, slots=slots, cpus=1.5 / slots), "scale")
+    choose_study(out, url, out.name)
+    agenda = Agenda(search, Ledger.create(out, "scale"), slots=3, spent_seconds=lambda: 0.0)
+    legs: list[Leg] = []
+    while len(agenda.trials) < trials or len(legs) < 3:
+        while (leg := agenda.next()) is not None:
+            legs.append(leg)
+        leg = legs.pop(0)
+        for epoch in range(1, 10):
+            if agenda.report(leg.number, {"epoch": epoch, "objective": leg.parameters["learning_rate"] * epoch**0.5}):
+                break
+    return search
+
+
+def resume_seconds(search: Search, out: Path) -> float:
+    """Return how long it takes from nothing to the next leg, without Ray."""
+    began = time.monotonic()
+    held = lease.take(out, "scale", say=lambda line: None)
+    agenda = Agenda(search, held.ledger, slots=1, spent_seconds=lambda: held.spent_seconds)
+    assert agenda.next() is not None
+    seconds = time.monotonic() - began
+    held.release()
+    return seconds
+
+
+def run_rate(slots: int, trials: int) -> tuple[list[tuple[str, str, str, str]], list[str]]:
+    us, peer = ours(trials, 1, slots, 1.0), bare(trials, 1, slots, 1.0)
+    missed = [] if us >= 0.9 * peer else [f"rate: {us / peer:.0%} of bare Tune's"]
+    return [(f"{trials} trials of 1 s on {slots} slots, trials/s", f"{us:.2f}", f"{peer:.2f}", f"{us / peer:.1%}")], missed
+
+
+def run_results(slots: int, trials: int) -> tuple[list[tuple[str, str, str, str]], list[str]]:
+    us, peer = ours(slots, EPOCHS, slots, 0.0), bare(slots, EPOCHS, slots, 0.0)
+    missed = [] if us >= 0.5 * peer else [f"results: {us / peer:.0%} of bare Tune's"]
+    return [(f"{slots} trials of {EPOCHS} idle epochs, results/s", f"{us:.1f}", f"{peer:.1f}", f"{us / peer:.1%}")], missed
+
+
+def run_resume(slots: int, trials: int) -> tuple[list[tuple[str, str, str, str]], list[str]]:
+    rows, missed = [], []
+    with postgres() as server:
+        os.environ["PGPASSWORD"] = server.password
+        for kind in ("journal", "sqlite", "postgresql"):
+            out = Path(tempfile.mkdtemp(prefix=f"{kind}-"))
+            url = {"journal": None, "sqlite": f"sqlite:///{out}/study.db", "postgresql": server.url}[kind]
+            search = filled_study(out, url, trials, slots)
+            # In a process of its own: what was written is not in its memory.
+            program = f"import sys; sys.path[:0] = {sys.path[:2]!r}; import scale; from pathlib import Path; "
+            program += f"print(scale.resume_seconds(scale.search_of({search.budget.trials}, 9, {slots}), Path({str(out)!r})))"
+            began = time.monotonic()
+            seconds = float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+            whole = time.monotonic() - began
+            rows.append(
+                (f"resume of {trials} trials, {kind}, s", f"{seconds:.2f}", "", f"{whole:.1f} s with the process's start")
+            )
+            missed += [f"resume from {kind} takes {whole:.1f} s"] if whole > 10 else []
+    return rows, missed
+
+
+SECTIONS: dict[str, Callable[[int, int], tuple[list[tuple[str, str, str, str]], list[str]]]] = {
+    "rate": run_rate,
+    "results": run_results,
+    "resume": run_resume,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slots", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--only", default=",".join(SECTIONS))
+    arguments = parser.parse_args()
+    missed = []
+    for name in arguments.only.split(","):
+        rows, misses = SECTIONS[name](arguments.slots, arguments.trials)
+        missed += misses
+        table = Table("what", "ours", "bare Tune", "")
+        for row in rows:
+            table.add_row(*row)
+        Console(width=140).print(table)
+    for line in missed:
+        print(f"MISSED: {line}")
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
