@@ -10,8 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from hpa_search.storage.naming import naming
-from hpa_search.storage.opened import FIRST_SECONDS
-from hpa_search.storage.patience import Tell
+from hpa_search.storage.patience import FIRST_SECONDS, Tell
 from hpa_search.storage.place import Location, Place
 from hpa_search.storage.store import Store
 

@@ -8,8 +8,8 @@ Hidden files, such as one that is being written, stay here.
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -62,6 +62,12 @@ class Mirror:
                 in_parallel(self._push, [(name, here[name]) for name in group])
             if not patterns:
                 self._delete(here.keys())
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other threads from fetching and pushing while the block runs."""
+        with self._lock:
+            yield
 
     def has(self, name: str) -> bool:
         """Whether ``name`` is here, or was there when a fetch last listed its folder."""

@@ -14,14 +14,12 @@ from filelock import FileLock, Timeout
 from hpa_search.errors import UserError
 from hpa_search.storage.mirror import Mirror, Order
 from hpa_search.storage.naming import naming, shown
-from hpa_search.storage.patience import Tell
+from hpa_search.storage.patience import FIRST_SECONDS, Tell
 from hpa_search.storage.place import Location, Place
 from hpa_search.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
-FIRST_SECONDS = 60.0
-"""How long the first answer of a store is waited for: a wrong endpoint should be told soon."""
 KEEP_SECONDS = 10.0
 """Between two looks at what there is to be pushed."""
 MIRRORS = "mirrors"
@@ -32,6 +30,11 @@ class Opened:
 
     def __init__(self, place: Place, folder: Path, mirror: Mirror | None = None) -> None:
         self.place, self.folder, self.mirror = place, folder, mirror
+
+    @classmethod
+    def of(cls, given: "Opened | Path") -> "Opened":
+        """Return a local folder as one that is opened; what is opened already as it is."""
+        return given if isinstance(given, Opened) else cls(Place.of(given), given)
 
     def fetch(self, *patterns: str) -> None:
         """Bring the files of ``patterns`` into ``folder``, as `Mirror.fetch` does; nothing to do where the place is local."""
@@ -51,6 +54,15 @@ class Opened:
         """Fetch the files that these paths in ``folder`` stand for."""
         if self.mirror is not None and paths:
             self.mirror.fetch(*(path.relative_to(self.folder).as_posix() for path in paths))
+
+    @contextmanager
+    def alone(self) -> Iterator[Mirror | None]:
+        """Yield the mirror, None where the place is local, and push nothing in the background meanwhile."""
+        if self.mirror is None:
+            yield None
+            return
+        with self.mirror.held():
+            yield self.mirror
 
     def names(self) -> list[str]:
         """Return what lies directly in the place, without what is hidden from a mirror."""
@@ -75,12 +87,13 @@ def opened(
     keeps: bool = False,
     order: Order = ((),),
     deletes: Sequence[str] = (),
+    first: float = FIRST_SECONDS,
     say: Tell = logger.warning,
 ) -> Iterator[Opened]:
     """Open a folder; of a remote one the files of ``patterns`` are in ``folder``, and nothing else; none given fetches nothing.
 
     With ``keeps``, what is written there is pushed every few seconds and in the end, also after an exception; ``order`` and
-    ``deletes`` are the mirror's. Mirrors lie below ``cache`` and are gone afterwards. A UserError that leaves the block names
+    ``deletes`` are the mirror's. ``first`` is how many seconds the store's first answer is waited for. Mirrors lie below ``cache`` and are gone afterwards. A UserError that leaves the block names
     the place. What is opened already stays as it is, with the files of ``patterns``.
     Raises UserError where a place is none, or its store refuses or does not answer.
     """
@@ -94,7 +107,7 @@ def opened(
         yield Opened(place, place.local)
         return
     with mirror_folder(cache, place) as folder, naming(folder, place):
-        mirror = Mirror(Store(place, first=FIRST_SECONDS, tell=say), folder, order=order, deletes=deletes)
+        mirror = Mirror(Store(place, first=first, tell=say), folder, order=order, deletes=deletes)
         mirror.store.reach()
         if patterns:
             mirror.fetch(*patterns)

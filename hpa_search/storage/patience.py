@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 PATIENCE = 600.0
 """Seconds after which a server that does not answer is given up."""
+FIRST_SECONDS = 60.0
+"""The same for the first answer, where somebody waits for it: a mistyped address should be told soon."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 QUIET = 2.0
 """Seconds of waiting that are not worth telling."""

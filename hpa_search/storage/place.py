@@ -76,6 +76,11 @@ class Place:
         """The folder that it lies in; a bucket's is itself."""
         return replace(self, path=str(self.local.parent) if self.is_local else self.path.rpartition("/")[0])
 
+    @property
+    def plain(self) -> "Location":
+        """The path of a local place, else the place itself."""
+        return self.local if self.is_local else self
+
     def resolve(self) -> "Place":
         """Return the same place by an absolute path."""
         return replace(self, path=str(self.local.resolve())) if self.is_local else self
