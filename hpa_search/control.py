@@ -6,9 +6,11 @@ from pathlib import Path
 
 from hpa_search.errors import UserError
 from hpa_search.search import lease
-from hpa_search.search.commands import Command, check_extension, send
+from hpa_search.search.commands import COMMANDS, Command, CommandBox, check_extension
 from hpa_search.search.status import FINISHED, RESTS, read_status
-from hpa_search.search.workspace import read_workspace
+from hpa_search.search.workspace import SEARCH, read_workspace
+from hpa_search.storage.opened import Opened
+from hpa_search.storage.place import Location, Place
 
 OBEYED_SECONDS = 30.0
 """How long a driver may take to hear of a command; the final stage hears of none."""
@@ -16,52 +18,56 @@ OBEYED_SECONDS = 30.0
 Say = Callable[[str], None]
 
 
-def rest(out: Path, command: Command, *, wait: bool, say: Say) -> None:
-    """Pause or stop the search in ``out``; ``wait`` for its driver's end.
+def rest(work: Opened, command: Command, *, wait: bool, say: Say) -> None:
+    """Pause or stop the search in ``work``; ``wait`` for its driver's end.
 
     Where no driver is at work this is noted, and status says so. Raises UserError where there is no search.
     """
-    word = {"pause": "paused", "stop": "stopped"}[command.wish]
-    state = read_status(out)["state"]
+    out, word = work.place, {"pause": "paused", "stop": "stopped"}[command.wish]
+    state = read_status(work.folder)["state"]
     if state == "finished":
         say(f"The search in {out} is finished; there is nothing to {command.wish}.")
     elif state != "running":
-        _note_rest(out, word, say)
+        _note_rest(work.folder, word, say)
         say(f"No driver is at work on {out}: {word}. To go on: hpa-search resume {out}")
-    elif not _obeyed(send(out, command)):
+    elif not _obeyed(work, command):
         say(
-            f"{out}: its driver has not answered for {OBEYED_SECONDS:.0f} s; it is in its final stage, or just gone: hpa-search status {out}"
+            f"{out}: its driver has not answered for {OBEYED_SECONDS:.0f} s; it is in its final stage, or just gone: "
+            f"hpa-search status {out}"
         )
     else:
         when = "after the running epochs" if command.wish == "pause" else "now"
         say(f"The driver of {out} ends {when}. To go on: hpa-search resume {out}")
         if wait:
-            _wait_for_end(out)
-            say(f"{out}: {read_status(out)['state']}.")
+            _wait_for_end(work.folder)
+            say(f"{out}: {read_status(work.folder)['state']}.")
 
 
-def extend(out: Path, command: Command, say: Say) -> None:
-    """Add to the budget of the search in ``out``, at once if it is running, else for when it goes on.
+def extend(work: Opened, command: Command, say: Say) -> None:
+    """Add to the budget of the search in ``work``, at once if it is running, else for when it goes on.
 
     Raises UserError if it has no budget of that kind.
     """
-    search, _ = read_workspace(out)
+    out = work.place
+    search, _ = read_workspace(work.folder)
     check_extension(search.budget, command, out)
-    state = read_status(out)["state"]
-    path = send(out, command)
     more = ", ".join(f"{value:g} {name}" for name, value in command.model_dump(exclude={"wish"}, exclude_defaults=True).items())
-    if state == "running" and _obeyed(path):
+    if read_status(work.folder)["state"] != "running":
+        CommandBox(out / COMMANDS).send(command)
+    elif _obeyed(work, command):
         say(f"The search in {out} goes on for {more} more.")
-    else:
-        say(f"Extended by {more}; this counts as soon as the search goes on: hpa-search resume {out}")
+        return
+    say(f"Extended by {more}; this counts as soon as the search goes on: hpa-search resume {out}")
 
 
-def _obeyed(path: Path) -> bool:
-    deadline = time.monotonic() + OBEYED_SECONDS
-    while path.exists():
+def _obeyed(work: Opened, command: Command) -> bool:
+    """Send ``command`` to the driver, and wait until it has taken it."""
+    box = CommandBox(work.place / COMMANDS)
+    name, deadline = box.send(command), time.monotonic() + OBEYED_SECONDS
+    while box.holds(name):
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.2)
+        time.sleep(box.seconds / 4)
     return True
 
 
@@ -81,16 +87,14 @@ def _wait_for_end(out: Path) -> None:
         time.sleep(1)
 
 
-def remembered(out: Path, data: Path | None) -> tuple[Path, Path, Path | None]:
-    """Return the search file, dataset and external images that the search in ``out`` was started with.
+def remembered(work: Opened, data: Location | None) -> tuple[Path, Location, Location | None]:
+    """Return the search file, dataset and external images that the search in ``work`` was started with.
 
     ``data`` is where the dataset is now, if it was moved. Raises UserError where no search has begun.
     """
-    from hpa_search.search.workspace import SEARCH
-
-    _, provenance = read_workspace(out)
-    external = Path(provenance.external.folder) if provenance.external else None
-    found = data or Path(provenance.data)
-    if not found.exists():
-        raise UserError(f"{found}: the dataset of the search in {out} is not there any more; give its new place as --data")
-    return out / SEARCH, found, external
+    _, provenance = read_workspace(work.folder)
+    external = Place.of(provenance.external.folder).plain if provenance.external else None
+    found = Place.of(data or provenance.data)
+    if found.is_local and not found.local.exists():
+        raise UserError(f"{found}: the dataset of the search in {work.place} is not there any more; give its new place as --data")
+    return work.folder / SEARCH, found.plain, external

@@ -1,6 +1,8 @@
 """The main job: check the data, search, finish; or go on with what an earlier run left."""
 
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -10,62 +12,118 @@ from hpa_search.data.external import read_external
 from hpa_search.data.faults import DatasetFaults
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.progress import progress
-from hpa_search.finish.stage import finish
+from hpa_search.errors import UserError
+from hpa_search.finish.stage import DELETES, ORDER, finish
 from hpa_search.finish.summary import summary
+from hpa_search.search.commands import COMMANDS
 from hpa_search.search.driver import run_search
 from hpa_search.search.ending import Outcome
 from hpa_search.search.reading import check_weights, read_search
+from hpa_search.search.space import Search
+from hpa_search.search.study_place import choose_study, read_study_place
 from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
-from hpa_search.search.workspace import Inputs, check_out, prepare, read_workspace
-from hpa_search.training.job import open_trial
+from hpa_search.search.workspace import BEGUN, Inputs, check_out, prepare, read_workspace
+from hpa_search.storage.data_cache import local_folder, localise
+from hpa_search.storage.naming import naming
+from hpa_search.storage.opened import Opened, opened
+from hpa_search.storage.place import Location, Place
+from hpa_search.training.job import Job, open_trial
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a run was given: where its dataset and external images are, where its cache and its terminal."""
+
+    data: Place
+    external: Place | None
+    cache: Path
+    console: Console
 
 
 def run(
     space: Path,
-    data: Path,
-    out: Path,
+    data: Location,
+    out: Location,
     cache: Path,
     *,
-    external: Path | None,
+    external: Location | None,
     ray_address: str | None,
     console: Console,
     study: str | None = None,
 ) -> Outcome:
     """Run the search of the file ``space`` on ``data`` into ``out``; return how that ended.
 
-    ``external`` is a folder of images that are trained on beside the dataset's own, ``study`` the URL of a database.
+    ``external`` is a folder of images that are trained on beside the dataset's own. Each may be in an object store: data are
+    then fetched into ``cache``, and ``out`` is worked on in a mirror there, which is pushed every few seconds. ``study`` is the
+    URL of a database for the ledger, which an ``out`` in an object store needs.
 
     Raises UserError for everything the user can mend; nothing in ``out`` is damaged by it.
     """
     search, text = read_search(space)
     view = View(search, console)
-    with suppress(DatasetFaults):  # refuse OUT before the images, which may take long, are looked at
-        check_out(out, search, text, read_dataset(data), cache)
-    with progress(console, "Checking and packing images") as tell:
-        dataset, images, _ = load_dataset(data, cache, tell)
-    folder = external.resolve() if external else None
-    with progress(console, "Checking and packing external images") as tell:
-        more = read_external(folder, images.size, cache, tell) if folder else None
-    check_weights(search)
-    job = prepare(out, search, text, Inputs(dataset, images, more, folder), cache, view.say)
-    search, _ = read_workspace(out)  # the same, but for the order of its dimensions, on which suggestions depend
-    with view.showing():
-        outcome = run_search(
-            search,
-            out,
-            open_trial=open_trial,
-            job=job,
-            study=study,
-            ray_address=ray_address,
-            watchers=(TensorBoard(out), view),
-            say=view.say,
-        )
-    if outcome != "finished":
-        view.say(f"{outcome.capitalize()}; everything so far is in {out}. To go on: hpa-search resume {out}")
+    given = _Given(Place.of(data), None if external is None else Place.of(external), cache, console)
+    with opened(out, cache, *BEGUN, keeps=True, order=ORDER, deletes=DELETES, say=view.say) as work:
+        say = work.saying(view.say)
+        _check_study(work, study)
+        job = _ready(work, search, text, given, say)
+        choose_study(work.folder, study, search.name)
+        work.push()  # before the workers look for the split, and anything is written to the study
+        search, _ = read_workspace(work.folder)  # the same, but for the order of its dimensions, on which suggestions depend
+        with view.showing():
+            outcome = run_search(
+                search,
+                work.folder,
+                open_trial=open_trial,
+                job=job,
+                commands=work.place / COMMANDS,
+                ray_address=ray_address,
+                watchers=(TensorBoard(work.folder), view),
+                say=say,
+            )
+        if outcome != "finished":
+            view.say(f"{outcome.capitalize()}; everything so far is in {work.place}. To go on: hpa-search resume {work.place}")
+            return outcome
+        result = finish(work, cache, data=data, say=view.say)
+        assert result is not None
+        for line in summary(work.place, result):
+            view.say(line)
         return outcome
-    result = finish(out, cache, data=data, say=view.say)
-    assert result is not None
-    for line in summary(out, result):
-        view.say(line)
-    return outcome
+
+
+def _check_study(work: Opened, study: str | None) -> None:
+    if work.mirror is not None and study is None and read_study_place(work.folder) is None:
+        raise UserError(
+            f"{work.place}: a search in an object store keeps its study in a database, because a store cannot append to a file; "
+            "give --study postgresql://user@host/database"
+        )
+
+
+def _ready(work: Opened, search: Search, text: str, given: _Given, say: Callable[[str], None]) -> Job:
+    """Fetch, check and pack what the search is given, and make its OUT ready."""
+    names = None if work.mirror is None else work.names()
+    with ExitStack() as stack:
+        root = stack.enter_context(_fetched(given.data, "dataset", given, say))
+        folder = stack.enter_context(_fetched(given.external, "external images", given, say)) if given.external else None
+        with suppress(DatasetFaults):  # refuse OUT before the images, which may take long, are looked at
+            check_out(work.folder, search, text, read_dataset(root), given.cache, names)
+        with progress(given.console, "Checking and packing images") as tell:
+            dataset, images, _ = load_dataset(root, given.cache, tell)
+        with progress(given.console, "Checking and packing external images") as tell:
+            more = read_external(folder, images.size, given.cache, tell) if folder else None
+        check_weights(search)
+        external = None if given.external is None else given.external.resolve().plain
+        inputs = Inputs(dataset, images, more, external, given.data)
+        return prepare(work.folder, search, text, inputs, given.cache, say, place=work.place, names=names)
+
+
+@contextmanager
+def _fetched(place: Place, what: str, given: _Given, say: Callable[[str], None]) -> Iterator[Path]:
+    """Yield the local folder of a dataset, with progress while it is fetched, and messages that name its place."""
+    if place.is_local:
+        yield place.local
+        return
+    with naming(local_folder(place, given.cache), place):
+        with progress(given.console, f"Fetching the {what} from {place}") as tell:
+            folder = localise(place, given.cache, tell, say=say)
+        yield folder

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,9 @@ from hpa_search.data.packed import PackedImages, pack
 from hpa_search.data.progress import progress
 from hpa_search.errors import UserError
 from hpa_search.labels import NUM_LABELS
+from hpa_search.storage.data_cache import BUNDLE, localised
+from hpa_search.storage.delivery import delivered
+from hpa_search.storage.place import Location, Place
 from hpa_search.training.device import choose_device
 
 CHUNK = 256
@@ -28,25 +33,42 @@ Tell = Callable[[int, int], None]
 
 
 def predict_folder(
-    bundle: Path,
-    images: Path,
-    out: Path,
+    bundle: Location,
+    images: Location,
+    out: Location,
     cache: Path,
     *,
     console: Console,
     listed: Path | None = None,
-    probabilities: Path | None = None,
+    probabilities: Location | None = None,
 ) -> None:
     """Label a folder of images, or a dataset, with a bundle and write the submission to ``out``.
 
     ``listed`` is a file with the ids of those that are wanted; see `listing.find_images`. ``probabilities`` is an .npz or
-    .csv file for the calibrated probabilities. After a kill the same call goes on with the chunk at which it was.
+    .csv file for the calibrated probabilities. Each place may be in an object store: what is read is fetched into ``cache``,
+    what is written goes there in the end. After a kill the same call goes on with the chunk at which it was.
     Raises UserError for a damaged bundle, damaged images (all of them, before any is predicted), a list that is at fault,
     a folder without images, or a place that cannot be written.
     """
-    _check_places(out, probabilities)
+    target, kept = Place.of(out), None if probabilities is None else Place.of(probabilities)
+    _check_places(target, kept)
+    say = partial(console.print, highlight=False, markup=False)
+    with ExitStack() as stack:
+        near = stack.enter_context(localised(bundle, cache, suffixes=BUNDLE, say=say))
+        folder = stack.enter_context(localised(images, cache, say=say))
+        path = stack.enter_context(delivered(target, cache, say))
+        also = None if kept is None else stack.enter_context(delivered(kept, cache, say))
+        told = _label(near, (folder, listed), path, also, cache, console)
+    more = f" Probabilities: {kept}." if kept else ""
+    console.print(f"{told[0]} images labelled in {target}.{told[1]}{more}", highlight=False)
+
+
+def _label(
+    bundle: Path, images: tuple[Path, Path | None], out: Path, probabilities: Path | None, cache: Path, console: Console
+) -> tuple[int, str]:
+    """Label the ``images``, of a folder and a list; return how many there were, and what is to be said of their labels."""
     manifest = read_manifest(bundle)
-    work = _plan(bundle, manifest, *find_images(images, listed), cache)
+    work = _plan(bundle, manifest, *find_images(*images), cache)
     parts = Parts(out, work.keys)
     found = _predict(work, parts, console)
     decision = manifest.decision_rule.decide(found)
@@ -57,23 +79,24 @@ def predict_folder(
     empty = int((~decision.labels.any(axis=1)).sum())
     left = f" {empty} have none of the labels that the bundle was trained for." if empty else ""
     filled = f" {decision.filled} had no label above its threshold and got their likeliest." if decision.filled else ""
-    also = f" Probabilities: {probabilities}." if probabilities else ""
-    console.print(f"{len(work.ids)} images labelled in {out}.{filled}{left}{also}", highlight=False)
+    return len(work.ids), filled + left
 
 
-def _check_places(out: Path, probabilities: Path | None) -> None:
-    """Refuse, before hours of predicting, a place that no file can be written to."""
+def _check_places(out: Place, probabilities: Place | None) -> None:
+    """Refuse, before hours of predicting, a place that no file can be written to; `delivered` asks object stores."""
     if probabilities is not None:
         check_ending(probabilities)
-        if probabilities.absolute() == out.absolute():
+        if str(probabilities.resolve()) == str(out.resolve()):
             raise UserError(f"{out}: --out and --probabilities are the same file")
-    for path in (out, probabilities):
-        if path is None:
-            continue
-        above = next(folder for folder in path.absolute().parents if folder.exists())
-        if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
-            option = "--out" if path is out else "--probabilities"
-            raise UserError(f"{path}: no file can be written here; give {option} the name of a file in a folder of yours")
+    for place in (out, probabilities):
+        if place is not None and place.is_local:
+            _check_local(place.local, "--out" if place is out else "--probabilities")
+
+
+def _check_local(path: Path, option: str) -> None:
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"{path}: no file can be written here; give {option} the name of a file in a folder of yours")
 
 
 @dataclass(frozen=True)

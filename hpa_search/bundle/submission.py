@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hpa_search.errors import UserError
 from hpa_search.files import whole
 from hpa_search.labels import LABELS, NUM_LABELS, to_target
+from hpa_search.storage.place import Location
 
 
 def write_submission(path: Path, ids: Sequence[str], labels: NDArray[np.bool_]) -> None:
@@ -33,9 +34,9 @@ def write_probabilities(path: Path, ids: Sequence[str], probabilities: NDArray[n
         np.savez(file, ids=np.array(ids, dtype=np.str_), label_names=np.array(LABELS), probabilities=probabilities)
 
 
-def check_ending(path: Path) -> None:
+def check_ending(path: Location) -> None:
     """Raise UserError unless `write_probabilities` knows the ending of ``path``."""
-    if path.suffix not in (".npz", ".csv"):
+    if Path(path.name).suffix not in (".npz", ".csv"):
         raise UserError(f"{path}: probabilities are written as .npz or .csv; give --probabilities such a name")
 
 

@@ -52,7 +52,8 @@ def _rest(out: Path, wish: Any, wait: bool) -> None:
     from hpa_search.control import rest
     from hpa_search.search.commands import Command
 
-    rest(out, Command(wish=wish), wait=wait, say=click.echo)
+    with opened(out, default_cache(), *BEGUN) as work:
+        rest(work, Command(wish=wish), wait=wait, say=click.echo)
 
 
 @click.command()
@@ -68,7 +69,8 @@ def extend(out: Path, trials: int, hours: float, epochs: int) -> None:
 
     if not (trials or hours or epochs):
         raise UserError("extend: give --trials, --hours or --epochs: how much more of it")
-    extend_search(out, Command(wish="extend", trials=trials, hours=hours, epochs=epochs), say=click.echo)
+    with opened(out, default_cache(), *BEGUN) as work:
+        extend_search(work, Command(wish="extend", trials=trials, hours=hours, epochs=epochs), say=click.echo)
 
 
 @click.command()
@@ -82,8 +84,9 @@ def resume(out: Path, folder: Path | None, address: str | None, cache: Path) -> 
     from hpa_search.control import remembered
     from hpa_search.run import run
 
-    space, data, external = remembered(out, folder)
-    outcome = run(space, data, out, cache, external=external, ray_address=address, console=console_here())
+    with opened(out, cache, *BEGUN) as work:
+        space, data, external = remembered(work, folder)
+        outcome = run(space, data, out, cache, external=external, ray_address=address, console=console_here())
     sys.exit(130 if outcome == "interrupted" else 0)
 
 

@@ -74,6 +74,19 @@ def read_dataset(root: Path) -> Dataset:
     return Dataset(root, tuple(targets), labels, groups, test_ids)
 
 
+def read_tables(root: Path) -> Dataset:
+    """Read the labels and groups of a dataset whose images need not be there; its ``test_ids`` are empty.
+
+    Raises DatasetFaults that lists every fault of both tables.
+    """
+    faults: list[str] = []
+    targets = _read_targets(root, faults, files=False)
+    groups = _read_groups(root, targets, faults)
+    if faults or targets is None:
+        raise DatasetFaults(root, faults)
+    return Dataset(root, tuple(targets), np.stack([to_vector(target) for target in targets.values()]), groups, ())
+
+
 def read_test_ids(root: Path) -> tuple[str, ...]:
     """Read the Ids of the test images alone, as `Dataset.test_ids`. Raises DatasetFaults that lists every fault of them."""
     faults: list[str] = []
@@ -141,8 +154,11 @@ class _Ids:
         return True
 
 
-def _read_targets(root: Path, faults: list[str]) -> dict[str, tuple[int, ...]] | None:
-    """Read train.csv as label ids by Id; None where it is no table. An Id whose labels are at fault has none."""
+def _read_targets(root: Path, faults: list[str], *, files: bool = True) -> dict[str, tuple[int, ...]] | None:
+    """Read train.csv as label ids by Id; None where it is no table. An Id whose labels are at fault has none.
+
+    With ``files``, each Id must have its images in train/.
+    """
     rows = read_table(root / "train.csv", ("Id", "Target"), faults)
     if rows is None:
         return None
@@ -156,7 +172,8 @@ def _read_targets(root: Path, faults: list[str]) -> dict[str, tuple[int, ...]] |
             except ValueError as error:
                 targets[identifier] = ()
                 faults.append(f"train.csv, line {line}: {error}")
-    _compare_files(root / "train", "train.csv", ids.lines, faults)
+    if files:
+        _compare_files(root / "train", "train.csv", ids.lines, faults)
     return targets
 
 

@@ -5,31 +5,48 @@ from pathlib import Path
 
 import numpy as np
 
-from hpa_search.data.kaggle import read_dataset
+from hpa_search.data.kaggle import read_dataset, read_tables
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError, nearest
 from hpa_search.scoring.comparison import Compared, compare_settings
 from hpa_search.search.space import Search
 from hpa_search.search.study import Facts, Ledger
-from hpa_search.search.workspace import read_workspace
+from hpa_search.search.workspace import PROVENANCE, SEARCH, read_workspace
+from hpa_search.storage.data_cache import TABLES, default_cache, localised
+from hpa_search.storage.opened import Opened, opened
+from hpa_search.storage.place import Location, Place
 from hpa_search.training.checkpoint import read_logits
-from hpa_search.training.job import SPLIT, trial_folder
+from hpa_search.training.job import SPLIT, trial_folder, trial_name
+
+NEEDED = (SEARCH, PROVENANCE, SPLIT, "study.j*")
+"""What of a search in an object store is fetched for a comparison, beside the trials' logits."""
 
 
-def compare(out: Path, *, data: Path | None = None, by: Sequence[str] = ()) -> list[Compared]:
+def compare(out: Location, *, data: Location | None = None, by: Sequence[str] = (), cache: Path | None = None) -> list[Compared]:
     """Compare the complete trials of the search in ``out`` by the dimensions ``by`` (none given: all but `replicate`).
 
     Each trial is taken as it is after its last epoch. The trials of a setting differ in their seeds alone, unless ``by``
-    leaves a dimension out. The dataset is at ``data`` if it was moved.
+    leaves a dimension out. The dataset is at ``data`` if it was moved. Of what is in an object store only tables and logits
+    are fetched, by way of ``cache`` (None: the usual one).
     Raises UserError if there is no search, an unknown dimension, or fewer than two settings to compare.
     """
+    near = cache or default_cache()
+    with opened(out, near, *NEEDED) as work:
+        return _compare(work, data, by, near)
+
+
+def _compare(work: Opened, data: Location | None, by: Sequence[str], cache: Path) -> list[Compared]:
+    out = work.folder
     search, provenance = read_workspace(out)
     trials = [facts for facts in Ledger.open(out).trials() if facts.end == "complete"]
     settings = [_setting(facts, _names(search, by)) for facts in trials]
     if len(set(settings)) < 2:
         raise UserError(f"{out}: {len(set(settings))} setting(s) with a complete trial; at least two can be compared")
-    dataset = read_dataset(data or Path(provenance.data))
+    place = Place.of(data or provenance.data)
+    with localised(place, cache, suffixes=TABLES) as folder:
+        dataset = read_dataset(folder) if place.is_local else read_tables(folder)
     rows = read_split(out / SPLIT, dataset.ids).validation
+    work.fetch(*(f"{trial_name(facts.number)}/logits.npz" for facts in trials))
     logits = np.stack([read_logits(trial_folder(out, facts.number))[facts.epochs] for facts in trials])
     groups = None if dataset.groups is None else np.array(dataset.groups)[rows]
     return compare_settings(logits, dataset.labels[rows], settings, classes=provenance.classes, groups=groups)

@@ -21,7 +21,9 @@ from hpa_search.search.folds import FoldSearch, FoldTrial, prepare_fold
 from hpa_search.search.study import Ledger
 from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
-from hpa_search.search.workspace import Inputs, check_out
+from hpa_search.search.workspace import PROVENANCE, SEARCH, Inputs, check_out
+from hpa_search.storage.data_cache import localised
+from hpa_search.storage.place import Place
 from hpa_search.training.checkpoint import read_logits, weights_path
 from hpa_search.training.job import SPLIT, open_trial, trial_folder
 
@@ -55,14 +57,17 @@ def prepare_folds(material: Material, members: Sequence[Candidate], *, cache: Pa
         check_weights(config)
     inputs = _inputs(material, cache)
     parent = material.search, material.provenance
+    material.work.fetch(*(f"{FOLDS}/*/{name}" for name in (SEARCH, SPLIT, PROVENANCE, "study.j*")))
     searches = []
     for fold in _others(split):
         out = material.out / FOLDS / str(fold)
-        searches.append(prepare_fold(out, fold, trials, parent=parent, split=split, inputs=inputs, cache=cache))
+        place = material.work.place / f"{FOLDS}/{fold}"
+        searches.append(prepare_fold(out, fold, trials, parent=parent, split=split, inputs=inputs, cache=cache, lies=place))
         _say(
             console,
-            f"Fold {fold}: {len(trials)} member(s), judged by {np.sum(split.fold == fold)} images that they do not see; {out}",
+            f"Fold {fold}: {len(trials)} member(s), judged by {np.sum(split.fold == fold)} images that they do not see; {place}",
         )
+    material.work.push()
     return tuple(searches)
 
 
@@ -88,6 +93,8 @@ def gather(material: Material, members: Sequence[Candidate], searches: Sequence[
         )
         for index in kept
     )
+    material.work.fetch(f"{FOLDS}/*/trials/*/logits.npz")
+    material.work.obtain([one.weights for found in candidates for one in found])
     assert split.fold is not None
     rows = np.flatnonzero(split.fold >= 0)
     logits = np.stack([_out_of_fold(found, split.fold) for found in candidates])
@@ -142,12 +149,13 @@ def _trials(material: Material, members: Sequence[Candidate]) -> list[FoldTrial]
 def _inputs(material: Material, cache: Path) -> Inputs:
     there = material.provenance.external
     if there is None:
-        return Inputs(material.dataset, material.images)
-    folder = Path(there.folder)
-    external = read_external(folder, material.images.size, cache)
+        return Inputs(material.dataset, material.images, place=material.data)
+    place = Place.of(there.folder)
+    with localised(place, cache) as folder:
+        external = read_external(folder, material.images.size, cache)
     if external.fingerprint != there.fingerprint:
-        raise UserError(f"{folder}: the external images are others than those that the search was trained on; put these back")
-    return Inputs(material.dataset, material.images, external, folder)
+        raise UserError(f"{place}: the external images are others than those that the search was trained on; put these back")
+    return Inputs(material.dataset, material.images, external, place.plain, material.data)
 
 
 def _faults(search: FoldSearch) -> dict[int, str]:

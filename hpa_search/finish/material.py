@@ -16,26 +16,41 @@ from hpa_search.finish.pool import Pool, best_on_top, joined
 from hpa_search.labels import NUM_LABELS
 from hpa_search.search.space import Search
 from hpa_search.search.study import Facts, Ledger
-from hpa_search.search.workspace import Provenance, read_workspace
+from hpa_search.search.workspace import PROVENANCE, SEARCH, Provenance, read_workspace
+from hpa_search.storage.data_cache import localised
+from hpa_search.storage.opened import Opened
+from hpa_search.storage.place import Location, Place
 from hpa_search.training.checkpoint import read_logits, read_objectives, weights_path
 from hpa_search.training.job import SPLIT, trial_folder
 
 MOST_CANDIDATES = 50
+NEEDED = (SEARCH, PROVENANCE, SPLIT, "study.j*", "trials/*/metrics.csv", "trials/*/logits.npz")
+"""What of a search in an object store is fetched to choose from it; of the weights only the members' are, then."""
 
 _Epoch = tuple[float, Candidate, NDArray[np.float16]]
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A search as it lies in ``out``, with its data and its pool."""
+    """A search as it lies in ``work``, with its data, which come from the place ``data``, and its pool.
 
-    out: Path
+    ``others`` are the searches whose candidates are in the pool too.
+    """
+
+    work: Opened
     search: Search
     provenance: Provenance
     dataset: Dataset
     images: PackedImages
     split: Split
     pool: Pool
+    data: Place
+    others: tuple[Opened, ...] = ()
+
+    @property
+    def out(self) -> Path:
+        """The folder of the search, or its mirror."""
+        return self.work.folder
 
     def labels(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return the labels (n, 28) of ``rows``."""
@@ -45,25 +60,38 @@ class Material:
         """Return the groups (n,) of ``rows``, None where the dataset has none."""
         return None if self.dataset.groups is None else np.array(self.dataset.groups)[rows]
 
+    def obtain(self, entries: Sequence[int]) -> None:
+        """Have the weights of these entries of the pool here, wherever their searches are."""
+        paths = [one.weights for entry in entries for one in self.pool.networks[entry]]
+        for work in (self.work, *self.others):
+            work.obtain([path for path in paths if path.is_relative_to(work.folder)])
 
-def read_material(out: Path, cache: Path, data: Path | None, also: Sequence[Path], say: Callable[[str], None]) -> Material:
+
+def read_material(
+    out: Opened | Path, cache: Path, data: Location | None, also: Sequence[Opened | Path], say: Callable[[str], None]
+) -> Material:
     """Read the search in ``out``, and the candidates of the searches ``also`` on the same split of the same data.
+
+    What is opened by way of a mirror has `NEEDED` in it.
 
     The dataset is at ``data`` if it was moved. ``say`` is told of each trial whose files cannot be read, which is left out.
     Raises UserError if there is no search, the data is at fault, no trial has finished an epoch, or a search of ``also``
     is on other rows.
     """
-    search, provenance = read_workspace(out)
-    dataset = read_dataset(data or Path(provenance.data))
-    split = read_split(out / SPLIT, dataset.ids)
-    if len({place.resolve() for place in (out, *also)}) < 1 + len(also):
-        raise UserError(f"--also: a search is named twice ({out} is among them already)")
-    for other in also:
-        _check_rows(out, other, provenance)
-    pools = [_read_pool(place, dataset, split, say) for place in (out, *also)]
-    images = pack(dataset.train_folder, dataset.ids, cache)
-    pool = pools[0] if not also else best_on_top(joined(pools), dataset.labels[split.validation])
-    return Material(out, search, provenance, dataset, images, split, pool)
+    work, others = Opened.of(out), [Opened.of(other) for other in also]
+    search, provenance = read_workspace(work.folder)
+    place = Place.of(data or provenance.data)
+    with localised(place, cache, say=say) as root:
+        dataset = read_dataset(root)
+        images = pack(dataset.train_folder, dataset.ids, cache)
+    split = read_split(work.folder / SPLIT, dataset.ids)
+    if len({str(one.place.resolve()) for one in (work, *others)}) < 1 + len(others):
+        raise UserError(f"--also: a search is named twice ({work.place} is among them already)")
+    for other in others:
+        _check_rows(work.folder, other.folder, provenance)
+    pools = [_read_pool(one, dataset, split, say) for one in (work, *others)]
+    pool = pools[0] if not others else best_on_top(joined(pools), dataset.labels[split.validation])
+    return Material(work, search, provenance, dataset, images, split, pool, place, tuple(others))
 
 
 def _check_rows(out: Path, other: Path, provenance: Provenance) -> None:
@@ -75,16 +103,17 @@ def _check_rows(out: Path, other: Path, provenance: Provenance) -> None:
         )
 
 
-def _read_pool(out: Path, dataset: Dataset, split: Split, say: Callable[[str], None]) -> Pool:
+def _read_pool(work: Opened, dataset: Dataset, split: Split, say: Callable[[str], None]) -> Pool:
+    out = work.folder
     search, provenance = read_workspace(out)
     trials = Ledger.open(out).trials()
     found: list[_Epoch] = []
     for facts in trials:
         folder = trial_folder(out, facts.number)
-        if facts.end == "failed" or not (facts.reports or (folder / "checkpoint.pt").exists()):
+        if facts.end == "failed" or not (facts.reports or work.has(folder / "checkpoint.pt")):
             continue
         try:
-            found += list(_epochs(folder, search, facts, len(split.validation)))
+            found += list(_epochs(work, search, facts, len(split.validation)))
         except UserError as error:
             say(f"Trial {facts.number} is left out: {error}")
     if not found:
@@ -110,17 +139,18 @@ def _read_pool(out: Path, dataset: Dataset, split: Split, say: Callable[[str], N
     )
 
 
-def _epochs(folder: Path, search: Search, facts: Facts, rows: int) -> Iterator[_Epoch]:
+def _epochs(work: Opened, search: Search, facts: Facts, rows: int) -> Iterator[_Epoch]:
     """Yield the objective, candidate and logits of each epoch of a trial whose weights exist.
 
     Not of the epochs in the ledger: a worker may have saved one more, and removed the weights of the one before,
     when the search was stopped.
     """
+    folder = trial_folder(work.folder, facts.number)
     objectives, logits = read_objectives(folder), read_logits(folder)
     for epoch in sorted(objectives.keys() & logits.keys()):
         if logits[epoch].shape != (rows, NUM_LABELS):
             raise UserError(f"{folder / 'logits.npz'}: epoch {epoch} has shape {logits[epoch].shape}, not {(rows, NUM_LABELS)}")
-        if (weights := weights_path(folder, epoch)).is_file():
+        if work.has(weights := weights_path(folder, epoch)):
             config = search.trial_config(facts.parameters)
             candidate = Candidate(search.name, facts.number, epoch, config, weights, search.labels)
             yield objectives[epoch], candidate, logits[epoch]

@@ -1,6 +1,7 @@
 """The final stage, in order: choose, export, measure what was exported, publish, label the test images."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from hpa_search.bundle.card import write_card
 from hpa_search.bundle.export import Candidate, publish, write_bundle
-from hpa_search.bundle.manifest import Manifest
+from hpa_search.bundle.manifest import MANIFEST, Manifest
 from hpa_search.bundle.onnx import write_onnx
 from hpa_search.bundle.predict import bundle_probabilities
 from hpa_search.bundle.submission import write_submission
@@ -19,25 +20,30 @@ from hpa_search.data.packed import pack
 from hpa_search.explain import explain
 from hpa_search.files import write_json
 from hpa_search.finish.fold_members import FoldMembers
-from hpa_search.finish.material import Material, read_material
+from hpa_search.finish.material import NEEDED, Material, read_material
 from hpa_search.finish.measure import appraise_pool, measure
 from hpa_search.finish.pool import Pool, best_on_top
 from hpa_search.finish.views import under_views
 from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.search.settings import FinalStage
+from hpa_search.storage.opened import Opened, opened
+from hpa_search.storage.place import Location
 
 TrainFolds = Callable[[Material, Sequence[Candidate]], FoldMembers | None]
 
 CHECKED = 4
 """Images on which an ONNX graph is compared with PyTorch."""
+ORDER = ((), ("provenance.json", "result.json"))
+DELETES = ("bundle/*",)
+"""In which order a search in an object store is written there, and what of it may be deleted."""
 
 
 def finish(
-    out: Path,
+    out: Location | Opened,
     cache: Path,
     *,
-    data: Path | None = None,
-    also: Sequence[Path] = (),
+    data: Location | None = None,
+    also: Sequence[Location] = (),
     changes: Mapping[str, Any] | None = None,
     train_folds: TrainFolds | None = None,
     say: Callable[[str], None] = print,
@@ -50,7 +56,22 @@ def finish(
     the search's. ``train_folds`` trains the chosen members on the other folds too (`folds.train_folds`); where it returns
     None, because it was stopped, so does this. Raises UserError if no trial has finished an epoch.
     """
-    material = read_material(out, cache, data, also, say)
+    with ExitStack() as stack:
+        work = stack.enter_context(opened(out, cache, *NEEDED, keeps=True, order=ORDER, deletes=DELETES, say=say))
+        others = [stack.enter_context(opened(other, cache, *NEEDED, say=say)) for other in also]
+        tell = work.saying(say)
+        for other in others:
+            tell = other.saying(tell)
+        return _finish(read_material(work, cache, data, others, tell), cache, changes, train_folds, tell)
+
+
+def _finish(
+    material: Material,
+    cache: Path,
+    changes: Mapping[str, Any] | None,
+    train_folds: TrainFolds | None,
+    say: Callable[[str], None],
+) -> dict[str, Any] | None:
     try:
         final = FinalStage.model_validate({**material.search.final.model_dump(), **(changes or {})})
     except ValidationError as error:
@@ -70,14 +91,30 @@ def _conclude(material: Material, final: FinalStage, cache: Path, say: Callable[
     out, choice = material.out, _choice(material.pool, final)
     building = out / ".bundle"
     ensemble, appraisal = appraise_pool(material, choice)
+    material.obtain([*np.flatnonzero(ensemble.weights).tolist(), material.pool.best_single])
     manifest = _export(material, ensemble, final, building, say)
     result = measure(material, choice, appraisal, building, manifest)
+    result["submission"] = len(material.dataset.test_ids)
     write_card(building, manifest, result)
-    publish(building, out / "bundle")
+    _publish(material.work, building, manifest)
     write_json(out / "result.json", result)
     if material.dataset.test_ids:
         _submit(out, manifest, material.dataset, cache)
     return result
+
+
+def _publish(work: Opened, building: Path, manifest: Manifest) -> None:
+    """Put the new bundle in the old one's place; in an object store too there is a bundle that is whole at every moment."""
+    with work.alone() as mirror:
+        publish(building, work.folder / "bundle")
+        if mirror is None:
+            return
+        mirror.push("bundle/*.safetensors")
+        # The graph has the old one's name: until it is there, the new bundle is one without a graph.
+        bare = manifest.model_copy(update={"onnx": None})
+        mirror.store.write(f"bundle/{MANIFEST}", bare.model_dump_json(indent=2).encode())
+        mirror.push("bundle/*.onnx")
+        mirror.push(f"bundle/{MANIFEST}")
 
 
 def _choice(pool: Pool, final: FinalStage) -> FinalChoice:

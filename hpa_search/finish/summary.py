@@ -1,16 +1,15 @@
 """The last lines of a search: what came out, where it is, and what to type next."""
 
-from pathlib import Path
 from typing import Any
 
 from hpa_search.labels import NUM_LABELS
+from hpa_search.storage.place import Location
 
 MOST_NAMED = 5
 
 
-def summary(out: Path, result: dict[str, Any]) -> list[str]:
+def summary(out: Location, result: dict[str, Any]) -> list[str]:
     """Return the lines for the ``result`` of the search in ``out``."""
-    submission = out / "submission.csv"
     return [
         _members_line(result),
         *(_test_lines(result) if result["test"] else ["No test split: the nested estimate is the number to go by."]),
@@ -18,7 +17,7 @@ def summary(out: Path, result: dict[str, Any]) -> list[str]:
         *_runner_up_lines(result),
         *_class_lines(result),
         f"Bundle: {out / 'bundle'}, with its tables in MODEL_CARD.md",
-        *([f"Submission: {submission}"] if submission.is_file() else []),
+        *([f"Submission: {out / 'submission.csv'}"] if result["submission"] else []),
         f"Next: hpa-search predict {out / 'bundle'} IMAGES --out submission.csv, or hpa-search tensorboard {out}",
     ]
 

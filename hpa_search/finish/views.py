@@ -24,6 +24,7 @@ def under_views(material: Material, choice: FinalChoice, tta: TestTime, say: Cal
     weights = wide(pool.logits, material.labels(pool.rows)).weights
     entries = sorted({*np.flatnonzero(weights).tolist(), pool.best_single})
     say(f"Judging {len(pool.rows)} images by their eight views, with {len(entries)} of {len(pool.networks)} candidates.")
+    material.obtain(entries)
     chosen = pool.only(entries)
     return replace(chosen, logits=np.stack([_judge_anew(material, chosen, entry, tta) for entry in range(len(entries))]))
 

@@ -12,6 +12,9 @@ from hpa_search.config import Record
 from hpa_search.errors import UserError
 from hpa_search.files import write_text
 from hpa_search.search.settings import Budget
+from hpa_search.storage.faults import Missing
+from hpa_search.storage.place import Place
+from hpa_search.storage.store import Store
 
 COMMANDS = "commands"
 EXTENSIONS = "extensions"
@@ -36,22 +39,54 @@ class Command(Record):
         return self
 
 
-def send(out: Path, command: Command) -> Path:
-    """Leave ``command`` for the driver of the search in ``out``; return its file, which the driver removes when it obeys."""
-    path = out / COMMANDS / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"
-    write_text(path, command.model_dump_json(exclude_defaults=True) + "\n")
-    return path
+class CommandBox:
+    """The folder ``place`` in which commands wait for the driver; people put them there, the driver takes them away."""
 
+    def __init__(self, place: Place) -> None:
+        self._folder = place.local if place.is_local else None
+        self._store = None if place.is_local else Store(place)
+        self.seconds = 1.0 if place.is_local else 5.0
+        """How often to look: each look at a store is a request that is paid for."""
 
-def waiting(out: Path) -> dict[Path, Command | None]:
-    """Return the commands that nobody has obeyed yet, the oldest first; None for a file that is no command."""
-    folder = out / COMMANDS
-    return {path: _read(path) for path in sorted(folder.glob("*.json"))} if folder.is_dir() else {}
+    def send(self, command: Command) -> str:
+        """Leave ``command`` for the driver; return its name. It is gone as soon as the driver has obeyed."""
+        name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"
+        text = command.model_dump_json(exclude_defaults=True) + "\n"
+        if self._store is not None:
+            self._store.write(name, text.encode())
+        else:
+            write_text(self._path(name), text)
+        return name
 
+    def waiting(self) -> dict[str, Command | None]:
+        """Return the commands that nobody has obeyed yet, the oldest first; None for a file that is no command."""
+        if self._store is not None:
+            names = list(self._store.list(recursive=False))
+        else:
+            names = [path.name for path in self._path("").glob("*.json")]
+        return {name: self._read(name) for name in sorted(names) if name.endswith(".json")}
 
-def done(path: Path) -> None:
-    """Remove a command that was obeyed."""
-    path.unlink(missing_ok=True)
+    def done(self, name: str) -> None:
+        """Remove a command that was obeyed."""
+        if self._store is not None:
+            self._store.delete(name)
+        else:
+            self._path(name).unlink(missing_ok=True)
+
+    def holds(self, name: str) -> bool:
+        """Whether the command ``name`` still waits."""
+        return self._path(name).exists() if self._store is None else self._store.look(name) is not None
+
+    def _path(self, name: str) -> Path:
+        assert self._folder is not None
+        return self._folder / name
+
+    def _read(self, name: str) -> Command | None:
+        try:
+            content = self._path(name).read_bytes() if self._store is None else self._store.read(name)
+            return Command.model_validate_json(content)
+        except (OSError, Missing, ValidationError):
+            return None
 
 
 def extended(budget: Budget, extensions: Mapping[str, Mapping[str, Any]]) -> Budget:
@@ -63,7 +98,7 @@ def extended(budget: Budget, extensions: Mapping[str, Mapping[str, Any]]) -> Bud
     return budget.model_copy(update=more)
 
 
-def check_extension(budget: Budget, command: Command, where: Path) -> None:
+def check_extension(budget: Budget, command: Command, where: Place) -> None:
     """Raise UserError if ``command`` would extend what does not limit the search in ``where``."""
     limits = [name for name in ("trials", "hours", "epochs") if getattr(budget, name) is not None]
     if not limits:
@@ -72,10 +107,3 @@ def check_extension(budget: Budget, command: Command, where: Path) -> None:
         if getattr(command, name) and name not in limits:
             given = " and ".join(f"--{limit}" for limit in limits)
             raise UserError(f"--{name}: the search in {where} is not limited by {name}; it can be extended by {given}")
-
-
-def _read(path: Path) -> Command | None:
-    try:
-        return Command.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None

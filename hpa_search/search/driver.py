@@ -21,6 +21,7 @@ from hpa_search.files import write_text
 from hpa_search.search import lease
 from hpa_search.search.agenda import Agenda, Watcher
 from hpa_search.search.cluster_up import ray_up
+from hpa_search.search.commands import COMMANDS, CommandBox
 from hpa_search.search.ending import Ending, Outcome, signals
 from hpa_search.search.engine import AgendaScheduler, AgendaSearcher, StopWhen
 from hpa_search.search.exchange import Exchange
@@ -33,6 +34,7 @@ from hpa_search.search.status import FINISHED, RESTS
 from hpa_search.search.study import LedgerError
 from hpa_search.search.study_place import choose_study
 from hpa_search.search.worker import OpenTrial
+from hpa_search.storage.place import Place
 
 ANSWER_SECONDS = 30.0
 CLUSTER_SECONDS = 300.0
@@ -46,6 +48,7 @@ def run_search(
     open_trial: OpenTrial,
     job: Any,
     study: str | None = None,
+    commands: Place | None = None,
     ray_address: str | None = None,
     watchers: tuple[Watcher, ...] = (),
     say: Callable[[str], None] = print,
@@ -53,7 +56,7 @@ def run_search(
     """Run the search in ``out``, from wherever its ledger is, and return how it ended.
 
     ``open_trial(job, number, parameters)`` opens a trial in a worker. ``study`` is the URL of a database for the ledger, which
-    is otherwise a journal in ``out``. ``ray_address`` names a Ray to join; without one a local Ray is started and ended.
+    is otherwise a journal in ``out``; ``commands`` is where people leave commands, OUT/commands if None. ``ray_address`` names a Ray to join; without one a local Ray is started and ended.
     Raises UserError while another driver holds the search, when no slot can run, and when the ledger or ``out`` cannot be
     written any more.
     """
@@ -62,7 +65,8 @@ def run_search(
     held = lease.take(out, name, on_lost=ending.because_of, say=say)
     try:
         ledger = held.ledger
-        catch_up(out, ledger)
+        box = CommandBox(commands or Place.of(out) / COMMANDS)
+        catch_up(box, ledger)
         now = search.model_copy(update={"budget": budget_now(search.budget, ledger)})
         agenda = Agenda(now, ledger, slots=1, spent_seconds=lambda: held.spent_seconds, watchers=watchers)
         if ledger.noted().get(RESTS):
@@ -74,7 +78,7 @@ def run_search(
         with ray_up(ray_address), signals(ending):
             run = _Run(agenda, out, open_trial, job, ending, say)
             run.patience = CLUSTER_SECONDS if ray_address else 0.0
-            with Listener(out, agenda, search.budget, ending, say):
+            with Listener(box, agenda, search.budget, ending, say):
                 run.to_the_end()
             return _conclude(agenda, ending)
     finally:

@@ -33,6 +33,7 @@ from hpa_search.search.workspace import (
     read_workspace,
     write_workspace,
 )
+from hpa_search.storage.place import Location
 from hpa_search.training.job import Job
 
 LONGEST_NAME = 64
@@ -134,12 +135,15 @@ def prepare_fold(
     split: Split,
     inputs: Inputs,
     cache: Path,
+    lies: Location | None = None,
 ) -> FoldSearch:
     """Make ``out`` ready to train ``wanted``, trials of the search ``parent`` with its ``split``, without ``fold``.
 
     What ``out`` has trained already is kept and used, also if other trials were wanted then. The images' mean and std are
-    the parent's. Raises UserError if ``out`` holds something else, a driver is at work there that does not know all that
-    is wanted, or the fold cannot be judged.
+    the parent's. ``lies`` is the place that ``out`` mirrors, where workers find it; None where it is no mirror.
+
+    Raises UserError if ``out`` holds something else, a driver is at work there that does not know all that is wanted, or the
+    fold cannot be judged.
     """
     original, origin = parent
     there, failed = _there(out, fold, original)
@@ -156,7 +160,7 @@ def prepare_fold(
         _check_idle(out)
         write_text(out / SEARCH, text)
     search, provenance = read_workspace(out)  # the same, but with the order of dimensions that its file has
-    return FoldSearch(fold, out, search, make_job(out, search, provenance, inputs, cache), numbers)
+    return FoldSearch(fold, out, search, make_job(lies or out, search, provenance, inputs, cache), numbers)
 
 
 def _there(out: Path, fold: int, parent: Search) -> tuple[tuple[FoldTrial, ...], frozenset[int]]:

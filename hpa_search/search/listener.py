@@ -3,18 +3,16 @@
 import logging
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from hpa_search.errors import UserError
 from hpa_search.search.agenda import Agenda
-from hpa_search.search.commands import EXTENSIONS, Command, done, extended, waiting
+from hpa_search.search.commands import EXTENSIONS, Command, CommandBox, extended
 from hpa_search.search.ending import Ending
 from hpa_search.search.settings import Budget
 from hpa_search.search.study import Ledger, LedgerError
 
 logger = logging.getLogger(__name__)
-
-LISTEN_SECONDS = 1.0
 
 
 def budget_now(budget: Budget, ledger: Ledger) -> Budget:
@@ -22,19 +20,19 @@ def budget_now(budget: Budget, ledger: Ledger) -> Budget:
     return extended(budget, ledger.noted().get(EXTENSIONS, {}))
 
 
-def catch_up(out: Path, ledger: Ledger) -> None:
+def catch_up(box: CommandBox, ledger: Ledger) -> None:
     """Obey what was asked of a driver that was not there: extensions count, a pause or stop of before does not."""
-    for path, command in waiting(out).items():
+    for name, command in box.waiting().items():
         if command is not None and command.wish == "extend":
-            _note(ledger, path, command)
-        done(path)
+            _note(ledger, name, command)
+        box.done(name)
 
 
 class Listener:
-    """Looks for commands every ``LISTEN_SECONDS`` while it is entered; ``first`` is the budget in the search's file."""
+    """Looks into ``box`` every second or so while it is entered; ``first`` is the budget in the search's file."""
 
-    def __init__(self, out: Path, agenda: Agenda, first: Budget, ending: Ending, say: Callable[[str], None]) -> None:
-        self._out, self._agenda, self._first, self._ending, self._say = out, agenda, first, ending, say
+    def __init__(self, box: CommandBox, agenda: Agenda, first: Budget, ending: Ending, say: Callable[[str], None]) -> None:
+        self._box, self._agenda, self._first, self._ending, self._say = box, agenda, first, ending, say
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="listener", daemon=True)
 
@@ -44,24 +42,24 @@ class Listener:
 
     def __exit__(self, *exception: Any) -> None:
         self._over.set()
-        self._thread.join(LISTEN_SECONDS)
+        self._thread.join(self._box.seconds)
 
     def _listen(self) -> None:
-        while not self._over.wait(LISTEN_SECONDS):
+        while not self._over.wait(self._box.seconds):
             try:
-                for path, command in waiting(self._out).items():
-                    self._obey(path, command)
-                    done(path)
+                for name, command in self._box.waiting().items():
+                    self._obey(name, command)
+                    self._box.done(name)
             except LedgerError as error:
                 self._ending.because_of(str(error))
-            except OSError as error:  # the folder is away for a moment
-                logger.warning("%s cannot be looked at: %s", self._out, error)
+            except (UserError, OSError) as error:  # the folder is away for a while
+                logger.warning("commands cannot be looked for: %s", error)
 
-    def _obey(self, path: Path, command: Command | None) -> None:
+    def _obey(self, name: str, command: Command | None) -> None:
         if command is None:
-            self._say(f"{path} is no command and was removed.")
+            self._say(f"The command {name} cannot be read and was removed.")
         elif command.wish == "extend":
-            _note(self._agenda.ledger, path, command)
+            _note(self._agenda.ledger, name, command)
             self._agenda.extend(budget_now(self._first, self._agenda.ledger))
         elif command.wish == "pause":
             self._say("Asked to pause: the running epochs are trained to their ends.")
@@ -71,6 +69,6 @@ class Listener:
             self._ending.at_once("stopped")
 
 
-def _note(ledger: Ledger, path: Path, command: Command) -> None:
+def _note(ledger: Ledger, name: str, command: Command) -> None:
     more = command.model_dump(exclude={"wish"}, exclude_defaults=True)
-    ledger.note(EXTENSIONS, {**ledger.noted().get(EXTENSIONS, {}), path.stem: more})
+    ledger.note(EXTENSIONS, {**ledger.noted().get(EXTENSIONS, {}), name: more})

@@ -1,13 +1,22 @@
 """TensorBoard scalars: one run a trial, under OUT/tensorboard/0007."""
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from hpa_search.errors import UserError
 from hpa_search.search.agenda import Leg
 from hpa_search.search.space import Search
 from hpa_search.search.study import Facts
+from hpa_search.storage.opened import every, opened
+from hpa_search.storage.place import Location
 
+FOLDER = "tensorboard"
+REFRESH_SECONDS = 15.0
+"""Between two looks at what a search in an object store has written."""
 _NOT_SCALARS = {"epoch"}
 
 
@@ -15,7 +24,7 @@ class TensorBoard:
     """Writes each epoch's metrics as it is reported; the step is the epoch."""
 
     def __init__(self, out: Path) -> None:
-        self._folder = out / "tensorboard"
+        self._folder = out / FOLDER
         self._writers: dict[int, SummaryWriter] = {}
 
     def resumed(self, trials: list[Facts], spent_seconds: float) -> None:
@@ -44,3 +53,17 @@ class TensorBoard:
         """Close the trial's file; a trial that goes on gets another in the same run."""
         if (writer := self._writers.pop(number, None)) is not None:
             writer.close()
+
+
+def serve(out: Location, cache: Path, port: int, say: Callable[[str], None] = print) -> int:
+    """Serve TensorBoard on the trials of the search in ``out`` until it is stopped; return its exit code.
+
+    What is in an object store is fetched by way of ``cache``, again every few seconds. Raises UserError where there is nothing.
+    """
+    with opened(out, cache, f"{FOLDER}/", say=say) as work:
+        folder = work.folder / FOLDER
+        if not folder.is_dir():
+            raise UserError(f"{folder}: nothing to show; give the --out of a `hpa-search run`")
+        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(port)]
+        with every(REFRESH_SECONDS, lambda: work.fetch(f"{FOLDER}/"), say):
+            return subprocess.call(command)

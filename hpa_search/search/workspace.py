@@ -22,11 +22,15 @@ from hpa_search.files import write_json, write_text
 from hpa_search.labels import LABELS, to_target, to_vector
 from hpa_search.search.reading import parse_checked
 from hpa_search.search.space import Search
+from hpa_search.search.study_place import STUDY
+from hpa_search.storage.place import Location, Place
 from hpa_search.training.job import SPLIT, Job
 from hpa_search.training.trial_data import FOLDS
 
 SEARCH = "search.yaml"
 PROVENANCE = "provenance.json"
+BEGUN = (SEARCH, SPLIT, PROVENANCE, STUDY)
+"""What of a search in an object store is needed to go on with it, or to ask something of it."""
 LEAST_VALIDATION = FOLDS
 """Thresholds are fitted on all folds but one of the validation rows."""
 
@@ -64,21 +68,41 @@ class Provenance(Record):
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a search is given beside its file: the dataset and its images, and external ones from a folder, or None."""
+    """What a search is given beside its file: the dataset and its images, and external ones from a folder, or None.
+
+    ``place`` is where the dataset comes from, None where that is its root.
+    """
 
     dataset: Dataset
     images: PackedImages
     external: External | None = None
-    external_folder: Path | None = None
+    external_folder: Location | None = None
+    place: Location | None = None
+
+    @property
+    def data(self) -> Place:
+        """Where the dataset is, as every node finds it."""
+        return Place.of(self.place or self.dataset.root).resolve()
 
 
-def prepare(out: Path, search: Search, text: str, inputs: Inputs, cache: Path, say: Callable[[str], None]) -> Job:
+def prepare(
+    out: Path,
+    search: Search,
+    text: str,
+    inputs: Inputs,
+    cache: Path,
+    say: Callable[[str], None],
+    *,
+    place: Location | None = None,
+    names: Sequence[str] | None = None,
+) -> Job:
     """Make ``out`` ready for the search, or check that it holds this very search on this very data.
 
+    ``place`` is what ``out`` mirrors, where workers find it, and ``names`` what lies there; None where ``out`` is that itself.
     Raises UserError as `check_out` does, if no class has enough positives, or if the external images are others.
     """
     dataset, images = inputs.dataset, inputs.images
-    fingerprint = check_out(out, search, text, dataset, cache)
+    fingerprint = check_out(out, search, text, dataset, cache, names)
     if not (out / PROVENANCE).is_file():
         split = _split(search, dataset)
         if len(split.validation) < LEAST_VALIDATION:
@@ -93,7 +117,7 @@ def prepare(out: Path, search: Search, text: str, inputs: Inputs, cache: Path, s
     there, provenance = read_workspace(out)
     _check_external(out, provenance.external, inputs)
     _say_what(search, read_split(out / SPLIT, dataset.ids), provenance, say)
-    return make_job(out, there, provenance, inputs, cache)
+    return make_job(place or out, there, provenance, inputs, cache)
 
 
 def write_workspace(out: Path, text: str, ids: Sequence[str], split: Split, provenance: Provenance) -> None:
@@ -104,16 +128,17 @@ def write_workspace(out: Path, text: str, ids: Sequence[str], split: Split, prov
     write_json(out / PROVENANCE, provenance.model_dump(mode="json"))
 
 
-def check_out(out: Path, search: Search, text: str, dataset: Dataset, cache: Path) -> str:
+def check_out(out: Path, search: Search, text: str, dataset: Dataset, cache: Path, names: Sequence[str] | None = None) -> str:
     """Return the fingerprint of the data if ``out`` is free for this search, or holds it; write nothing.
 
+    ``names`` is what lies in the place that ``out`` mirrors, None where it is no mirror.
     Raises UserError if it holds another search, other data or foreign files.
     """
     fingerprint = _fingerprint(dataset)
     if (out / PROVENANCE).is_file():
         _check_same(out, search, fingerprint)
     else:
-        _check_empty(out, text, cache)
+        _check_empty(out, text, cache, names)
     return fingerprint
 
 
@@ -177,12 +202,12 @@ def _say_what(search: Search, split: Split, provenance: Provenance, say: Callabl
     )
 
 
-def make_job(out: Path, search: Search, provenance: Provenance, inputs: Inputs, cache: Path) -> Job:
+def make_job(out: Location, search: Search, provenance: Provenance, inputs: Inputs, cache: Path) -> Job:
     """Return what the workers of the search in ``out`` are given."""
     return Job(
-        data=inputs.dataset.root.resolve(),
+        data=inputs.data.plain,
         cache=cache.resolve(),
-        out=out.resolve(),
+        out=Place.of(out).resolve().plain,
         epochs=search.scheduler.max_epochs,
         seed=search.seed,
         objective=search.objective.metric,
@@ -223,13 +248,14 @@ def _check_same(out: Path, search: Search, fingerprint: str) -> None:
         )
 
 
-def _check_empty(out: Path, text: str, cache: Path) -> None:
+def _check_empty(out: Path, text: str, cache: Path, names: Sequence[str] | None) -> None:
     """Refuse a folder that holds anything but the cache and the beginnings of this very search."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out must be a folder")
     begun = (out / SEARCH).is_file() and (out / SEARCH).read_bytes() == text.encode()
     known = {SEARCH, SPLIT} if begun else set()
-    found = [path for path in out.iterdir() if not _is_remnant(path)] if out.is_dir() else []
+    there = [out / name for name in names or ()] + (list(out.iterdir()) if out.is_dir() else [])
+    found = {path for path in there if not _is_remnant(path)}
     foreign = sorted(path.name for path in found if path.name not in known and not cache.resolve().is_relative_to(path.resolve()))
     if foreign:
         raise UserError(
@@ -263,7 +289,7 @@ def provenance_of(
     mean, std = statistics
     return Provenance(
         version=__version__,
-        data=str(inputs.dataset.root.resolve()),
+        data=str(inputs.data),
         fingerprint=fingerprint,
         images=len(inputs.dataset.ids),
         native_size=inputs.images.size,

@@ -16,8 +16,14 @@ from hpa_search.data.packed import PackedImages, pack
 from hpa_search.data.splits import Split, read_split
 from hpa_search.files import write_text
 from hpa_search.labels import to_vector
+from hpa_search.storage.data_cache import local_folder, localise
+from hpa_search.storage.naming import naming
+from hpa_search.storage.opened import opened
+from hpa_search.storage.patience import PATIENCE
+from hpa_search.storage.place import Location, Place
 from hpa_search.training.device import choose_device
 from hpa_search.training.score import Judge, Objective
+from hpa_search.training.stored_trial import StoredTrial, open_stored
 from hpa_search.training.trainer import Trainer
 from hpa_search.training.trial_data import TrialData
 
@@ -35,15 +41,15 @@ class Configures(Protocol):
 class Job:
     """A search as its workers see it: where data and results are, and what all trials share.
 
-    ``cache`` is local to the node. ``epochs`` are the top rung's, ``classes`` the label ids that macro AP averages,
+    ``data``, ``out`` and ``external`` may be in object stores; ``cache`` is local to the node. ``epochs`` are the top rung's, ``classes`` the label ids that macro AP averages,
     ``mean`` and ``std`` (4 each, in 0..1 units) those of the training images. ``labels`` are the ids of the only labels
     that are trained, None for all 28. ``external`` is the folder of external images, ``external_rows`` those of them that
     are trained on.
     """
 
-    data: Path
+    data: Location
     cache: Path
-    out: Path
+    out: Location
     epochs: int
     seed: int
     objective: Objective
@@ -52,7 +58,7 @@ class Job:
     std: tuple[float, ...]
     space: Configures
     labels: tuple[int, ...] | None = None
-    external: Path | None = None
+    external: Location | None = None
     external_rows: tuple[int, ...] = ()
 
     @property
@@ -64,16 +70,28 @@ class Job:
 
 def trial_folder(out: Path, number: int) -> Path:
     """Return the folder of a trial."""
-    return out / "trials" / f"{number:04d}"
+    return out / trial_name(number)
 
 
-def open_trial(job: Job, number: int, parameters: dict[str, Any]) -> Trainer:
+def trial_name(number: int) -> str:
+    """Return the name of a trial's folder in OUT."""
+    return f"trials/{number:04d}"
+
+
+def open_trial(job: Job, number: int, parameters: dict[str, Any]) -> Trainer | StoredTrial:
     """Open trial ``number`` where its checkpoint left it. The dataset is read once a process and shared by its trials.
 
     device.txt in its folder says where and in what precision it runs, and why: a worker's log is gone with Ray's session.
     """
     logging.basicConfig(level=logging.INFO)
-    config, folder = job.space.trial_config(parameters), trial_folder(job.out, number)
+    out = Place.of(job.out)
+    if out.is_local:
+        return _trainer(job, number, parameters, trial_folder(out.local, number))
+    return open_stored(out / trial_name(number), job.cache, lambda folder: _trainer(job, number, parameters, folder))
+
+
+def _trainer(job: Job, number: int, parameters: dict[str, Any], folder: Path) -> Trainer:
+    config = job.space.trial_config(parameters)
     write_text(folder / "device.txt", f"{choose_device()}\n")
     return Trainer(
         config,
@@ -87,7 +105,7 @@ def open_trial(job: Job, number: int, parameters: dict[str, Any]) -> Trainer:
 
 def trial_data(job: Job, size: int) -> TrialData:
     """Return the data of the job's trials whose input is ``size`` pixels; external images are training rows after the others."""
-    dataset, images, split = _load(job.data, job.cache, job.out)
+    dataset, images, split = _load(Place.of(job.data), job.cache, Place.of(job.out))
     own = TrialData(
         images=images.at_size(size),
         labels=dataset.labels,
@@ -102,7 +120,7 @@ def trial_data(job: Job, size: int) -> TrialData:
 
 def _with_external(job: Job, own: TrialData, images: PackedImages, size: int) -> TrialData:
     assert job.external is not None
-    external = _external(job.external, images.size, job.cache)
+    external = _external(Place.of(job.external), images.size, job.cache)
     return replace(
         own,
         images=JoinedImages(images, external.images).at_size(size),
@@ -113,11 +131,15 @@ def _with_external(job: Job, own: TrialData, images: PackedImages, size: int) ->
 
 
 @lru_cache(maxsize=1)
-def _external(folder: Path, size: int, cache: Path) -> External:
-    return read_external(folder, size, cache)
+def _external(place: Place, size: int, cache: Path) -> External:
+    with naming(local_folder(place, cache), place):
+        return read_external(localise(place, cache, first=PATIENCE), size, cache)
 
 
 @lru_cache(maxsize=1)
-def _load(data: Path, cache: Path, out: Path) -> tuple[Dataset, PackedImages, Split]:
-    dataset = read_dataset(data)
-    return dataset, pack(dataset.train_folder, dataset.ids, cache), read_split(out / SPLIT, dataset.ids)
+def _load(data: Place, cache: Path, out: Place) -> tuple[Dataset, PackedImages, Split]:
+    with naming(local_folder(data, cache), data):
+        dataset = read_dataset(localise(data, cache, first=PATIENCE))
+        images = pack(dataset.train_folder, dataset.ids, cache)
+    with opened(out, cache, SPLIT, first=PATIENCE) as work:
+        return dataset, images, read_split(work.folder / SPLIT, dataset.ids)

@@ -2,28 +2,37 @@ import pytest
 from pydantic import ValidationError
 
 from hpa_search.errors import UserError
-from hpa_search.search.commands import COMMANDS, Command, check_extension, done, extended, send, waiting
+from hpa_search.search.commands import Command, CommandBox, check_extension, extended
 from hpa_search.search.settings import Budget
+from hpa_search.storage.place import Place
 
 
-def test_commands_wait_in_their_order_until_they_are_done(tmp_path):
-    assert waiting(tmp_path) == {}
+@pytest.fixture(params=["folder", "store"])
+def box(tmp_path, request):
+    return CommandBox(
+        Place.of(tmp_path) / "commands" if request.param == "folder" else request.getfixturevalue("bucket") / "commands"
+    )
+
+
+def test_commands_wait_in_their_order_until_they_are_done(box):
+    assert box.waiting() == {}
     wishes = [Command(wish="pause"), Command(wish="extend", trials=3), Command(wish="extend", hours=0.5), Command(wish="stop")]
-    paths = [send(tmp_path, command) for command in wishes]
-    assert list(waiting(tmp_path).items()) == list(zip(paths, wishes, strict=True))
-    done(paths[0])
-    done(paths[0])
-    assert list(waiting(tmp_path)) == paths[1:]
+    names = [box.send(command) for command in wishes]
+    assert list(box.waiting().items()) == list(zip(names, wishes, strict=True))
+    assert box.holds(names[0])
+    box.done(names[0])
+    box.done(names[0])
+    assert not box.holds(names[0])
+    assert list(box.waiting()) == names[1:]
 
 
 @pytest.mark.parametrize(
     "text", ["", "{}", "[1]", '{"wish": "explode"}', '{"wish": "extend"}', '{"wish": "stop", "trials": 2}', "\x00"]
 )
 def test_a_file_that_is_no_command(tmp_path, text):
-    (tmp_path / COMMANDS).mkdir()
-    path = tmp_path / COMMANDS / "1.json"
-    path.write_text(text)
-    assert waiting(tmp_path) == {path: None}
+    (tmp_path / "1.json").write_text(text)
+    (tmp_path / ".2.json.part").write_text(text)
+    assert CommandBox(Place.of(tmp_path)).waiting() == {"1.json": None}
 
 
 def test_a_command_means_something():
@@ -40,8 +49,8 @@ def test_extensions_add_up_and_make_no_limit_where_none_was():
 
 
 def test_what_does_not_limit_a_search_cannot_be_extended(tmp_path):
-    check_extension(Budget(trials=5), Command(wish="extend", trials=1), tmp_path)
+    check_extension(Budget(trials=5), Command(wish="extend", trials=1), Place.of(tmp_path))
     with pytest.raises(UserError, match="--hours: .*is not limited by hours; it can be extended by --trials"):
-        check_extension(Budget(trials=5), Command(wish="extend", hours=1), tmp_path)
+        check_extension(Budget(trials=5), Command(wish="extend", hours=1), Place.of(tmp_path))
     with pytest.raises(UserError, match="a grid ends with its last point"):
-        check_extension(Budget(), Command(wish="extend", trials=1), tmp_path)
+        check_extension(Budget(), Command(wish="extend", trials=1), Place.of(tmp_path))

@@ -1,0 +1,122 @@
+"""Datasets in object stores: fetched once per machine into its cache, and from then on only compared with the store's list."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock
+
+from hpa_search.errors import UserError
+from hpa_search.storage.naming import naming
+from hpa_search.storage.parallel import in_parallel
+from hpa_search.storage.patience import FIRST_SECONDS, Tell
+from hpa_search.storage.place import Location, Place
+from hpa_search.storage.store import Store, Stored
+
+logger = logging.getLogger(__name__)
+
+REMOTE = "remote"
+DATASET = (".csv", ".png", ".jpg", ".jpeg")
+"""The endings of what a dataset is made of; whatever else lies beside it is not fetched."""
+TABLES = (".csv",)
+BUNDLE = (".json", ".safetensors", ".onnx", ".md")
+
+Progress = Callable[[int, int], None]
+
+
+def default_cache() -> Path:
+    """Return the folder that is the cache where nothing else is said: $HPA_SEARCH_CACHE or ~/.cache/hpa-search."""
+    return Path(os.environ.get("HPA_SEARCH_CACHE", "~/.cache/hpa-search")).expanduser()
+
+
+def localise(
+    given: Location,
+    cache: Path,
+    progress: Progress | None = None,
+    *,
+    suffixes: tuple[str, ...] = DATASET,
+    first: float = FIRST_SECONDS,
+    say: Tell = logger.warning,
+) -> Path:
+    """Return the local folder of a dataset: its own, or one below ``cache`` that holds what the store lists now.
+
+    Of several processes of a machine one fetches, many files at a time, and the others wait for it; after a kill the next
+    goes on. A file that has another size or time than its object is fetched again, one without an object goes.
+    ``suffixes`` are the endings of the files that are wanted. ``progress`` is called with the files done and the number of
+    all that have to be fetched; ``say`` hears of outages, and ``first`` seconds are waited for the store's first answer.
+    Raises UserError as `Store` does, where there is no such file below a remote place, or the cache cannot be written.
+    """
+    place = Place.of(given)
+    if place.is_local:
+        return place.local
+    folder = local_folder(place, cache)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            _bring_up_to_date(Store(place, first=first, tell=say), folder, suffixes, progress)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{cache}: the cache cannot be written ({reason}); make room or choose another folder") from error
+    return folder
+
+
+@contextmanager
+def localised(
+    given: Location,
+    cache: Path,
+    progress: Progress | None = None,
+    *,
+    suffixes: tuple[str, ...] = DATASET,
+    say: Tell = logger.warning,
+) -> Iterator[Path]:
+    """Yield what `localise` returns; a UserError that leaves the block names the place."""
+    place = Place.of(given)
+    with naming(local_folder(place, cache), place):
+        yield localise(place, cache, progress, suffixes=suffixes, say=say)
+
+
+def local_folder(place: Place, cache: Path) -> Path:
+    """Return where `localise` keeps the dataset of ``place``, which is the path itself where that is local."""
+    return place.local if place.is_local else cache.resolve() / REMOTE / hashlib.sha256(str(place).encode()).hexdigest()[:16]
+
+
+def _bring_up_to_date(store: Store, folder: Path, suffixes: tuple[str, ...], progress: Progress | None) -> None:
+    there = {name: stored for name, stored in store.list().items() if _is_wanted(name, suffixes)}
+    if not there:
+        raise UserError(f"{store.place}: no {', '.join(suffixes)} file below it; correct the URL")
+    left = [name for name, stored in there.items() if not _is_current(folder / name, stored)]
+    for name in _held(folder, suffixes) - there.keys():
+        (folder / name).unlink(missing_ok=True)
+    tell = partial(_tell, progress, len(left))
+    in_parallel(lambda name: _fetch(store, folder, name, there[name]), left, done=tell)
+
+
+def _tell(progress: Progress | None, of: int, done: int) -> None:
+    if progress is not None:
+        progress(done, of)
+
+
+def _fetch(store: Store, folder: Path, name: str, stored: Stored) -> None:
+    store.fetch(name, folder / name, stored)
+
+
+def _is_wanted(name: str, suffixes: tuple[str, ...]) -> bool:
+    return name.lower().endswith(suffixes) and not any(part.startswith(".") for part in name.split("/"))
+
+
+def _is_current(path: Path, stored: Stored) -> bool:
+    """Whether the file is the object as it is listed: `Store.fetch` gives a file its object's time."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    return found.st_size == stored.size and (stored.changed is None or int(found.st_mtime) == stored.changed)
+
+
+def _held(folder: Path, suffixes: tuple[str, ...]) -> set[str]:
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {name for name in names if name.lower().endswith(suffixes)}

@@ -1,0 +1,26 @@
+"""Many transfers at a time."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TypeVar
+
+TRANSFERS = 24
+"""As many connections as pyarrow's S3 client keeps."""
+
+T = TypeVar("T")
+
+
+def in_parallel(work: Callable[[T], None], items: Iterable[T], *, done: Callable[[int], None] = lambda count: None) -> None:
+    """Call ``work`` on each of ``items`` in threads; ``done`` hears, in this thread, how many have come to their end.
+
+    The first exception is raised, and what had not begun is left.
+    """
+    with ThreadPoolExecutor(TRANSFERS, thread_name_prefix="transfer") as pool:
+        running = [pool.submit(work, item) for item in items]
+        try:
+            for count, future in enumerate(as_completed(running), start=1):
+                future.result()
+                done(count)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -1,0 +1,69 @@
+"""A trial whose folder lies in an object store: trained in a local mirror, and pushed before an epoch counts.
+
+The order of `checkpoint` is kept in the store. What a checkpoint refers to is there before it, what it makes superfluous
+goes after it, so that the trial goes on from its last reported epoch, whatever instant its worker or the network stops at.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from hpa_search.storage.mirror import Mirror
+from hpa_search.storage.naming import naming
+from hpa_search.storage.opened import mirror_folder
+from hpa_search.storage.place import Place
+from hpa_search.storage.store import Store
+from hpa_search.training.score import Metrics
+from hpa_search.training.trainer import Trainer
+
+CHECKPOINT = "checkpoint.pt"
+ORDER = (("weights/*", "logits.npz"), (CHECKPOINT,), ())
+DELETES = ("weights/*",)
+
+
+class TakenOverError(Exception):
+    """Another worker has trained the trial on: this one was given up for dead, and what it has is not wanted."""
+
+
+class StoredTrial:
+    """A trainer in a mirror; its epochs are in the store when `run_epoch` returns. Made by `open_stored`."""
+
+    def __init__(self, trainer: Trainer, mirror: Mirror, held: ExitStack) -> None:
+        self._trainer, self._mirror, self._held = trainer, mirror, held
+
+    @property
+    def history(self) -> Sequence[Metrics]:
+        """The metrics of epochs 1, 2, ... in order, all of them in the store."""
+        return self._trainer.history
+
+    def run_epoch(self) -> Metrics:
+        """Train one epoch, save it in the store, and return its metrics.
+
+        Raises what `Trainer.run_epoch` and `Mirror.push` raise, and TakenOverError.
+        """
+        with naming(self._mirror.folder, self._mirror.store.place):
+            metrics = self._trainer.run_epoch()
+            if not self._mirror.knows(CHECKPOINT):
+                raise TakenOverError(f"{self._mirror.store.place / CHECKPOINT} was written by another worker meanwhile")
+            self._mirror.push()
+        return metrics
+
+    def close(self) -> None:
+        """Free what the trainer holds, and remove the mirror."""
+        self._held.close()
+
+
+def open_stored(place: Place, cache: Path, open_local: Callable[[Path], Trainer]) -> StoredTrial:
+    """Open the trial at ``place``: ``open_local`` opens its mirror, a folder below ``cache``, as it opens any folder.
+
+    Raises what `open_local` and `Mirror` raise; a UserError names the place.
+    """
+    with ExitStack() as stack:
+        folder = stack.enter_context(mirror_folder(cache, place))
+        mirror = Mirror(Store(place), folder, order=ORDER, deletes=DELETES)
+        with naming(folder, place):
+            mirror.fetch()
+            trainer = open_local(folder)
+            stack.callback(trainer.close)
+            mirror.push()  # what the trainer settled, and where it runs
+        return StoredTrial(trainer, mirror, stack.pop_all())
