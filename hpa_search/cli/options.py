@@ -27,9 +27,11 @@ STUDY = click.option(
 
 
 class Fault(click.ClickException):
-    """What the user can mend: told in one message, exit code 2."""
+    """What the user can mend: told in one message, with exit code 2 or that of the cluster's answer."""
 
-    exit_code = 2
+    def __init__(self, message: str, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]
 
 
 def told(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,7 +42,7 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*arguments, **options)
         except UserError as error:
-            raise Fault(str(error)) from None
+            raise Fault(str(error), getattr(error, "exit_code", 2)) from None
         except BrokenPipeError:
             raise
         except OSError as error:

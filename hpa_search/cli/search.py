@@ -1,4 +1,4 @@
-"""Searching and what follows: run, submit, finish, compare, tensorboard."""
+"""Searching and what follows: run, finish, compare, tensorboard."""
 
 import subprocess
 import sys
@@ -29,22 +29,6 @@ def run(space: Path, folder: Path, out: Path, external: Path | None, study: str 
 
     outcome = run_all(space, folder, out, cache, external=external, study=study, ray_address=address, console=console_here())
     sys.exit(130 if outcome == "interrupted" else 0)
-
-
-@click.command()
-@click.argument("space", type=FOLDER)
-@click.option("--address", required=True, help="The cluster's dashboard, such as http://HEAD:8265.")
-@click.option("--data", "folder", required=True, help="The dataset, as the cluster's nodes see it.")
-@click.option("--out", required=True, help="Where everything about the search goes, as the cluster's nodes see it.")
-@click.option("--external", default=None, help="Images from elsewhere that are trained on too, as the cluster's nodes see them.")
-@click.option("--cache", default=None, help="Where the nodes keep decoded images (default: as for run).")
-@told
-def submit(space: Path, address: str, folder: str, out: str, external: str | None, cache: str | None) -> None:
-    """Run the search of the file SPACE as a job on a Ray cluster."""
-    from hpa_search.cluster import submit as submit_job
-
-    for line in submit_job(space, address, folder, out, external=external, cache=cache):
-        click.echo(line)
 
 
 @click.command()
