@@ -3,10 +3,11 @@
 import click
 
 from hpa_search import __version__
+from hpa_search.cli.cluster import list_jobs, logs, submit
 from hpa_search.cli.control import extend, pause, resume, status, stop
 from hpa_search.cli.data import data
 from hpa_search.cli.predictions import ensemble, predict
-from hpa_search.cli.search import compare, finish, run, submit, tensorboard
+from hpa_search.cli.search import compare, finish, run, tensorboard
 
 
 @click.group()
@@ -15,5 +16,21 @@ def main() -> None:
     """Hyperparameter search for multi-label microscopy image classification."""
 
 
-for command in (data, run, submit, status, pause, resume, stop, extend, tensorboard, compare, finish, ensemble, predict):
+for command in (
+    data,
+    run,
+    submit,
+    list_jobs,
+    status,
+    logs,
+    pause,
+    resume,
+    stop,
+    extend,
+    tensorboard,
+    compare,
+    finish,
+    ensemble,
+    predict,
+):
     main.add_command(command)

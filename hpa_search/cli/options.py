@@ -11,7 +11,34 @@ from rich.console import Console
 
 from hpa_search.errors import UserError
 
+
+class Fault(click.ClickException):
+    """What the user can mend: told in one message, with exit code 2 or that of the cluster's answer."""
+
+    def __init__(self, message: str, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]
+
+
 FOLDER = click.Path(path_type=Path)
+
+
+class _Place(click.ParamType):
+    """A path, or the URL of a folder or file in an object store."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or the place of the URL."""
+        from hpa_search.storage.place import Place
+
+        try:
+            return Place.of(value).plain
+        except UserError as error:
+            raise Fault(str(error)) from None
+
+
+PLACE = _Place()
 CACHE = click.option(
     "--cache",
     type=FOLDER,
@@ -26,12 +53,6 @@ STUDY = click.option(
 )
 
 
-class Fault(click.ClickException):
-    """What the user can mend: told in one message, exit code 2."""
-
-    exit_code = 2
-
-
 def told(function: Callable[..., Any]) -> Callable[..., Any]:
     """Show a UserError, or what the system refused, as one message and exit with code 2."""
 
@@ -40,7 +61,7 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*arguments, **options)
         except UserError as error:
-            raise Fault(str(error)) from None
+            raise Fault(str(error), getattr(error, "exit_code", 2)) from None
         except BrokenPipeError:
             raise
         except OSError as error:

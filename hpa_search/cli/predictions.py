@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hpa_search.cli.options import CACHE, FOLDER, console_here, told
+from hpa_search.cli.options import CACHE, FOLDER, PLACE, console_here, told
 from hpa_search.errors import UserError
 
 
@@ -66,14 +66,14 @@ def _make_ensemble(predictions: Path, out: Path, logits: bool, how: dict[str, An
 
 
 @click.command()
-@click.argument("bundle", type=FOLDER)
-@click.argument("images", type=FOLDER)
-@click.option("--out", type=FOLDER, default=Path("submission.csv"), show_default=True)
+@click.argument("bundle", type=PLACE)
+@click.argument("images", type=PLACE)
+@click.option("--out", type=PLACE, default="submission.csv", show_default=True)
 @click.option("--list", "listed", type=FOLDER, default=None, help="The Ids that are wanted: one a line, or CSV with a column Id.")
-@click.option("--probabilities", type=FOLDER, default=None, help="An .npz or .csv file for the calibrated probabilities.")
+@click.option("--probabilities", type=PLACE, default=None, help="An .npz or .csv file for the calibrated probabilities.")
 @CACHE
 @told
-def predict(bundle: Path, images: Path, out: Path, listed: Path | None, probabilities: Path | None, cache: Path) -> None:
+def predict(bundle: Any, images: Any, out: Any, listed: Path | None, probabilities: Any, cache: Path) -> None:
     """Label IMAGES, a folder of <Id>_<colour>.png or a dataset (its test/, else its train/), with BUNDLE."""
     from hpa_search.bundle.labelling import predict_folder
 

@@ -1,4 +1,4 @@
-"""Searching and what follows: run, submit, finish, compare, tensorboard."""
+"""Searching and what follows: run, finish, compare, tensorboard."""
 
 import subprocess
 import sys
@@ -8,22 +8,22 @@ from typing import Any
 
 import click
 
-from hpa_search.cli.options import CACHE, FOLDER, STUDY, console_here, told
+from hpa_search.cli.options import CACHE, FOLDER, PLACE, STUDY, console_here, told
 from hpa_search.errors import UserError
 
 
 @click.command()
 @click.argument("space", type=FOLDER)
-@click.option("--data", "folder", type=FOLDER, required=True, help="The dataset, in the Kaggle layout.")
+@click.option("--data", "folder", type=PLACE, required=True, help="The dataset, in the Kaggle layout.")
 @click.option(
-    "--out", type=FOLDER, required=True, help="Where everything about the search goes; one that is there is gone on with."
+    "--out", type=PLACE, required=True, help="Where everything about the search goes; one that is there is gone on with."
 )
-@click.option("--external", type=FOLDER, default=None, help="Images from elsewhere, such as HPAv18, to be trained on too.")
+@click.option("--external", type=PLACE, default=None, help="Images from elsewhere, such as HPAv18, to be trained on too.")
 @STUDY
 @click.option("--ray", "address", default=None, help="A Ray to join, such as auto or HOST:6379; without it one is started here.")
 @CACHE
 @told
-def run(space: Path, folder: Path, out: Path, external: Path | None, study: str | None, address: str | None, cache: Path) -> None:
+def run(space: Path, folder: Any, out: Any, external: Any, study: str | None, address: str | None, cache: Path) -> None:
     """Search the space of the file SPACE, finish, and export the winner."""
     from hpa_search.run import run as run_all
 
@@ -32,25 +32,9 @@ def run(space: Path, folder: Path, out: Path, external: Path | None, study: str 
 
 
 @click.command()
-@click.argument("space", type=FOLDER)
-@click.option("--address", required=True, help="The cluster's dashboard, such as http://HEAD:8265.")
-@click.option("--data", "folder", required=True, help="The dataset, as the cluster's nodes see it.")
-@click.option("--out", required=True, help="Where everything about the search goes, as the cluster's nodes see it.")
-@click.option("--external", default=None, help="Images from elsewhere that are trained on too, as the cluster's nodes see them.")
-@click.option("--cache", default=None, help="Where the nodes keep decoded images (default: as for run).")
-@told
-def submit(space: Path, address: str, folder: str, out: str, external: str | None, cache: str | None) -> None:
-    """Run the search of the file SPACE as a job on a Ray cluster."""
-    from hpa_search.cluster import submit as submit_job
-
-    for line in submit_job(space, address, folder, out, external=external, cache=cache):
-        click.echo(line)
-
-
-@click.command()
-@click.argument("out", type=FOLDER)
-@click.option("--data", "folder", type=FOLDER, default=None, help="Where the dataset is now, if it was moved.")
-@click.option("--also", type=FOLDER, multiple=True, help="Another search on the same split, whose trials may become members too.")
+@click.argument("out", type=PLACE)
+@click.option("--data", "folder", type=PLACE, default=None, help="Where the dataset is now, if it was moved.")
+@click.option("--also", type=PLACE, multiple=True, help="Another search on the same split, whose trials may become members too.")
 @click.option("--max-members", type=int, default=None, help="At most so many members.  [default: final.max_members]")
 @click.option("--ensemble", default=None, help="How members are chosen: greedy, uniform, single.  [default: final.ensemble]")
 @click.option("--thresholds", default=None, help="plug_in, proportion, exact, global, half, grid.  [default: final.thresholds]")
@@ -60,9 +44,7 @@ def submit(space: Path, address: str, folder: str, out: str, external: str | Non
 @click.option("--ray", "address", default=None, help="With --folds: a Ray to join; without it one is started here.")
 @CACHE
 @told
-def finish(
-    out: Path, folder: Path | None, also: tuple[Path, ...], folds: bool, address: str | None, cache: Path, **changes: Any
-) -> None:
+def finish(out: Any, folder: Any, also: tuple[Any, ...], folds: bool, address: str | None, cache: Path, **changes: Any) -> None:
     """Choose the ensemble and write the bundle from what is in OUT now."""
     from hpa_search.finish.folds import train_folds
     from hpa_search.finish.stage import finish as finish_search
@@ -81,11 +63,11 @@ def finish(
 
 
 @click.command()
-@click.argument("out", type=FOLDER)
+@click.argument("out", type=PLACE)
 @click.option("--by", multiple=True, help="A dimension to compare by; again for more (default: all but replicate).")
-@click.option("--data", "folder", type=FOLDER, default=None, help="Where the dataset is now, if it was moved.")
+@click.option("--data", "folder", type=PLACE, default=None, help="Where the dataset is now, if it was moved.")
 @told
-def compare(out: Path, by: tuple[str, ...], folder: Path | None) -> None:
+def compare(out: Any, by: tuple[str, ...], folder: Any) -> None:
     """Compare the settings of the study in OUT: macro AP on the validation rows, with paired bootstrap intervals."""
     from hpa_search.finish.compare import compare as compare_study
     from hpa_search.finish.compare import table
@@ -95,12 +77,18 @@ def compare(out: Path, by: tuple[str, ...], folder: Path | None) -> None:
 
 
 @click.command()
-@click.argument("out", type=FOLDER)
+@click.argument("out", type=PLACE)
 @click.option("--port", type=click.IntRange(1, 65535), default=6006, show_default=True)
 @told
-def tensorboard(out: Path, port: int) -> None:
-    """Serve TensorBoard on the trials of the search in OUT."""
-    folder = out / "tensorboard"
-    if not folder.is_dir():
-        raise UserError(f"{folder}: nothing to show; give the --out of a `hpa-search run`")
-    sys.exit(subprocess.call([sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(port)]))
+def tensorboard(out: Any, port: int) -> None:
+    """Serve TensorBoard on the trials of the search in OUT; one in an object store is looked at anew every few seconds."""
+    from hpa_search.storage.data_cache import default_cache
+    from hpa_search.storage.opened import KEEP_SECONDS, every, opened
+
+    with opened(out, default_cache(), "tensorboard/") as work:
+        folder = work.folder / "tensorboard"
+        if not folder.is_dir():
+            raise UserError(f"{work.place / 'tensorboard'}: nothing to show; give the --out of a `hpa-search run`")
+        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(port)]
+        with every(KEEP_SECONDS, lambda: work.fetch("tensorboard/"), click.echo):
+            sys.exit(subprocess.call(command))

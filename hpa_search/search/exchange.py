@@ -138,6 +138,13 @@ class Exchange:
             if slot.leg and slot.leg["number"] == number:
                 slot.leg = {**slot.leg, "target": 0}
 
+    async def give_back(self, index: int, incarnation: str) -> None:
+        """The leg is not over, and not this worker's any more."""
+        slot = self._slots[index]
+        if slot.taken_by == incarnation and slot.leg is not None:
+            self._mail[slot.leg["number"]].post({"stopped": True})
+            await self._end_leg(slot)
+
     async def halt(self, index: int, incarnation: str, why: str) -> None:
         """The leg cannot go on for a reason that is not the trial's, such as a full disk, and that other trials will meet too."""
         slot = self._slots[index]

@@ -12,6 +12,7 @@ import ray
 from ray.actor import ActorHandle
 
 from hpa_search.storage.patience import Unreachable
+from hpa_search.training.stored_trial import TakenOverError
 
 _DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
 
@@ -54,6 +55,10 @@ class Post:
         """Hand over a failure."""
         ray.get(self.exchange.fail.remote(self.slot, self.incarnation, why, details))
 
+    def give_back(self) -> None:
+        """Hand the leg back, to be taken up where its last checkpoint is."""
+        ray.get(self.exchange.give_back.remote(self.slot, self.incarnation))
+
     def halt(self, why: str) -> None:
         """Hand over what keeps every trial from going on."""
         ray.get(self.exchange.halt.remote(self.slot, self.incarnation, why))
@@ -76,7 +81,9 @@ def run_leg(post: Post, leg: dict[str, Any], open_trial: OpenTrial, job: Any) ->
     except Exception as error:
         if _poisons_device(error):
             raise
-        if _is_no_trials_fault(error):
+        if isinstance(error, TakenOverError):
+            post.give_back()
+        elif _is_no_trials_fault(error):
             post.halt(str(error))
         else:
             post.fail(_in_words(error), traceback.format_exc())

@@ -262,3 +262,17 @@ def test_a_waiting_worker_of_a_lost_slot_goes_home():
         assert await call is None
 
     run(play)
+
+
+def test_a_leg_that_is_given_back_is_free_to_be_started_again():
+    async def play(exchange):
+        await training(exchange)
+        await exchange.give_back(0, "another")
+        assert await exchange.report(0, "a", {"epoch": 1}) is True
+        await exchange.give_back(0, "a")
+        assert (await exchange.next(7, 1)) == {"stopped": True}
+        call = await waiting(exchange, incarnation="b")
+        await exchange.start({**LEG, "reported": 1})
+        assert (await call)["reported"] == 1
+
+    run(play)

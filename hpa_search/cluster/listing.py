@@ -1,0 +1,44 @@
+"""The list of our jobs, for people and for programs."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from hpa_search.cluster.jobs import Job
+
+TITLES = ("JOB", "SEARCH", "STATE", "STARTED", "DURATION", "OUT")
+
+
+def table(jobs: Sequence[Job], now: float) -> list[str]:
+    """Return the lines of a table; ``now`` is in Unix seconds, times are shown as local ones."""
+    rows = [TITLES, *(_row(job, now) for job in jobs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(TITLES))]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def for_programs(jobs: Sequence[Job], now: float) -> list[dict[str, Any]]:
+    """Return what JSON shows; ``started`` and ``ended`` are Unix seconds, ``seconds`` is the time between, or until ``now``."""
+    return [{**job.model_dump(), "seconds": _seconds(job, now)} for job in jobs]
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in its two largest units, such as 2h05m."""
+    whole = round(seconds)
+    for unit, larger, smaller in ((86_400, "d", "h"), (3600, "h", "m"), (60, "m", "s")):
+        if whole >= unit:
+            rest = whole % unit // {"d": 3600, "h": 60, "m": 1}[larger]
+            return f"{whole // unit}{larger}{rest:02d}{smaller}"
+    return f"{whole}s"
+
+
+def _row(job: Job, now: float) -> tuple[str, ...]:
+    started = datetime.fromtimestamp(job.started).strftime("%Y-%m-%d %H:%M") if job.started else "-"
+    seconds = _seconds(job, now)
+    return job.name, job.search, job.state, started, "-" if seconds is None else duration(seconds), job.out
+
+
+def _seconds(job: Job, now: float) -> float | None:
+    """The clocks of cluster and laptop may differ; no job lasts less than nothing."""
+    if job.started is None:
+        return None
+    return round(max((job.ended or now) - job.started, 0.0), 1)

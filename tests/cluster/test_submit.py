@@ -1,0 +1,94 @@
+"""What a job is sent with."""
+
+import shlex
+
+import pytest
+
+from hpa_search.cluster.control import resumable
+from hpa_search.cluster.jobs import find_target
+from hpa_search.cluster.submit import resume, submit
+from hpa_search.errors import UserError
+
+SPACE = "name: toy\nfixed: {small_size: 32, full_size: 32}\nbudget: {trials: 2}\n"
+
+
+@pytest.fixture
+def space(tmp_path):
+    (tmp_path / "toy.yaml").write_text(SPACE)
+    return tmp_path / "toy.yaml"
+
+
+def only_job(stand_in):
+    (job,) = stand_in.jobs.values()
+    return job
+
+
+def test_a_job_carries_its_search_and_folder(stand_in, dashboard, space):
+    lines = submit(
+        space, dashboard.address, "s3://bucket/data", "/shared/out/", external="/shared/more", cache="/local/cache",
+        study="postgresql://me@host/studies",
+    )  # fmt: skip
+    job = only_job(stand_in)
+    assert job["metadata"] == {"hpa_search": "toy", "out": "/shared/out", "cache": "/local/cache"}
+    assert shlex.split(job["entrypoint"]) == [
+        "python", "-m", "hpa_search.cli", "run", "search.yaml", "--data", "s3://bucket/data", "--out", "/shared/out",
+        "--external", "/shared/more", "--cache", "/local/cache", "--study", "postgresql://me@host/studies", "--ray", "auto",
+    ]  # fmt: skip
+    environment = job["runtime_env"]
+    assert environment["env_vars"] == {
+        "RAY_JOB_STOP_WAIT_TIME_S": "60", "RAY_JOB_STOP_SIGNAL": "SIGTERM", "RAY_API_SERVER_ADDRESS": "",
+    }  # fmt: skip
+    assert environment["working_dir"].startswith("gcs://") and environment["py_modules"][0].startswith("gcs://")
+    name = job["submission_id"]
+    assert lines[0] == f"Submitted as {name}."
+    for word in ("logs", "status", "pause", "stop", "resume", "extend"):
+        assert any(f"hpa-search {word} {name} --address {dashboard.address}" in line for line in lines[1:])
+
+
+def test_the_same_code_has_the_same_name(stand_in, dashboard, space):
+    for out in ("/a", "/b"):
+        submit(space, dashboard.address, "/data", out)
+    first, second = (job["runtime_env"] for job in stand_in.jobs.values())
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data": "data"}, "--data data: give a whole path"),
+        ({"out": "out"}, "--out out: give a whole path"),
+        ({"external": "more"}, "--external more"),
+        ({"cache": "cache"}, "--cache cache"),
+        ({"out": "s3://me:hush@bucket/out"}, "leave user, password and keys out"),
+        ({"study": "postgresql://me:hush@host/studies"}, "leave the password out"),
+        ({"study": "mysql://host/studies"}, "a study is kept in"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_sent(stand_in, dashboard, space, change, words):
+    with pytest.raises(UserError, match=words) as refusal:
+        submit(space, dashboard.address, **{"data": "/data", "out": "/out", **change})
+    assert "hush" not in str(refusal.value)
+    assert stand_in.jobs == {}
+
+
+def test_a_search_that_is_being_run_is_not_sent_again(stand_in, dashboard, space):
+    submit(space, dashboard.address, "/data", "/out")
+    with pytest.raises(UserError, match=r"toy-\w+ is PENDING on /out already"):
+        submit(space, dashboard.address, "/data", "/out/")
+    with pytest.raises(UserError, match="already"):
+        resume(dashboard, find_target(dashboard, "/out"))
+    only_job(stand_in)["status"] = "FAILED"
+    submit(space, dashboard.address, "/data", "/out")
+    assert len(stand_in.jobs) == 2
+
+
+def test_resume_sends_what_the_job_before_had(stand_in, dashboard, space):
+    submit(space, dashboard.address, "/data", "/out", cache="/local")
+    before = only_job(stand_in)
+    before["status"] = "SUCCEEDED"
+    target = resumable(dashboard, before["submission_id"])
+    resume(dashboard, target, data="/moved")
+    job = list(stand_in.jobs.values())[-1]
+    assert job["metadata"] == before["metadata"]
+    assert shlex.split(job["entrypoint"])[3:] == ["resume", "/out", "--data", "/moved", "--cache", "/local", "--ray", "auto"]
+    assert "working_dir" not in job["runtime_env"]
