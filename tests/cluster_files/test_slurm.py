@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster_files.places import SBATCH, parse_command
+from tests.cluster_files.places import ROOT, SBATCH, parse_command
 
 STAND_INS = Path(__file__).parent / "stand_ins"
 ARGUMENTS = ["space file.yaml", "--data", "/shared/hpa", "--out", "/shared/first"]
@@ -19,7 +19,7 @@ SEARCH = """
 name: queued
 fixed: {full_size: 32, small_size: 32, batch_size: 16, backbone: test_resnet}
 space: {learning_rate: {log_range: [1.0e-3, 1.0e-2]}}
-budget: {trials: 3}
+budget: {trials: 20}
 scheduler: {kind: promotion, min_epochs: 1, max_epochs: 2, eta: 3}
 final: {onnx: false}
 resources: {slots: 1, cpus: 1, gpus: 0}
@@ -33,6 +33,7 @@ class Job:
         self.state, self._log = folder / "state", folder / "log"
         self.state.mkdir(exist_ok=True)
         self.number = os.getpid()  # ports and folders follow from it, so that tests that run beside each other do not meet
+        self.ray_folder = Path(f"/tmp/ray-{os.getuid()}-{self.number}")
         self.environment = {
             "PATH": os.pathsep.join([*map(str, paths), os.environ["PATH"]]),
             "SLURM_JOB_ID": str(self.number),
@@ -57,7 +58,9 @@ class Job:
     def wait_for(self, condition, seconds=30):
         deadline = time.monotonic() + seconds
         while not condition():
-            assert self.process.poll() is None and time.monotonic() < deadline, self.process.communicate(timeout=30)
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                pytest.fail(f"ended with {self.process.returncode}, or too slow: {self.process.communicate()[0]}")
             time.sleep(0.1)
 
     def end(self, seconds=40):
@@ -68,11 +71,12 @@ class Job:
         return self.process.returncode, said
 
     def _processes(self):
-        """Every process of the script's session, whoever is its parent now."""
+        """Every process of the script's session, whoever is its parent now, and of Ray's that names the job's folder."""
 
         def is_of_it(process):
             try:
-                return os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE
+                ours = os.getsid(process.pid) == self.process.pid or f"{self.ray_folder}/" in " ".join(process.cmdline())
+                return ours and process.status() != psutil.STATUS_ZOMBIE
             except (OSError, psutil.Error):
                 return False
 
@@ -123,7 +127,7 @@ def test_head_then_workers_then_the_search(submit):
     assert order == sorted(order)
     head, worker = job.lines("ray start --head")[0], job.lines("ray start --num")[0]
     address = f"{option(head, 'node-ip-address')}:{option(head, 'port')}"
-    assert not address.startswith("127.")
+    assert not address.startswith("127.") and 20000 <= int(option(head, "port")) < 32768 - 4
     assert option(worker, "address") == job.environment_of("driver")["RAY_ADDRESS"] == address
     assert (option(head, "num-cpus"), option(head, "num-gpus"), option(worker, "num-gpus")) == ("2", "4", "3")
     assert option(head, "temp-dir") == option(worker, "temp-dir") and len(option(head, "temp-dir")) < 40
@@ -238,10 +242,15 @@ def test_a_real_search_goes_on_after_its_time_was_up(tmp_path):
     (tmp_path / "search.yaml").write_text(SEARCH)
     here = Path(sys.executable).parent
     phantom = ["data", "phantom", tmp_path / "data", "--images", 80, "--test-images", 4, "--size", 32, "--lift", 4]
-    command = [sys.executable, "-m", "hpa_search.cli", *map(str, phantom)]
-    subprocess.run(command, check=True, timeout=120)
     arguments = [tmp_path / "search.yaml", "--data", tmp_path / "data", "--out", tmp_path / "out"]
-    environment = {"SLURM_JOB_NODELIST": "localhost", "OMP_NUM_THREADS": "1", "HPA_SEARCH_CACHE": str(tmp_path / "cache")}
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "SLURM_JOB_NODELIST": "localhost",
+        "OMP_NUM_THREADS": "1",
+        "HPA_SEARCH_CACHE": str(tmp_path / "cache"),
+    }
+    command = [sys.executable, "-m", "hpa_search.cli", *map(str, phantom)]
+    subprocess.run(command, env={**os.environ, **environment}, check=True, timeout=120)
     first = Job(tmp_path, arguments, [here, STAND_INS / "slurm"], **environment)
     try:
         first.wait_for(lambda: list(tmp_path.glob("out/trials/*/metrics.csv")), 150)
@@ -252,6 +261,6 @@ def test_a_real_search_goes_on_after_its_time_was_up(tmp_path):
         again = Job(tmp_path, arguments, [here, STAND_INS / "slurm"], **environment)
         code, said = again.end(200)
         assert code == 0 and (tmp_path / "out" / "result.json").is_file(), said
-        assert not Path(f"/tmp/ray-{os.getuid()}-{again.number}").exists()
+        assert not again.ray_folder.exists()
     finally:
         first.kill()
