@@ -42,6 +42,8 @@ class Postgres:
         password.write_text(self.password)
         password.chmod(0o644)
         self._run("initdb", "--auth=scram-sha-256", f"--pwfile={password}", "-U", USER, "-D", str(self.data), "--encoding=utf8")
+        with (self.data / "pg_hba.conf").open("a") as file:
+            file.write("host all all all scram-sha-256\n")
 
     def _run(self, command: str, *arguments: str) -> None:
         user = NOBODY if os.geteuid() == 0 else None  # PostgreSQL refuses to be root's

@@ -16,9 +16,9 @@ HOST = "127.0.0.1"
 KEY = "test"
 
 
-def free_port() -> int:
+def free_port(host: str = HOST) -> int:
     with socket.socket() as found:
-        found.bind((HOST, 0))
+        found.bind((host, 0))
         return found.getsockname()[1]
 
 
@@ -71,15 +71,15 @@ class Server:
 class Process:
     """moto's server in a process of its own, which can be made to hang: connections are then taken and never answered."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.url = f"http://{HOST}:{self.port}"
-        command = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(self.port)]
+    def __init__(self, host: str = HOST) -> None:
+        self.port = free_port(host)
+        self.url = f"http://{host}:{self.port}"
+        command = [sys.executable, "-m", "moto.server", "-H", host, "-p", str(self.port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             with socket.socket() as attempt:
-                if attempt.connect_ex((HOST, self.port)) == 0:
+                if attempt.connect_ex((host, self.port)) == 0:
                     return
             time.sleep(0.1)
         raise RuntimeError("moto's server did not start")
