@@ -92,11 +92,11 @@ def _rest(target: str, wish: Any, wait: bool) -> None:
 @click.command()
 @TARGET
 @ADDRESS
-@click.option("--trials", type=click.IntRange(1), default=0, help="So many trials more.")
-@click.option("--hours", type=click.FloatRange(0, min_open=True), default=0.0, help="So many hours more.")
-@click.option("--epochs", type=click.IntRange(1), default=0, help="So many epochs more, of all trials together.")
+@click.option("--trials", type=click.IntRange(1), default=None, help="So many trials more.")
+@click.option("--hours", type=click.FloatRange(0, min_open=True), default=None, help="So many hours more.")
+@click.option("--epochs", type=click.IntRange(1), default=None, help="So many epochs more, of all trials together.")
 @told
-def extend(target: str, address: str | None, trials: int, hours: float, epochs: int) -> None:
+def extend(target: str, address: str | None, trials: int | None, hours: float | None, epochs: int | None) -> None:
     """Give the search TARGET more trials, hours or epochs, whether it runs, rests or is finished."""
     given = {"--trials": trials, "--hours": hours, "--epochs": epochs}
     if not any(given.values()):
@@ -112,7 +112,7 @@ def extend(target: str, address: str | None, trials: int, hours: float, epochs: 
     from hpa_search.search.commands import Command
 
     with _opened(target) as work:
-        extend_here(work, Command(wish="extend", trials=trials, hours=hours, epochs=epochs), say=click.echo)
+        extend_here(work, Command(wish="extend", trials=trials or 0, hours=hours or 0.0, epochs=epochs or 0), say=click.echo)
 
 
 @click.command()

@@ -1,6 +1,5 @@
 """Searching and what follows: run, finish, compare, tensorboard."""
 
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -79,16 +78,10 @@ def compare(out: Any, by: tuple[str, ...], folder: Any) -> None:
 @click.command()
 @click.argument("out", type=PLACE)
 @click.option("--port", type=click.IntRange(1, 65535), default=6006, show_default=True)
+@CACHE
 @told
-def tensorboard(out: Any, port: int) -> None:
+def tensorboard(out: Any, port: int, cache: Path) -> None:
     """Serve TensorBoard on the trials of the search in OUT; one in an object store is looked at anew every few seconds."""
-    from hpa_search.storage.data_cache import default_cache
-    from hpa_search.storage.opened import KEEP_SECONDS, every, opened
+    from hpa_search.search.tensorboard import serve
 
-    with opened(out, default_cache(), "tensorboard/") as work:
-        folder = work.folder / "tensorboard"
-        if not folder.is_dir():
-            raise UserError(f"{work.place / 'tensorboard'}: nothing to show; give the --out of a `hpa-search run`")
-        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(port)]
-        with every(KEEP_SECONDS, lambda: work.fetch("tensorboard/"), click.echo):
-            sys.exit(subprocess.call(command))
+    sys.exit(serve(out, cache, port, say=click.echo))

@@ -19,6 +19,7 @@ from hpa_search.search.cluster_up import ray_up
 from hpa_search.search.driver import run_search
 from hpa_search.search.folds import FoldSearch, FoldTrial, prepare_fold
 from hpa_search.search.study import Ledger
+from hpa_search.search.study_place import read_study_place
 from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
 from hpa_search.search.workspace import PROVENANCE, SEARCH, Inputs, check_out
@@ -59,10 +60,14 @@ def prepare_folds(material: Material, members: Sequence[Candidate], *, cache: Pa
     parent = material.search, material.provenance
     material.work.fetch(*(f"{FOLDS}/*/{name}" for name in (SEARCH, SPLIT, PROVENANCE, "study.j*")))
     searches = []
+    database = read_study_place(material.out)
+    study = database.url if database else None
     for fold in _others(split):
         out = material.out / FOLDS / str(fold)
         place = material.work.place / f"{FOLDS}/{fold}"
-        searches.append(prepare_fold(out, fold, trials, parent=parent, split=split, inputs=inputs, cache=cache, lies=place))
+        searches.append(
+            prepare_fold(out, fold, trials, parent=parent, split=split, inputs=inputs, cache=cache, study=study, lies=place)
+        )
         _say(
             console,
             f"Fold {fold}: {len(trials)} member(s), judged by {np.sum(split.fold == fold)} images that they do not see; {place}",

@@ -4,6 +4,7 @@ Its split is the other search's with another fold in the place of validation, so
 judged by a network that was not trained on it.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from hpa_search.search.space import Search
 from hpa_search.search.space_file import dump_mapping
 from hpa_search.search.status import read_status
 from hpa_search.search.study import Facts, Ledger
+from hpa_search.search.study_place import choose_study
 from hpa_search.search.workspace import (
     LEAST_VALIDATION,
     PROVENANCE,
@@ -135,12 +137,13 @@ def prepare_fold(
     split: Split,
     inputs: Inputs,
     cache: Path,
+    study: str | None = None,
     lies: Location | None = None,
 ) -> FoldSearch:
     """Make ``out`` ready to train ``wanted``, trials of the search ``parent`` with its ``split``, without ``fold``.
 
     What ``out`` has trained already is kept and used, also if other trials were wanted then. The images' mean and std are
-    the parent's. ``lies`` is the place that ``out`` mirrors, where workers find it; None where it is no mirror.
+    the parent's. ``study`` is the URL of a database for its ledger, ``lies`` the place that ``out`` mirrors, where workers find it; None where it is no mirror.
 
     Raises UserError if ``out`` holds something else, a driver is at work there that does not know all that is wanted, or the
     fold cannot be judged.
@@ -156,6 +159,7 @@ def prepare_fold(
         external, statistics = external_rows(inputs, turned), (origin.mean, origin.std)
         provenance = provenance_of(inputs, origin.fingerprint, classes, statistics, external)
         write_workspace(out, text, inputs.dataset.ids, turned, provenance)
+        choose_study(out, study, f"{search.name}-{uuid.uuid4().hex[:8]}")
     elif (out / SEARCH).read_text(encoding="utf-8") != text:
         _check_idle(out)
         write_text(out / SEARCH, text)
@@ -175,14 +179,15 @@ def _there(out: Path, fold: int, parent: Search) -> tuple[tuple[FoldTrial, ...],
 
 
 def _trials(out: Path, search: Search) -> list[Facts]:
-    if not (out / JOURNAL).is_file():
+    if not Ledger.is_in(out):
         return []
-    cut_torn_line(out / JOURNAL)
+    if (out / JOURNAL).is_file():
+        cut_torn_line(out / JOURNAL)
     return Ledger.create(out, search.name).trials()
 
 
 def _check_idle(out: Path) -> None:
-    if (out / JOURNAL).is_file() and read_status(out)["state"] == "running":
+    if Ledger.is_in(out) and read_status(out)["state"] == "running":
         raise UserError(
             f"{out}: another process trains other members of this search just now; wait for it (hpa-search status {out}), or stop it"
         )

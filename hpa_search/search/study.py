@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hpa_search.errors import UserError
 from hpa_search.search.journal import JOURNAL, open_journal
-from hpa_search.search.study_place import StudyPlace, is_away, open_database, read_study_place, reason
+from hpa_search.search.study_place import STUDY, StudyPlace, is_away, open_database, read_study_place, reason
 from hpa_search.storage.patience import PATIENCE, Patience, Tell, Unreachable
 
 End = Literal["complete", "pruned", "failed"]
@@ -102,6 +102,11 @@ class Ledger:
         if not ledgers:
             raise UserError(f"{path}: holds no search yet; give the --out of a `hpa-search run`")
         return ledgers[0]
+
+    @staticmethod
+    def is_in(out: Path) -> bool:
+        """Whether the search in ``out`` has a study, as far as its folder tells."""
+        return (out / STUDY).is_file() or (out / JOURNAL).is_file()
 
     def trials(self) -> list[Facts]:
         """Return the facts of all trials, by number."""

@@ -29,7 +29,7 @@ from hpa_search.storage.opened import MIRRORS, opened
 from hpa_search.storage.place import Place
 from hpa_search.storage.store import Store
 from hpa_search.training.job import open_trial
-from tests.s3 import environment
+from tests.servers.s3 import environment
 
 SPACE = """
 name: stored
