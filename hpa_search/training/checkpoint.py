@@ -47,7 +47,8 @@ class Trained:
 class Checkpoint:
     """A trial after a completed epoch: ``history`` has the metrics of epochs 1, 2, ...; ``identity`` says whose it is.
 
-    ``network`` is the one that is scored and kept; ``trained`` is there where that is an average.
+    ``network`` is the one that is scored and kept; ``trained`` is there where that is an average. ``micro_batch`` is how many
+    images are trained on at a time where memory did not hold a batch.
     """
 
     identity: dict[str, Any]
@@ -56,6 +57,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     logits: Logits
     trained: Trained | None = None
+    micro_batch: int | None = None
 
     def __post_init__(self) -> None:
         epochs = list(range(1, len(self.history) + 1))
@@ -94,6 +96,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     }
     if checkpoint.trained is not None:
         content["trained"] = {"network": dict(checkpoint.trained.network), "updates": checkpoint.trained.updates}
+    if checkpoint.micro_batch is not None:
+        content["micro_batch"] = checkpoint.micro_batch
     with whole(folder / "checkpoint.pt") as temporary:
         torch.save(content, temporary)
     _settle(folder, checkpoint.history)
@@ -151,7 +155,8 @@ def _load(folder: Path, path: Path) -> Checkpoint:
         pass
     network = safetensors.torch.load_file(folder / "weights" / content["weights"])
     trained = Trained(**content["trained"]) if "trained" in content else None
-    checkpoint = Checkpoint(content["identity"], history, network, content["optimizer"], logits, trained)
+    optimizer, micro_batch = content["optimizer"], content.get("micro_batch")
+    checkpoint = Checkpoint(content["identity"], history, network, optimizer, logits, trained, micro_batch)
     _settle(folder, history)
     return checkpoint
 

@@ -30,7 +30,9 @@ from hpa_search.training.check import check_trial
 from hpa_search.training.checkpoint import Checkpoint, Logits, Trained, load_checkpoint, save_checkpoint
 from hpa_search.training.class_weights import class_weights
 from hpa_search.training.device import Device, choose_device
+from hpa_search.training.gradients import backward, predict
 from hpa_search.training.losses import Loss, build_loss
+from hpa_search.training.memory import Portion
 from hpa_search.training.optim import build_optimizer, learning_rate, set_learning_rate
 from hpa_search.training.score import Judge, Metrics
 from hpa_search.training.stages import Stage, stage_of
@@ -40,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 50
 """Steps between looks at the loss: each makes the host wait for the device."""
+
+MEMORY = "out_of_memory.txt"
+"""The file in a trial's folder that says, where memory ran out, when that was and what was done about it."""
 
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
@@ -87,6 +92,8 @@ class Trainer:
         self._device = device or choose_device()
         self._history: list[Metrics] = []
         self._logits: Logits = {}
+        self._micro_batch = Portion(config.batch_size, self._note_less_memory)
+        self._judged_at_once = Portion(config.batch_size, self._note_less_memory)
         checkpoint = self._checkpoint()
         self._start(fresh=checkpoint is None)
         if checkpoint is not None:
@@ -168,6 +175,7 @@ class Trainer:
         self._optimizer.load_state_dict(checkpoint.optimizer)
         self._history = list(checkpoint.history)
         self._logits = checkpoint.logits
+        self._micro_batch.size = checkpoint.micro_batch or self.config.batch_size
         if self._average is None:
             self._network.load_state_dict(checkpoint.network)
         else:
@@ -180,7 +188,18 @@ class Trainer:
         kept, optimizer = self.network.state_dict(), self._optimizer.state_dict()
         average = self._average
         trained = None if average is None else Trained(self._network.state_dict(), average.updates)
-        save_checkpoint(self._folder, Checkpoint(self._identity(), self.history, kept, optimizer, self._logits, trained))
+        size = self._micro_batch.size
+        micro_batch = size if size < self.config.batch_size else None
+        checkpoint = Checkpoint(self._identity(), self.history, kept, optimizer, self._logits, trained, micro_batch)
+        save_checkpoint(self._folder, checkpoint)
+
+    def _note_less_memory(self, before: int, after: int) -> None:
+        """Say in the log and in the trial's folder that fewer images are worked on at a time from now on."""
+        line = f"epoch {self.epoch + 1}: out of memory with {before} images at a time; {after} at a time from now on"
+        logger.warning("%s, %s; the effective batch stays %s", self._folder, line, self.config.batch_size)
+        path = self._folder / MEMORY
+        noted = path.read_text(encoding="utf-8") if path.exists() else ""
+        write_text(path, f"{noted}{line}\n")
 
     def _identity(self) -> dict[str, Any]:
         return {"config": self.config.model_dump(mode="json"), "seed": self._seed}
@@ -228,17 +247,15 @@ class Trainer:
 
     def _step(self, images: Tensor, labels: Tensor, loss_of: Loss) -> Tensor:
         """Update the weights on one batch; return its loss, still on the device."""
-        with self._device.autocast():
-            logits = self._network(images)
-        loss = loss_of(logits.float(), labels)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self._micro_batch.fit(
+            len(images), lambda size: backward(self._network, images, labels, loss_of, self._device, size)
+        )
         if self.config.clip_norm is not None:
             clip_grad_norm_(self._network.parameters(), self.config.clip_norm)
         self._optimizer.step()
         if self._average is not None:
             self._average.update(self._network)
-        return loss.detach()
+        return loss
 
     def _set_rate(self, stage: Stage, step: int, steps_per_epoch: int) -> float:
         done = (stage.epoch - 1) * steps_per_epoch + step
@@ -247,14 +264,11 @@ class Trainer:
         set_learning_rate(self._optimizer, rate)
         return rate
 
-    @torch.no_grad()
     def _predict(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return the logits (n, 28) of ``rows``, in their order."""
         network = self.network.eval()
-        parts = []
-        for batch in self._batches(split_rows(rows, self.config.batch_size, training=False)):
-            with self._device.autocast():
-                parts.append(network(batch.images).float())
+        batches = self._batches(split_rows(rows, self.config.batch_size, training=False))
+        parts = [predict(network, batch.images, self._device, self._judged_at_once) for batch in batches]
         logits = torch.cat(parts).clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16)
         return logits.cpu().numpy().astype(np.float16)
 
