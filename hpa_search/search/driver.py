@@ -26,7 +26,7 @@ from hpa_search.search.agenda import Agenda, Watcher
 from hpa_search.search.engine import AgendaScheduler, AgendaSearcher, StopWhen
 from hpa_search.search.exchange import Exchange
 from hpa_search.search.proxy import Proxy
-from hpa_search.search.slot import SLOT_THREAD, Slot, count_slots, gpus_per_slot, scaling
+from hpa_search.search.slot import SLOT_THREAD, Slot, count_slots, gpus_per_worker, in_words, scaling
 from hpa_search.search.space import Search
 from hpa_search.search.status import FINISHED
 from hpa_search.search.worker import OpenTrial
@@ -88,9 +88,9 @@ class _Run:
 
     def to_the_end(self) -> None:
         resources = self._agenda.search.resources
-        gpus = gpus_per_slot(resources)
+        gpus = gpus_per_worker(resources)
         self._agenda.slots = count_slots(resources, gpus)
-        self._say(f"{self._agenda.slots} slot(s), each {resources.cpus:g} CPU(s) and {gpus:g} GPU(s).")
+        self._say(f"{self._agenda.slots} slot(s), {in_words(resources, gpus)}.")
         name = f"exchange-{uuid.uuid4().hex[:8]}"
         self._exchange = self._open_exchange(name)
         slots = [self._slot(index, gpus) for index in range(self._agenda.slots)]

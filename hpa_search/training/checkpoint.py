@@ -103,16 +103,16 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     _settle(folder, checkpoint.history)
 
 
-def load_checkpoint(folder: Path) -> Checkpoint | None:
+def load_checkpoint(folder: Path, *, settle: bool = True) -> Checkpoint | None:
     """Return what the trial in ``folder`` last completed, or None, with a warning in the log, if it cannot be used.
 
-    A trial repeats exactly from its seed, so starting it anew costs time and changes nothing.
+    It also puts the rest of the folder in order, unless ``settle`` is false: of several readers one is to do that. A trial repeats exactly from its seed, so starting it anew costs time and changes nothing.
     """
     path = folder / "checkpoint.pt"
     if not path.exists():
         return None
     try:
-        return _load(folder, path)
+        return _load(folder, path, settle)
     except Exception as error:  # a damaged file can make the readers raise nearly anything
         logger.warning("%s cannot be used (%s: %s); the trial starts again from epoch 0", path, type(error).__name__, error)
         return None
@@ -145,7 +145,7 @@ def _named(path: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be read ({reason})") from error
 
 
-def _load(folder: Path, path: Path) -> Checkpoint:
+def _load(folder: Path, path: Path, settle: bool) -> Checkpoint:
     content = torch.load(path, map_location="cpu", weights_only=True)
     history = tuple(content["history"])
     # A trial that was stopped between its logits and its checkpoint has logits of one epoch too many.
@@ -157,7 +157,8 @@ def _load(folder: Path, path: Path) -> Checkpoint:
     trained = Trained(**content["trained"]) if "trained" in content else None
     optimizer, micro_batch = content["optimizer"], content.get("micro_batch")
     checkpoint = Checkpoint(content["identity"], history, network, optimizer, logits, trained, micro_batch)
-    _settle(folder, history)
+    if settle:
+        _settle(folder, history)
     return checkpoint
 
 

@@ -1,4 +1,4 @@
-"""The loss and the gradients of one batch: all of it at once, or part by part where memory does not hold it.
+"""The loss and the gradients of one batch: at once, part by part where memory does not hold it, or by several workers.
 
 Part by part there are two passes, whatever the loss. The first computes the logits of all parts and keeps nothing else;
 of them and the whole batch's loss, be it a mean over rows or not (soft F1), comes the gradient at each logit. The second
@@ -12,14 +12,16 @@ part into their running statistics, once.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from hpa_search.training.batch_norm import WholeBatch
 from hpa_search.training.device import Device
 from hpa_search.training.losses import Loss
 from hpa_search.training.memory import Portion
+from hpa_search.training.ranks import Ranks
 
 
 def backward(network: nn.Module, images: Tensor, labels: Tensor, loss_of: Loss, device: Device, size: int) -> Tensor:
@@ -35,6 +37,24 @@ def backward(network: nn.Module, images: Tensor, labels: Tensor, loss_of: Loss, 
     loss = loss_of(logits.float(), labels)
     network.zero_grad(set_to_none=True)
     loss.backward()
+    return loss.detach()
+
+
+def backward_together(
+    network: nn.Module, images: Tensor, labels: Tensor, batch: int, loss_of: Loss, device: Device, ranks: Ranks
+) -> Tensor:
+    """Do what `backward` does for a batch of ``batch`` rows, of which ``images`` and ``labels`` are this worker's share.
+
+    ``network`` is `Ranks.parallel`'s, and all workers must call this. Each computes the loss of the whole batch from the
+    logits of all, and goes back from its own rows' logits: the sum over workers is the gradient of that loss, whatever it is.
+    """
+    parted = ranks.parted(batch)
+    with WholeBatch() if parted else nullcontext(), device.autocast():
+        logits = network(images)
+    loss = loss_of(ranks.gather(logits.float(), batch), ranks.gather(labels, batch))
+    network.zero_grad(set_to_none=True)
+    # The workers' gradients are averaged: of parts it is their sum that counts.
+    (loss * ranks.world if parted else loss).backward()
     return loss.detach()
 
 

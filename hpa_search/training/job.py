@@ -17,6 +17,7 @@ from hpa_search.data.splits import Split, read_split
 from hpa_search.files import write_text
 from hpa_search.labels import to_vector
 from hpa_search.training.device import choose_device
+from hpa_search.training.ranks import ALONE, Ranks
 from hpa_search.training.score import Judge, Objective
 from hpa_search.training.trainer import Trainer
 from hpa_search.training.trial_data import TrialData
@@ -67,14 +68,18 @@ def trial_folder(out: Path, number: int) -> Path:
     return out / "trials" / f"{number:04d}"
 
 
-def open_trial(job: Job, number: int, parameters: dict[str, Any]) -> Trainer:
+def open_trial(job: Job, number: int, parameters: dict[str, Any], ranks: Ranks = ALONE) -> Trainer:
     """Open trial ``number`` where its checkpoint left it. The dataset is read once a process and shared by its trials.
+
+    Each of several ``ranks`` that train it together must call this; they see the same folder.
 
     device.txt in its folder says where and in what precision it runs, and why: a worker's log is gone with Ray's session.
     """
     logging.basicConfig(level=logging.INFO)
     config, folder = job.space.trial_config(parameters), trial_folder(job.out, number)
-    write_text(folder / "device.txt", f"{choose_device()}\n")
+    if ranks.first:
+        others = f"{ranks.world} workers, the first of them on\n" if ranks.several else ""
+        write_text(folder / "device.txt", f"{others}{choose_device()}\n")
     return Trainer(
         config,
         trial_data(job, config.input_size),
@@ -82,6 +87,7 @@ def open_trial(job: Job, number: int, parameters: dict[str, Any]) -> Trainer:
         seed=int(np.random.SeedSequence([job.seed, number]).generate_state(1)[0]),
         folder=folder,
         judge=job.judge,
+        ranks=ranks,
     )
 
 
