@@ -1,5 +1,6 @@
 """Predicting with networks on disk, and with the bundle that holds them."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,10 @@ from hpa_search.models.build import Network, build_network
 from hpa_search.models.symmetries import Symmetric
 from hpa_search.scoring.ensemble import combine
 from hpa_search.training.device import choose_device
+from hpa_search.training.gradients import predict
+from hpa_search.training.memory import Portion
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -95,6 +100,7 @@ class _Judge:
         self._config, self._weights, self._device = config, weights, choose_device()
         network = load_network(config, weights, mean, std)
         network.to(self._device.device).to(memory_format=self._device.memory_format)
+        self._at_once = Portion(config.batch_size, self._say_less_memory)
         self._network: nn.Module = network if tta == "none" else Symmetric(network, tta).eval()
 
     def __call__(self, images: SizedImages, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -103,14 +109,17 @@ class _Judge:
         parts = split_rows(np.arange(len(rows)), self._config.batch_size, training=False)
         no_labels = np.zeros((int(rows.max(initial=-1)) + 1, NUM_LABELS), dtype=bool)
         batches = Batches(sized, no_labels, [rows[part] for part in parts], self._device.device)
-        with torch.inference_mode(), self._device.autocast():
+        with torch.inference_mode():
             for part, batch in zip(parts, batches, strict=True):
-                logits[part] = self._network(batch.images).float().cpu().numpy()
+                logits[part] = predict(self._network, batch.images, self._device, self._at_once).cpu().numpy()
         if not np.isfinite(logits).all():
             raise UserError(
                 f"{self._weights}: its network '{self._config.backbone}' gives values that are no numbers; leave it out"
             )
         return logits
+
+    def _say_less_memory(self, before: int, after: int) -> None:
+        logger.warning("%s: out of memory with %s images at a time; going on with %s", self._weights, before, after)
 
 
 def _member_judge(bundle: Path, manifest: Manifest, member: Member) -> _Judge:

@@ -10,14 +10,13 @@ A new augmentation is one function, registered here, and nothing else.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from hpa_search.registry import Registry
-
-Augmentation = Callable[[Tensor, Generator], Tensor]
 
 FLIP_X, FLIP_Y, TRANSPOSE = 1, 2, 4
 """Bits of a symmetry's number, applied in this order; all eight numbers together are the dihedral group."""
@@ -34,27 +33,54 @@ TURN = 15.0
 GAIN, GAMMA = 1.25, 1.25
 """Largest factor and largest exponent of a channel's brightness 0..1; the smallest are their inverses."""
 
+
+@dataclass(frozen=True)
+class Share:
+    """Which images of a batch of ``batch`` are at hand, where several workers part it: those at ``rows``."""
+
+    rows: slice
+    batch: int
+
+
+class Draws:
+    """Random numbers for the images at hand: those that they would get in their whole batch, all of which are drawn."""
+
+    def __init__(self, generator: Generator, images: Tensor, share: Share | None) -> None:
+        share = share or Share(slice(0, len(images)), len(images))
+        self._generator, self._batch, self._rows = generator, share.batch, share.rows
+
+    def integers(self, below: int, *shape: int) -> Tensor:
+        """Draw whole numbers of ``shape`` for each image, evenly from 0 to ``below``, which is not included."""
+        return torch.randint(below, (self._batch, *shape), generator=self._generator)[self._rows]
+
+    def symmetric(self, *shape: int) -> Tensor:
+        """Draw numbers of ``shape`` for each image, evenly from -1..1."""
+        return 2 * torch.rand((self._batch, *shape), generator=self._generator)[self._rows] - 1
+
+
+Augmentation = Callable[[Tensor, Draws], Tensor]
+
 AUGMENTATIONS: Registry[Augmentation] = Registry("augment")
 
 
-def augment(images: Tensor, name: str, generator: Generator) -> Tensor:
+def augment(images: Tensor, name: str, generator: Generator, share: Share | None = None) -> Tensor:
     """Return ``images`` uint8 (b, c, s, s) changed by the augmentation ``name``, of the same shape, type and device.
 
-    ``generator`` is one of the CPU, so that a trial draws the same changes on every device. Raises ValueError for a name
-    that is not registered.
+    ``generator`` is one of the CPU, so that a trial draws the same changes on every device. With ``share``, ``images`` are
+    those of a larger batch, and are changed as they would be in it. Raises ValueError for a name that is not registered.
     """
-    return AUGMENTATIONS[name](images, generator)
+    return AUGMENTATIONS[name](images, Draws(generator, images, share))
 
 
-def random_crops(images: Tensor, size: int, generator: Generator) -> Tensor:
+def random_crops(images: Tensor, size: int, generator: Generator, share: Share | None = None) -> Tensor:
     """Return (b, c, size, size): of each of ``images`` (b, c, s, s) a square at a place of its own, all equally likely.
 
-    ``generator`` is one of the CPU. Raises ValueError if the images are smaller than ``size``.
+    ``generator`` is one of the CPU; ``share`` is as for `augment`. Raises ValueError if the images are smaller than ``size``.
     """
     places = images.shape[-1] - size + 1
     if places < 1:
         raise ValueError(f"a crop of {size} pixels does not fit into images of {images.shape[-1]}")
-    corners: list[tuple[int, int]] = torch.randint(places, (len(images), 2), generator=generator).tolist()
+    corners: list[tuple[int, int]] = Draws(generator, images, share).integers(places, 2).tolist()
     result = images.new_empty((*images.shape[:2], size, size))
     for index, (top, left) in enumerate(corners):
         result[index] = images[index, :, top : top + size, left : left + size]
@@ -83,58 +109,54 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
     return grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def _random_symmetry(images: Tensor, generator: Generator, number: int) -> Tensor:
+def _random_symmetry(images: Tensor, draws: Draws, number: int) -> Tensor:
     """Give each image one of the symmetries 0..``number`` - 1.
 
     Image by image, although it looks slow: no index travels to the device and nothing waits for it, and on a CPU it is
     two to five times as fast as gathering the images of each symmetry or as three `torch.where` over the batch.
     """
-    symmetries: list[int] = torch.randint(number, (len(images),), generator=generator).tolist()
+    symmetries: list[int] = draws.integers(number).tolist()
     result = torch.empty_like(images)
     for index, symmetry in enumerate(symmetries):
         result[index] = transform(images[index], symmetry)
     return result
 
 
-def _random_maps(number: int, generator: Generator) -> Tensor:
-    """Return affine maps (number, 2, 3) for `warp`, each a turn and a scale about the centre, then a shift."""
-    turn = math.radians(TURN) * _symmetric((number,), generator)
-    scale = SCALE ** -_symmetric((number,), generator)
-    shift = 2 * SHIFT * _symmetric((number, 2), generator)
+def _random_maps(draws: Draws) -> Tensor:
+    """Return affine maps (b, 2, 3) for `warp`, each a turn and a scale about the centre, then a shift."""
+    turn = math.radians(TURN) * draws.symmetric()
+    scale = SCALE ** -draws.symmetric()
+    shift = 2 * SHIFT * draws.symmetric(2)
     cosine, sine = scale * turn.cos(), scale * turn.sin()
     rows = torch.stack([cosine, -sine, shift[:, 0], sine, cosine, shift[:, 1]], dim=1)
-    return rows.view(number, 2, 3)
-
-
-def _symmetric(shape: tuple[int, ...], generator: Generator) -> Tensor:
-    """Draw numbers of ``shape`` evenly from -1..1."""
-    return 2 * torch.rand(shape, generator=generator) - 1
+    return rows.view(-1, 2, 3)
 
 
 @AUGMENTATIONS.register("none")
-def _none(images: Tensor, generator: Generator) -> Tensor:
+def _none(images: Tensor, draws: Draws) -> Tensor:
     return images
 
 
 @AUGMENTATIONS.register("flips")
-def _flips(images: Tensor, generator: Generator) -> Tensor:
-    return _random_symmetry(images, generator, number=4)
+def _flips(images: Tensor, draws: Draws) -> Tensor:
+    return _random_symmetry(images, draws, number=4)
 
 
 @AUGMENTATIONS.register("dihedral")
-def _dihedral(images: Tensor, generator: Generator) -> Tensor:
-    return _random_symmetry(images, generator, number=8)
+def _dihedral(images: Tensor, draws: Draws) -> Tensor:
+    return _random_symmetry(images, draws, number=8)
 
 
 @AUGMENTATIONS.register("strong")
-def _strong(images: Tensor, generator: Generator) -> Tensor:
+def _strong(images: Tensor, draws: Draws) -> Tensor:
     """A symmetry, then a shift, scale and small turn of the whole image, then for each channel gain x brightness^gamma.
 
     All channels of an image move together; brightness is within 0..1 and what becomes brighter than 1 is cut off.
     """
-    turned = _random_symmetry(images, generator, number=8)
-    maps = _random_maps(len(images), generator)
-    gain, gamma = torch.tensor([GAIN, GAMMA]).view(2, 1, 1, 1, 1) ** _symmetric((2, *images.shape[:2], 1, 1), generator)
+    turned = _random_symmetry(images, draws, number=8)
+    maps = _random_maps(draws)
+    exponents = torch.stack([draws.symmetric(images.shape[1], 1, 1) for _ in range(2)])
+    gain, gamma = torch.tensor([GAIN, GAMMA]).view(2, 1, 1, 1, 1) ** exponents
     moved = warp(turned.float().div_(255), maps.to(images.device)).clamp_(0, 1)
     toned = moved.pow_(gamma.to(images.device)).mul_(255 * gain.to(images.device))
     return toned.round_().clamp_(0, 255).to(torch.uint8)

@@ -64,7 +64,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         waiting: deque[Future[Batch]] = deque()
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches", initializer=self._choose_device) as pool:
             try:
                 for rows in self._parts:
                     waiting.append(pool.submit(self._fetch, rows))
@@ -74,6 +74,11 @@ class Batches:
                     yield self._to_device(waiting.popleft().result())
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    def _choose_device(self) -> None:
+        """Page-lock for this process's GPU: a thread begins with the first of all that are visible."""
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
 
     def _fetch(self, rows: NDArray[np.int64]) -> Batch:
         """Return one batch in host memory, page-locked where a GPU is to copy from it."""

@@ -28,7 +28,7 @@ from hpa_search.search.exchange import Exchange
 from hpa_search.search.fleet import Fleet, first_places
 from hpa_search.search.listener import Listener, budget_now, catch_up
 from hpa_search.search.proxy import Proxy
-from hpa_search.search.slot import Slot, count_slots, gpus_per_slot, in_words, scaling
+from hpa_search.search.slot import Slot, count_slots, gpus_per_worker, in_words, scaling
 from hpa_search.search.space import Search
 from hpa_search.search.status import FINISHED, RESTS
 from hpa_search.search.study import LedgerError
@@ -112,10 +112,10 @@ class _Run:
 
     def to_the_end(self) -> None:
         resources = self._agenda.search.resources
-        gpus = gpus_per_slot(resources)
+        gpus = gpus_per_worker(resources)
         places = partial(count_slots, resources, gpus)
         first_places(places, self.patience, in_words(resources, gpus), self._say)
-        self._say(f"{places()} slot(s), each {in_words(resources, gpus)}.")
+        self._say(f"{places()} slot(s), {in_words(resources, gpus)}.")
         name = f"exchange-{uuid.uuid4().hex[:8]}"
         self._exchange = self._open_exchange(name, places())
         try:

@@ -17,12 +17,13 @@ Row = dict[str, Any]
 
 @dataclass
 class _Slot:
-    """One slot: the leg it trains, and the incarnations of its worker that took it, and that waits for one."""
+    """One slot: the leg it trains, the incarnations of its workers that took it and that wait for one, and where they are."""
 
     leg: Row | None = None
     taken_by: str | None = None
     waiting: str | None = None
     last_number: int | None = None
+    up: str | None = None
     hosts: tuple[str, ...] = ()
     lost: bool = False
 
@@ -152,10 +153,13 @@ class Exchange:
             self._mail[slot.leg["number"]].post({"halted": why})
             await self._end_leg(slot)
 
-    async def group_started(self, index: int, hosts: tuple[str, ...] = ()) -> None:
-        """A slot's worker group is up, on these nodes."""
-        self._groups[index] += 1
-        self._slots[index].hosts = hosts
+    async def group_started(self, index: int, incarnation: str, host: str) -> None:
+        """A worker of a slot's group is up, on the node ``host``; the group's ``incarnation`` is new with its first one."""
+        slot = self._slots[index]
+        if slot.up != incarnation:
+            self._groups[index] += 1
+            slot.up, slot.hosts = incarnation, ()
+        slot.hosts = (*slot.hosts, host)
 
     async def hosts(self) -> dict[int, tuple[str, ...]]:
         """Return on which nodes the workers of each slot are; none for a slot that has not come up yet, or is lost."""

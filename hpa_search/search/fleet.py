@@ -109,12 +109,15 @@ class Fleet:
                 self._on_trouble(f"no slot could be kept running, the last one because: {why}")
 
 
-def first_places(places: Callable[[], int], patience: float, what: str, say: Callable[[str], None]) -> None:
-    """Wait for a node that can hold a slot, in a cluster that is still coming up; UserError after ``patience`` seconds."""
-    began = time.monotonic()
+def first_places(places: Callable[[], int], patience: float, slot: str, say: Callable[[str], None]) -> None:
+    """Wait for nodes that can hold a ``slot``, in a cluster that is still coming up; UserError after ``patience`` seconds."""
+    began, told = time.monotonic(), False
     while not places():
         if time.monotonic() - began >= patience:
-            raise UserError(f"no node of the Ray cluster has {what}; lower resources in the search file, or add nodes")
-        if time.monotonic() - began < LOOK_SECONDS:
-            say(f"No node of the cluster has {what} yet; waiting up to {patience / 60:.0f} min for one.")
+            raise UserError(
+                f"the nodes of the Ray cluster hold no slot ({slot}); lower resources in the search file, or add nodes"
+            )
+        if not told:
+            say(f"The nodes of the cluster hold no slot yet ({slot}); waiting up to {patience / 60:.0f} min for one.")
+            told = True
         time.sleep(LOOK_SECONDS)

@@ -106,16 +106,16 @@ class SchedulerSettings(Record):
 
 
 class Resources(Record):
-    """What a trial gets: ``gpus`` may be a fraction; `auto` is one GPU where there is one, else none.
+    """What a trial gets: ``workers``, each with ``cpus`` and ``gpus``; `auto` is one GPU where there is one, else none.
 
-    ``slots`` trials train at a time; `auto` is as many as the cluster holds when the search starts. A trial is trained by
-    one worker; several (DDP) are not built yet.
+    One worker's GPU may be a fraction; several part each batch among them (DDP), and need GPUs of their own or none.
+    ``slots`` trials train at a time; `auto` is as many as the cluster holds when the search starts.
     """
 
     slots: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = Field(
         default="auto", description="'auto' or a whole number from 1 to 1000"
     )
-    workers: int = Field(default=1, ge=1, le=1, description="1 (several workers a trial are not built yet)")
+    workers: int = Field(default=1, ge=1, le=1024)
     cpus: float = Field(default=1.0, gt=0, le=1024)
     gpus: Annotated[float, Field(ge=0, le=1024)] | Literal["auto"] = Field(
         default="auto", description="'auto', a fraction from 0 to 1, or a whole number to 1024"
@@ -125,6 +125,10 @@ class Resources(Record):
     def _possible(self) -> "Resources":
         if not isinstance(self.gpus, str) and self.gpus > 1 and self.gpus != int(self.gpus):
             raise ValueError(f"gpus: above 1 only whole numbers will do {given(self.gpus)}")
+        if not isinstance(self.gpus, str) and 0 < self.gpus < 1 < self.workers:
+            raise ValueError(
+                f"gpus: {self.workers} workers a trial cannot share a GPU; give each one, or none {given(self.gpus)}"
+            )
         return self
 
 

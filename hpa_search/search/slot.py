@@ -1,7 +1,7 @@
 """Slots: long-lived Ray Train runs, owned by the driver, whose workers are started once and train leg after leg."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,27 +85,32 @@ class Slot:
 
 
 def scaling(resources: Resources, gpus: float) -> ScalingConfig:
-    """Return what one slot asks of the cluster."""
+    """Return what one slot asks of the cluster: ``gpus`` are those of each of its workers."""
     per_worker = {"CPU": resources.cpus, **({"GPU": gpus} if gpus else {})}
-    return ScalingConfig(num_workers=1, use_gpu=gpus > 0, resources_per_worker=per_worker)
+    return ScalingConfig(num_workers=resources.workers, use_gpu=gpus > 0, resources_per_worker=per_worker)
 
 
-def gpus_per_slot(resources: Resources) -> float:
-    """Return the GPUs of a slot; `auto` is one where the cluster has any."""
+def gpus_per_worker(resources: Resources) -> float:
+    """Return the GPUs of each worker of a slot; `auto` is one where the cluster has any."""
     return float(ray.cluster_resources().get("GPU", 0) > 0) if resources.gpus == "auto" else resources.gpus
 
 
+def in_words(resources: Resources, gpus: float) -> str:
+    """Return what a slot has, in words for people."""
+    has = f"{resources.cpus:g} CPU(s) and {gpus:g} GPU(s)"
+    return f"each {has}" if resources.workers == 1 else f"each of {resources.workers} workers with {has}"
+
+
 def count_slots(resources: Resources, gpus: float) -> int:
-    """Return how many slots the cluster's nodes hold now, or the number that was asked for where that is less."""
-    slots = 0
-    for node in ray.nodes():
-        if node["Alive"]:
-            has = node["Resources"]
-            by_gpu = int(has.get("GPU", 0) / gpus + 1e-6) if gpus else 10**9
-            slots += min(by_gpu, int(has.get("CPU", 0) / resources.cpus + 1e-6))
+    """Return how many slots the cluster's nodes hold now, or the number that was asked for where that is less.
+
+    The workers of a slot may be on several nodes.
+    """
+    slots = sum(_places(node["Resources"], resources.cpus, gpus) for node in ray.nodes() if node["Alive"]) // resources.workers
     return slots if resources.slots == "auto" else min(slots, resources.slots)
 
 
-def in_words(resources: Resources, gpus: float) -> str:
-    """Say what one slot takes."""
-    return f"{resources.cpus:g} CPU(s) and {gpus:g} GPU(s)"
+def _places(has: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """Return how many workers a node holds."""
+    by_gpu = int(has.get("GPU", 0) / gpus + 1e-6) if gpus else 10**9
+    return min(by_gpu, int(has.get("CPU", 0) / cpus + 1e-6))

@@ -1,4 +1,7 @@
-"""What every Ray Train worker of a slot runs: one leg after another, until the search is over."""
+"""What every Ray Train worker of a slot runs: one leg after another, until the search is over.
+
+The workers of a slot that has several take the same leg: the first one speaks with the exchange and tells the others.
+"""
 
 import errno
 import gc
@@ -12,6 +15,7 @@ import ray
 from ray.actor import ActorHandle
 
 from hpa_search.storage.patience import Unreachable
+from hpa_search.training.ranks import ALONE, Ranks, joined_ranks, lost_another
 from hpa_search.training.stored_trial import TakenOverError
 
 _DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
@@ -31,28 +35,34 @@ class RunningTrial(Protocol):
         """Leave nothing behind in the process."""
 
 
-OpenTrial = Callable[[Any, int, dict[str, Any]], RunningTrial]
-"""Opens a trial of a job by its number and parameters, where its checkpoint left it."""
+OpenTrial = Callable[..., RunningTrial]
+"""Opens a trial of a job, as open_trial(job, number, parameters), where its checkpoint left it.
+
+Where slots have several workers, each of these calls it with its `Ranks` as a fourth argument.
+"""
 
 
 @dataclass(frozen=True)
 class Post:
-    """A worker's place: its slot at the exchange, under the name of this incarnation."""
+    """A worker's place: its slot at the exchange, under the name of this incarnation of the slot's ``ranks``."""
 
     exchange: ActorHandle
     slot: int
     incarnation: str
+    ranks: Ranks = ALONE
 
     def take(self) -> dict[str, Any] | None:
         """Wait for a leg; None when the search is over."""
-        return ray.get(self.exchange.take.remote(self.slot, self.incarnation))
+        leg = ray.get(self.exchange.take.remote(self.slot, self.incarnation)) if self.ranks.first else None
+        return self.ranks.tell(leg)
 
     def report(self, row: dict[str, Any]) -> bool:
         """Hand over an epoch; return whether to go on."""
-        return ray.get(self.exchange.report.remote(self.slot, self.incarnation, row))
+        go_on = self.ranks.first and ray.get(self.exchange.report.remote(self.slot, self.incarnation, row))
+        return self.ranks.tell(go_on)
 
     def fail(self, why: str, details: str) -> None:
-        """Hand over a failure."""
+        """Hand over a failure, which any of the workers may."""
         ray.get(self.exchange.fail.remote(self.slot, self.incarnation, why, details))
 
     def give_back(self) -> None:
@@ -66,20 +76,26 @@ class Post:
 
 def worker_loop(arguments: dict[str, Any]) -> None:
     """Train legs until there are no more. ``arguments``: exchange, slot, open_trial, job."""
-    post = Post(arguments["exchange"], arguments["slot"], uuid.uuid4().hex)
-    ray.get(post.exchange.group_started.remote(post.slot, (ray.get_runtime_context().get_node_id(),)))
+    ranks = joined_ranks()
+    post = Post(arguments["exchange"], arguments["slot"], ranks.tell(uuid.uuid4().hex), ranks)
+    host = ray.get_runtime_context().get_node_id()
+    ray.get(post.exchange.group_started.remote(post.slot, post.incarnation, host))
     while (leg := post.take()) is not None:
         run_leg(post, leg, arguments["open_trial"], arguments["job"])
 
 
 def run_leg(post: Post, leg: dict[str, Any], open_trial: OpenTrial, job: Any) -> None:
-    """Train one leg; an exception is this trial's failure, unless it leaves the device unusable for the next."""
+    """Train one leg; an exception is this trial's failure, unless it leaves the device unusable for the next.
+
+    One of several workers raises it as well: the others wait for this one, and Train replaces them all. That another worker
+    died is no fault of the trial's, which goes on with their successors.
+    """
     trial = None
     try:
-        trial = open_trial(job, leg["number"], leg["parameters"])
+        trial = open_trial(job, leg["number"], leg["parameters"], *([post.ranks] if post.ranks.several else []))
         _train(post, leg, trial)
     except Exception as error:
-        if _poisons_device(error):
+        if _poisons_device(error) or (post.ranks.several and lost_another(error)):
             raise
         if isinstance(error, TakenOverError):
             post.give_back()
@@ -87,6 +103,8 @@ def run_leg(post: Post, leg: dict[str, Any], open_trial: OpenTrial, job: Any) ->
             post.halt(str(error))
         else:
             post.fail(_in_words(error), traceback.format_exc())
+        if post.ranks.several:
+            raise
     finally:
         if trial is not None:
             trial.close()

@@ -47,7 +47,8 @@ class Trained:
 class Checkpoint:
     """A trial after a completed epoch: ``history`` has the metrics of epochs 1, 2, ...; ``identity`` says whose it is.
 
-    ``network`` is the one that is scored and kept; ``trained`` is there where that is an average.
+    ``network`` is the one that is scored and kept; ``trained`` is there where that is an average. ``micro_batch`` is how many
+    images are trained on at a time where memory did not hold a batch.
     """
 
     identity: dict[str, Any]
@@ -56,6 +57,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     logits: Logits
     trained: Trained | None = None
+    micro_batch: int | None = None
 
     def __post_init__(self) -> None:
         epochs = list(range(1, len(self.history) + 1))
@@ -94,21 +96,23 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     }
     if checkpoint.trained is not None:
         content["trained"] = {"network": dict(checkpoint.trained.network), "updates": checkpoint.trained.updates}
+    if checkpoint.micro_batch is not None:
+        content["micro_batch"] = checkpoint.micro_batch
     with whole(folder / "checkpoint.pt") as temporary:
         torch.save(content, temporary)
     _settle(folder, checkpoint.history)
 
 
-def load_checkpoint(folder: Path) -> Checkpoint | None:
+def load_checkpoint(folder: Path, *, settle: bool = True) -> Checkpoint | None:
     """Return what the trial in ``folder`` last completed, or None, with a warning in the log, if it cannot be used.
 
-    A trial repeats exactly from its seed, so starting it anew costs time and changes nothing.
+    It also puts the rest of the folder in order, unless ``settle`` is false: of several readers one is to do that. A trial repeats exactly from its seed, so starting it anew costs time and changes nothing.
     """
     path = folder / "checkpoint.pt"
     if not path.exists():
         return None
     try:
-        return _load(folder, path)
+        return _load(folder, path, settle)
     except Exception as error:  # a damaged file can make the readers raise nearly anything
         logger.warning("%s cannot be used (%s: %s); the trial starts again from epoch 0", path, type(error).__name__, error)
         return None
@@ -141,7 +145,7 @@ def _named(path: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be read ({reason})") from error
 
 
-def _load(folder: Path, path: Path) -> Checkpoint:
+def _load(folder: Path, path: Path, settle: bool) -> Checkpoint:
     content = torch.load(path, map_location="cpu", weights_only=True)
     history = tuple(content["history"])
     # A trial that was stopped between its logits and its checkpoint has logits of one epoch too many.
@@ -151,8 +155,10 @@ def _load(folder: Path, path: Path) -> Checkpoint:
         pass
     network = safetensors.torch.load_file(folder / "weights" / content["weights"])
     trained = Trained(**content["trained"]) if "trained" in content else None
-    checkpoint = Checkpoint(content["identity"], history, network, content["optimizer"], logits, trained)
-    _settle(folder, history)
+    optimizer, micro_batch = content["optimizer"], content.get("micro_batch")
+    checkpoint = Checkpoint(content["identity"], history, network, optimizer, logits, trained, micro_batch)
+    if settle:
+        _settle(folder, history)
     return checkpoint
 
 

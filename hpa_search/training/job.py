@@ -22,6 +22,7 @@ from hpa_search.storage.opened import opened
 from hpa_search.storage.patience import PATIENCE
 from hpa_search.storage.place import Location, Place
 from hpa_search.training.device import choose_device
+from hpa_search.training.ranks import ALONE, Ranks
 from hpa_search.training.score import Judge, Objective
 from hpa_search.training.stored_trial import StoredTrial, open_stored
 from hpa_search.training.trainer import Trainer
@@ -78,21 +79,26 @@ def trial_name(number: int) -> str:
     return f"trials/{number:04d}"
 
 
-def open_trial(job: Job, number: int, parameters: dict[str, Any]) -> Trainer | StoredTrial:
+def open_trial(job: Job, number: int, parameters: dict[str, Any], ranks: Ranks = ALONE) -> Trainer | StoredTrial:
     """Open trial ``number`` where its checkpoint left it. The dataset is read once a process and shared by its trials.
+
+    Each of several ``ranks`` that train it together must call this; they see the same folder.
 
     device.txt in its folder says where and in what precision it runs, and why: a worker's log is gone with Ray's session.
     """
     logging.basicConfig(level=logging.INFO)
     out = Place.of(job.out)
     if out.is_local:
-        return _trainer(job, number, parameters, trial_folder(out.local, number))
-    return open_stored(out / trial_name(number), job.cache, lambda folder: _trainer(job, number, parameters, folder))
+        return _trainer(job, number, parameters, trial_folder(out.local, number), ranks)
+    place = out / trial_name(number)
+    return open_stored(place, job.cache, lambda folder: _trainer(job, number, parameters, folder, ranks), first=ranks.first)
 
 
-def _trainer(job: Job, number: int, parameters: dict[str, Any], folder: Path) -> Trainer:
+def _trainer(job: Job, number: int, parameters: dict[str, Any], folder: Path, ranks: Ranks) -> Trainer:
     config = job.space.trial_config(parameters)
-    write_text(folder / "device.txt", f"{choose_device()}\n")
+    if ranks.first:
+        others = f"{ranks.world} workers, the first of them on\n" if ranks.several else ""
+        write_text(folder / "device.txt", f"{others}{choose_device()}\n")
     return Trainer(
         config,
         trial_data(job, config.input_size),
@@ -100,6 +106,7 @@ def _trainer(job: Job, number: int, parameters: dict[str, Any], folder: Path) ->
         seed=int(np.random.SeedSequence([job.seed, number]).generate_state(1)[0]),
         folder=folder,
         judge=job.judge,
+        ranks=ranks,
     )
 
 

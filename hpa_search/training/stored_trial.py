@@ -26,10 +26,10 @@ class TakenOverError(Exception):
 
 
 class StoredTrial:
-    """A trainer in a mirror; its epochs are in the store when `run_epoch` returns. Made by `open_stored`."""
+    """A trainer in a mirror; its epochs are in the store when `run_epoch` of the ``first`` returns. Made by `open_stored`."""
 
-    def __init__(self, trainer: Trainer, mirror: Mirror, held: ExitStack) -> None:
-        self._trainer, self._mirror, self._held = trainer, mirror, held
+    def __init__(self, trainer: Trainer, mirror: Mirror, held: ExitStack, first: bool) -> None:
+        self._trainer, self._mirror, self._held, self._first = trainer, mirror, held, first
 
     @property
     def history(self) -> Sequence[Metrics]:
@@ -43,6 +43,8 @@ class StoredTrial:
         """
         with naming(self._mirror.folder, self._mirror.store.place):
             metrics = self._trainer.run_epoch()
+            if not self._first:
+                return metrics
             if not self._mirror.knows(CHECKPOINT):
                 raise TakenOverError(f"{self._mirror.store.place / CHECKPOINT} was written by another worker meanwhile")
             self._mirror.push()
@@ -53,8 +55,11 @@ class StoredTrial:
         self._held.close()
 
 
-def open_stored(place: Place, cache: Path, open_local: Callable[[Path], Trainer]) -> StoredTrial:
+def open_stored(place: Place, cache: Path, open_local: Callable[[Path], Trainer], *, first: bool = True) -> StoredTrial:
     """Open the trial at ``place``: ``open_local`` opens its mirror, a folder below ``cache``, as it opens any folder.
+
+    Of several workers that train it together only the ``first`` writes. They open their trainers together, each in a mirror
+    of its own, so that all have fetched before the first one pushes.
 
     Raises what `open_local` and `Mirror` raise; a UserError names the place.
     """
@@ -65,5 +70,6 @@ def open_stored(place: Place, cache: Path, open_local: Callable[[Path], Trainer]
             mirror.fetch()
             trainer = open_local(folder)
             stack.callback(trainer.close)
-            mirror.push()  # what the trainer settled, and where it runs
-        return StoredTrial(trainer, mirror, stack.pop_all())
+            if first:
+                mirror.push()  # what the trainer settled, and where it runs
+        return StoredTrial(trainer, mirror, stack.pop_all(), first)

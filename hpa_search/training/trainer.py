@@ -14,24 +14,25 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from hpa_search.config import TrialConfig
-from hpa_search.data.augment import augment, random_crops
+from hpa_search.data.augment import Share, augment, random_crops
 from hpa_search.data.loader import Batches, split_rows
 from hpa_search.data.sampling import epoch_rows, frequencies_csv
 from hpa_search.errors import UserError
 from hpa_search.files import write_text
 from hpa_search.models.build import Network, build_network, set_prior
-from hpa_search.models.freezing import apply_freeze
 from hpa_search.models.weights import load_pretrained
-from hpa_search.training.averaging import AveragedNetwork
 from hpa_search.training.check import check_trial
-from hpa_search.training.checkpoint import Checkpoint, Logits, Trained, load_checkpoint, save_checkpoint
+from hpa_search.training.checkpoint import Checkpoint, Logits, load_checkpoint, save_checkpoint
 from hpa_search.training.class_weights import class_weights
 from hpa_search.training.device import Device, choose_device
+from hpa_search.training.gradients import predict
+from hpa_search.training.learner import Learner
 from hpa_search.training.losses import Loss, build_loss
-from hpa_search.training.optim import build_optimizer, learning_rate, set_learning_rate
+from hpa_search.training.memory import Portion
+from hpa_search.training.optim import learning_rate
+from hpa_search.training.ranks import ALONE, Ranks
 from hpa_search.training.score import Judge, Metrics
 from hpa_search.training.stages import Stage, stage_of
 from hpa_search.training.trial_data import TrialData
@@ -40,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 50
 """Steps between looks at the loss: each makes the host wait for the device."""
+
+MEMORY = "out_of_memory.txt"
+"""The file in a trial's folder that says, where memory ran out, when that was and what was done about it."""
 
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
@@ -63,6 +67,9 @@ class Trainer:
     ``epochs`` are those of the top rung, over which the learning rate is laid out; ``judge`` says how it is scored;
     every random draw comes from ``seed``. Raises UserError if ``folder`` holds the training of another configuration or
     seed, or pretrained weights cannot be had; ValueError for images of a wrong size or an unusable configuration.
+
+    Of several ``ranks`` that train the trial together, all do all of this, each with its share of the rows, and the first
+    one writes the files. What a trial becomes does not depend on how many there are, but for dropout and rounding.
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class Trainer:
         folder: Path,
         judge: Judge,
         device: Device | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         check_trial(config)
         data.check_images(config.input_size)
@@ -85,12 +93,16 @@ class Trainer:
         self._folder = folder
         self._judge = judge
         self._device = device or choose_device()
+        self._ranks = ranks
         self._history: list[Metrics] = []
         self._logits: Logits = {}
+        self._micro_batch = Portion(config.batch_size, self._note_less_memory)
+        self._judged_at_once = Portion(config.batch_size, self._note_less_memory)
         checkpoint = self._checkpoint()
         self._start(fresh=checkpoint is None)
         if checkpoint is not None:
             self._resume(checkpoint)
+        ranks.require_alike("the epochs that its checkpoint holds", self.epoch)
 
     @property
     def epoch(self) -> int:
@@ -105,7 +117,7 @@ class Trainer:
     @property
     def network(self) -> Network:
         """The network as it is scored and kept, on its device: the average, where there is one; gone after `close`."""
-        return self._network if self._average is None else self._average.network  # type: ignore[return-value]
+        return self._learner.judged
 
     def run_epoch(self) -> Metrics:
         """Train one epoch, score it on the validation rows, save it, and return its metrics.
@@ -120,7 +132,7 @@ class Trainer:
         stage = stage_of(self.config, epoch, self._epochs)
         loss = self._loss(stage.config)
         # A seed for each epoch, not one stream of draws: nothing random has to survive a stop, or a trial before this one.
-        torch.manual_seed(_stream(self._seed, epoch, "network"))
+        torch.manual_seed(_stream(self._seed, epoch, "network", self._ranks.rank))
         train_loss, images, rate = self._train(epoch, stage, loss)
         trained = time.perf_counter()
         logits = self._predict(self._data.validation)
@@ -130,13 +142,14 @@ class Trainer:
         metrics["images_per_second"] = images / (trained - started)
         self._history.append(metrics)
         self._logits[epoch] = logits
-        self._save()
+        if self._ranks.first:
+            self._save()
+        self._ranks.await_first()
         return metrics
 
     def close(self) -> None:
         """Free the network, the optimizer and the device's memory; the trainer is of no use afterwards."""
-        for name in ("_network", "_optimizer", "_average"):
-            vars(self).pop(name, None)
+        vars(self).pop("_learner", None)
         gc.collect()
         if self._device.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -148,9 +161,7 @@ class Trainer:
         set_prior(network, self._data.train_labels.mean(axis=0).tolist())
         if fresh and self.config.weights != "none":
             load_pretrained(network, self.config)
-        self._network = network.to(self._device.device).to(memory_format=self._device.memory_format)
-        self._optimizer = build_optimizer(self._network, self.config)
-        self._average = AveragedNetwork(self._network, self.config.ema) if self.config.ema else None
+        self._learner = Learner(network, self.config, self._device, self._ranks, self._micro_batch)
 
     def _loss(self, config: TrialConfig) -> Loss:
         weights = class_weights(config, self._data.train_labels, self._judge.only)
@@ -158,29 +169,34 @@ class Trainer:
 
     def _checkpoint(self) -> Checkpoint | None:
         """Return the usable checkpoint in the folder, if there is one."""
-        checkpoint = load_checkpoint(self._folder)
+        checkpoint = load_checkpoint(self._folder, settle=self._ranks.first)
         if checkpoint is not None and not self._owns(checkpoint.identity):
             raise UserError(f"{self._folder} holds the training of another configuration or seed; use another folder")
         return checkpoint
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         """Take up the trial where ``checkpoint`` left it."""
-        self._optimizer.load_state_dict(checkpoint.optimizer)
+        self._learner.load(checkpoint)
         self._history = list(checkpoint.history)
         self._logits = checkpoint.logits
-        if self._average is None:
-            self._network.load_state_dict(checkpoint.network)
-        else:
-            assert checkpoint.trained is not None
-            self._average.network.load_state_dict(checkpoint.network)
-            self._average.updates = checkpoint.trained.updates
-            self._network.load_state_dict(checkpoint.trained.network)
+        self._micro_batch.size = checkpoint.micro_batch or self.config.batch_size
 
     def _save(self) -> None:
-        kept, optimizer = self.network.state_dict(), self._optimizer.state_dict()
-        average = self._average
-        trained = None if average is None else Trained(self._network.state_dict(), average.updates)
-        save_checkpoint(self._folder, Checkpoint(self._identity(), self.history, kept, optimizer, self._logits, trained))
+        kept, optimizer, trained = self._learner.state()
+        size = self._micro_batch.size
+        micro_batch = size if size < self.config.batch_size else None
+        checkpoint = Checkpoint(self._identity(), self.history, kept, optimizer, self._logits, trained, micro_batch)
+        save_checkpoint(self._folder, checkpoint)
+
+    def _note_less_memory(self, before: int, after: int) -> None:
+        """Say in the log and in the trial's folder that fewer images are worked on at a time from now on."""
+        line = f"epoch {self.epoch + 1}: out of memory with {before} images at a time; {after} at a time from now on"
+        logger.warning("%s, %s; the effective batch stays %s", self._folder, line, self.config.batch_size)
+        if not self._ranks.first:
+            return
+        path = self._folder / MEMORY
+        noted = path.read_text(encoding="utf-8") if path.exists() else ""
+        write_text(path, f"{noted}{line}\n")
 
     def _identity(self) -> dict[str, Any]:
         return {"config": self.config.model_dump(mode="json"), "seed": self._seed}
@@ -194,19 +210,18 @@ class Trainer:
 
     def _train(self, epoch: int, stage: Stage, loss: Loss) -> tuple[float, int, float]:
         """Make one pass over the epoch's rows; return the mean loss, the images seen and the last learning rate."""
-        rows = self._rows(epoch)
-        batches = self._batches(split_rows(rows, self.config.batch_size, training=True))
+        batches = split_rows(self._rows(epoch), self.config.batch_size, training=True)
         generator = torch.Generator().manual_seed(_stream(self._seed, epoch, "augment"))
         losses: list[Tensor] = []
-        sizes: list[int] = []
-        apply_freeze(self._network, stage.freeze)
-        for step, batch in enumerate(batches):
-            rate = self._set_rate(stage, step, len(batches))
-            losses.append(self._step(self._changed(batch.images, generator), batch.labels, loss))
-            sizes.append(len(batch))
+        self._learner.begin_epoch(stage.freeze)
+        for step, own in enumerate(self._batches([rows[self._ranks.share(len(rows))] for rows in batches])):
+            rate, rows = self._rate(stage, step, len(batches)), len(batches[step])
+            images = self._changed(own.images, generator, Share(self._ranks.share(rows), rows))
+            losses.append(self._learner.update(images, own.labels, rows, rate, loss))
             if len(losses) % LOOK_EVERY == 0:
                 _require_finite(losses[-LOOK_EVERY:], epoch, first=len(losses) - LOOK_EVERY)
         values = _require_finite(losses, epoch)
+        sizes = [len(rows) for rows in batches]
         return float(np.average(values, weights=sizes)), sum(sizes), rate
 
     def _rows(self, epoch: int) -> NDArray[np.int64]:
@@ -214,48 +229,30 @@ class Trainer:
         train, labels = self._data.train, self._data.train_labels
         known = labels if self._judge.only is None else labels & self._judge.only
         rows = epoch_rows(self.config, train, known, seed=self._seed, epoch=epoch)
-        if epoch == 1 and self.config.sampling != "none":
+        if epoch == 1 and self.config.sampling != "none" and self._ranks.first:
             text = frequencies_csv(labels, self._data.labels[rows])
             logger.info("label frequencies under sampling '%s':\n%s", self.config.sampling, text)
             write_text(self._folder / "sampling.csv", text)
         return rows
 
-    def _changed(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _changed(self, images: Tensor, generator: torch.Generator, share: Share) -> Tensor:
         """Return a training batch cut to crops, where the trial takes crops, and augmented."""
         if self.config.crop_size is not None:
-            images = random_crops(images, self.config.crop_size, generator)
-        return augment(images, self.config.augment, generator)
+            images = random_crops(images, self.config.crop_size, generator, share)
+        return augment(images, self.config.augment, generator, share)
 
-    def _step(self, images: Tensor, labels: Tensor, loss_of: Loss) -> Tensor:
-        """Update the weights on one batch; return its loss, still on the device."""
-        with self._device.autocast():
-            logits = self._network(images)
-        loss = loss_of(logits.float(), labels)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.config.clip_norm is not None:
-            clip_grad_norm_(self._network.parameters(), self.config.clip_norm)
-        self._optimizer.step()
-        if self._average is not None:
-            self._average.update(self._network)
-        return loss.detach()
-
-    def _set_rate(self, stage: Stage, step: int, steps_per_epoch: int) -> float:
+    def _rate(self, stage: Stage, step: int, steps_per_epoch: int) -> float:
         done = (stage.epoch - 1) * steps_per_epoch + step
         losses = [row["validation_loss"] for row in self._history]
-        rate = learning_rate(stage.config, done, steps_per_epoch=steps_per_epoch, epochs=stage.epochs, validation_losses=losses)
-        set_learning_rate(self._optimizer, rate)
-        return rate
+        return learning_rate(stage.config, done, steps_per_epoch=steps_per_epoch, epochs=stage.epochs, validation_losses=losses)
 
-    @torch.no_grad()
     def _predict(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return the logits (n, 28) of ``rows``, in their order."""
         network = self.network.eval()
-        parts = []
-        for batch in self._batches(split_rows(rows, self.config.batch_size, training=False)):
-            with self._device.autocast():
-                parts.append(network(batch.images).float())
-        logits = torch.cat(parts).clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16)
+        own = rows[self._ranks.share(len(rows))]
+        batches = self._batches(split_rows(own, self.config.batch_size, training=False))
+        parts = [predict(network, batch.images, self._device, self._judged_at_once) for batch in batches]
+        logits = self._ranks.gather(torch.cat(parts), len(rows)).clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16)
         return logits.cpu().numpy().astype(np.float16)
 
     def _score(self, stored: NDArray[np.float16], epoch: int, loss_of: Loss) -> Metrics:
@@ -270,9 +267,9 @@ class Trainer:
         return Batches(self._data.images, self._data.labels, parts, self._device.device)
 
 
-def _stream(seed: int, epoch: int, use: Literal["network", "augment"]) -> int:
-    """Return a seed for torch that differs for every ``seed``, ``epoch`` and ``use``."""
-    words = np.random.SeedSequence([seed, epoch, ("network", "augment").index(use)]).generate_state(1, np.uint64)
+def _stream(seed: int, epoch: int, use: Literal["network", "augment"], rank: int = 0) -> int:
+    """Return a seed for torch that differs for every ``seed``, ``epoch``, ``use`` and ``rank``."""
+    words = np.random.SeedSequence([seed, epoch, ("network", "augment").index(use), rank]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
 
 

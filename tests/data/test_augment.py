@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from hpa_search.data.augment import AUGMENTATIONS, GAIN, GAMMA, SCALE, SHIFT, TURN, augment, random_crops, transform, warp
+from hpa_search.data.augment import AUGMENTATIONS, GAIN, GAMMA, SCALE, SHIFT, TURN, Share, augment, random_crops, transform, warp
 
 SYMMETRIES = {"none": 1, "flips": 4, "dihedral": 8}
 
@@ -140,3 +140,14 @@ def test_a_crop_of_the_whole_is_the_image_and_a_larger_one_an_error():
     assert torch.equal(random_crops(images, 4, torch.Generator()), images)
     with pytest.raises(ValueError, match="a crop of 5 pixels does not fit into images of 4"):
         random_crops(images, 5, torch.Generator())
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_a_share_of_a_batch_is_changed_as_in_the_batch(name):
+    images, whole = batch(5), torch.Generator().manual_seed(1)
+    expected = augment(images, name, whole), random_crops(images, 3, whole)
+    for rows in (slice(0, 3), slice(3, 5)):
+        generator = torch.Generator().manual_seed(1)
+        found = augment(images[rows], name, generator, Share(rows, 5)), random_crops(images[rows], 3, generator, Share(rows, 5))
+        assert all(torch.equal(part, all_[rows]) for part, all_ in zip(found, expected, strict=True))
+        assert torch.equal(generator.get_state(), whole.get_state())

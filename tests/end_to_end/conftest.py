@@ -27,7 +27,8 @@ class SearchProcess:
     def __init__(self, out: Path, log: Path, script: str, *arguments: object) -> None:
         self.out = out
         self._log = log.open("ab")
-        environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+        paths = filter(None, (str(HERE), os.environ.get("PYTHONPATH")))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, str(HERE / script), *map(str, arguments)]
         self._before = set(ray_processes())
         self.process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log, start_new_session=True)

@@ -198,8 +198,8 @@ def test_a_slot_given_up_gives_its_leg_back():
 
 def test_worker_groups_are_counted():
     async def play(exchange):
-        for slot in (0, 1, 1):
-            await exchange.group_started(slot)
+        for slot, incarnation in ((0, "a"), (1, "b"), (1, "c"), (1, "c")):
+            await exchange.group_started(slot, incarnation, "node")
         assert [await exchange.groups_started(slot) for slot in (0, 1, None)] == [1, 2, 3]
 
     run(play, slots=2)
@@ -238,13 +238,14 @@ def test_a_slot_more_takes_legs_and_a_lost_one_sends_its_worker_home():
     async def play(exchange):
         await training(exchange)
         assert await exchange.open_slot() == 1
-        await exchange.group_started(1, ("node-b",))
-        await exchange.group_started(0, ("node-a",))
-        assert await exchange.hosts() == {0: ("node-a",), 1: ("node-b",)}
+        for index, incarnation, host in ((1, "old", "node-d"), (1, "b", "node-b"), (1, "b", "node-c"), (0, "a", "node-a")):
+            await exchange.group_started(index, incarnation, host)
+        assert await exchange.hosts() == {0: ("node-a",), 1: ("node-b", "node-c")}
+        assert await exchange.groups_started() == 3
         call = await waiting(exchange, slot=1, incarnation="b")
         assert await exchange.lose_slot(0) == 1
         assert await exchange.next(7, 0) == {"stopped": True}
-        assert await exchange.hosts() == {1: ("node-b",)}
+        assert await exchange.hosts() == {1: ("node-b", "node-c")}
         await exchange.start(LEG)
         assert await call == LEG
         # The first slot's worker was only cut off, and comes back: what it brings is not taken, and it goes home.

@@ -1,10 +1,13 @@
 import pytest
 
 from hpa_search.search.worker import run_leg
+from hpa_search.training.ranks import ALONE, Ranks
 
 
 class Box:
     """Stands where the exchange would, in this process."""
+
+    ranks = ALONE
 
     def __init__(self, most=99):
         self.rows, self.failures, self._most = [], [], most
@@ -86,3 +89,28 @@ def test_a_trial_that_cannot_be_opened_fails():
 
     run_leg(box, {"number": 0, "parameters": {}, "reported": 0, "target": 1}, refuse, None)
     assert box.failures[0][0] == "OSError: disk on fire"
+
+
+class Shared(Box):
+    ranks = Ranks(1, 2, object())
+
+
+@pytest.mark.parametrize(
+    ("error", "failures"),
+    [
+        (ValueError("no such thing"), ["ValueError: no such thing"]),
+        (MemoryError("5 images on each of 2 workers"), ["out of memory: 5 images on each of 2 workers"]),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:5] Connection closed by peer [10.0.0.1]:99"), []),
+    ],
+)
+def test_one_of_several_hands_over_its_own_failure_and_ends_the_group(error, failures):
+    box, trial, opened = Shared(), Trial(error=error), []
+
+    def open_trial(*arguments):
+        opened.append(arguments)
+        return trial
+
+    with pytest.raises(type(error)):
+        run_leg(box, {"number": 4, "parameters": {}, "reported": 0, "target": 1}, open_trial, None)
+    assert [why for why, _ in box.failures] == failures
+    assert opened == [(None, 4, {}, box.ranks)] and trial.closed

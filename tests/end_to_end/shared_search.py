@@ -1,0 +1,79 @@
+"""Runs a search whose trials are trained by two workers each: shared_search.py OUT CACHE DATA SETTINGS-as-JSON."""
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpa_search.data.kaggle import read_dataset
+from hpa_search.data.packed import pack
+from hpa_search.files import write_text
+from hpa_search.search.driver import run_search
+from hpa_search.search.reading import parse_search
+from hpa_search.search.workspace import Inputs, prepare
+from hpa_search.training.job import Job, open_trial, trial_folder
+from hpa_search.training.ranks import ALONE, Ranks
+from hpa_search.training.trainer import Trainer
+
+SPACE = """
+name: shared
+fixed: {{full_size: 32, small_size: 32, batch_size: 17, backbone: test_resnet, optimizer: sgd, loss: soft_f1, augment: strong}}
+space: {{learning_rate: {{choice: [0.1, 0.03, 0.01]}}}}
+sampler: grid
+scheduler: {{kind: none, max_epochs: 4}}
+resources: {{slots: 1, workers: {workers}, cpus: 1, gpus: 0}}
+"""
+
+
+@dataclass(frozen=True)
+class FaultyJob:
+    """A job, how long an epoch takes at least, and in which trials' second epoch the second worker raises."""
+
+    job: Job
+    seconds: float = 0.0
+    raises_in: tuple[int, ...] = ()
+
+
+class FaultyTrial:
+    def __init__(self, faulty: FaultyJob, number: int, ranks: Ranks, trial: Trainer) -> None:
+        self._faulty, self._number, self._ranks, self._trial = faulty, number, ranks, trial
+
+    @property
+    def history(self) -> Any:
+        return self._trial.history
+
+    def run_epoch(self) -> dict[str, Any]:
+        if self._number in self._faulty.raises_in and self._ranks.rank == 1 and self._trial.epoch == 1:
+            raise ValueError("the second worker raises")
+        time.sleep(self._faulty.seconds)
+        return self._trial.run_epoch()
+
+    def close(self) -> None:
+        self._trial.close()
+
+
+def open_faulty(faulty: FaultyJob, number: int, parameters: dict[str, Any], ranks: Ranks = ALONE) -> FaultyTrial:
+    trial = open_trial(faulty.job, number, parameters, ranks)
+    write_text(trial_folder(faulty.job.out, number) / f"pid-{ranks.rank}", str(os.getpid()))
+    return FaultyTrial(faulty, number, ranks, trial)
+
+
+def prepared(out: Path, cache: Path, data: Path, workers: int) -> tuple[Any, Job]:
+    text = SPACE.format(workers=workers)
+    search, dataset = parse_search(text, "shared.yaml"), read_dataset(data)
+    inputs = Inputs(dataset, pack(dataset.train_folder, dataset.ids, cache))
+    return search, prepare(out, search, text, inputs, cache, print)
+
+
+def main() -> None:
+    out, cache, data = map(Path, sys.argv[1:4])
+    search, job = prepared(out, cache, data, workers=2)
+    faulty = FaultyJob(job, **json.loads(sys.argv[4]))
+    sys.exit(0 if run_search(search, out, open_trial=open_faulty, job=faulty) else 3)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""Trials that several processes train together, by gloo, against the same trials trained by one.
+
+All of them are trained by one start of the processes, which is what takes the time.
+"""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+
+from hpa_search.config import TrialConfig
+from hpa_search.training.batch_norm import WholeBatch
+from hpa_search.training.checkpoint import read_logits, weights_path
+from hpa_search.training.ranks import ALONE, Ranks, joined_ranks, lost_another
+from tests.training.test_trainer import EPOCHS, make_data, make_trainer, timeless
+
+WORLD = 2
+SEVENTEEN = 17
+"""Rows of a batch: an odd number, of which two workers have parts of different lengths."""
+
+COMMON = {
+    "small_size": 32,
+    "full_size": 32,
+    "batch_size": SEVENTEEN,
+    "channels": "rgby",
+    "optimizer": "sgd",
+    "learning_rate": 0.05,
+}
+BATCH_NORM, NO_BATCH_NORM = {**COMMON, "backbone": "test_resnet"}, {**COMMON, "backbone": "test_convnext"}
+
+TRIALS = {
+    "no batch norm": NO_BATCH_NORM,
+    "batch norm": BATCH_NORM,
+    "batch norm with an activation": {**COMMON, "backbone": "test_efficientnet"},
+    "batch norms of single values": {**BATCH_NORM, "head": "avg_max"},
+    "standardised weights": {**COMMON, "backbone": "test_nfnet"},
+    "soft F1": {**BATCH_NORM, "loss": "soft_f1"},
+    "focal, clipped": {**BATCH_NORM, "loss": "focal", "clip_norm": 0.1},
+    "strong augmentation": {**BATCH_NORM, "augment": "strong"},
+    "average, Adam": {**BATCH_NORM, "ema": 0.9, "optimizer": "adamw", "learning_rate": 1e-3},
+    "frozen, then free, then a second stage": {**BATCH_NORM, "freeze": "head", "freeze_epochs": 2, "last_epochs": 1},
+    "sampling, by the validation loss": {**BATCH_NORM, "sampling": "sqrt", "schedule": "plateau", "schedule_epochs": 1},
+    "crops": {**BATCH_NORM, "resolution": "crop", "small_size": 224, "crop_size": 32},
+}
+
+
+TO_THE_END = ("batch norm", "average, Adam", "soft F1", "frozen, then free, then a second stage")
+"""The others are trained for two epochs."""
+
+
+def epochs_of(name):
+    return EPOCHS if name in TO_THE_END else 2
+
+
+def data_for(config):
+    """Return data of whose 53 training rows the last batch has 2: with three workers each has all of it."""
+    return make_data(rows=53 + 32, size=config.input_size)
+
+
+def train(folder, settings, ranks=ALONE, epochs=EPOCHS, **further):
+    config = TrialConfig(**settings)
+    trainer = make_trainer(folder, config, data=data_for(config), ranks=ranks, **further)
+    return [trainer.run_epoch() for _ in range(trainer.epoch, epochs)]
+
+
+def in_a_group(rank, world, folder, work):
+    """Be rank ``rank`` of a group and do ``work``; what it returns is left in a file. At last, lose the others."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'address'}", rank=rank, world_size=world)
+    ranks = joined_ranks()
+    result = work(ranks, folder)
+    (folder / f"rank-{rank}.json").write_text(json.dumps(result))
+    if ranks.first:
+        (folder / "lost.json").write_text(json.dumps(errors_of_one_left_alone(ranks)))
+    os._exit(0)
+
+
+def errors_of_one_left_alone(ranks):
+    """Tell whether what is raised when the others are gone says so."""
+    found = []
+    for talk in (lambda: ranks.gather(torch.zeros(1, 2), ranks.world), lambda: ranks.require_alike("nothing", 1)):
+        try:
+            talk()
+        except Exception as error:
+            found.append(lost_another(error))
+    return found
+
+
+def together(folder, work, world=WORLD):
+    """Return what ``work(ranks, folder)`` gives in each of ``world`` processes."""
+    torch.multiprocessing.spawn(in_a_group, (world, folder, work), nprocs=world)
+    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(world)]
+
+
+def everything(ranks, folder):
+    """Do all that two workers do in these tests."""
+    histories = {name: train(folder / name, settings, ranks, epochs_of(name)) for name, settings in TRIALS.items()}
+    first = train(folder / "in two parts", BATCH_NORM, ranks, epochs=2)
+    histories["in two parts"] = first + train(folder / "in two parts", BATCH_NORM, ranks)
+    return {"histories": histories, "errors": whole_batch_norms(ranks), "gathered": gathers(ranks)}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """What each of two workers found; their trials' folders are in that of the first value."""
+    folder = tmp_path_factory.mktemp("together")
+    return folder, together(folder, everything)
+
+
+@pytest.fixture(scope="module")
+def trained_together(both):
+    folder, results = both
+    return folder, [result["histories"] for result in results]
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_two_workers_train_as_one_does(trained_together, tmp_path, name):
+    folder, histories = trained_together
+    expected = timeless(train(tmp_path, TRIALS[name], epochs=epochs_of(name)))
+    for history in histories:
+        for row, wanted in zip(timeless(history[name]), expected, strict=True):
+            for metric in ("train_loss", "validation_loss", "learning_rate"):
+                assert row[metric] == pytest.approx(wanted[metric], abs=1e-4)
+    for epoch, logits in read_logits(tmp_path).items():
+        np.testing.assert_allclose(read_logits(folder / name)[epoch].astype(float), logits.astype(float), atol=0.01)
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_all_workers_have_the_same_metrics(trained_together, name):
+    first, second = (timeless(history[name]) for history in trained_together[1])
+    assert first == second
+
+
+def test_what_is_saved_is_what_one_worker_saves(trained_together, tmp_path):
+    folder, _ = trained_together
+    name = "average, Adam"
+    train(tmp_path, TRIALS[name])
+    ours, theirs = folder / name, tmp_path
+    names = [sorted(path.name for path in one.iterdir()) for one in (ours, theirs)]
+    assert names[0] == names[1]
+    one, other = (safetensors.torch.load_file(weights_path(place, EPOCHS)) for place in (ours, theirs))
+    assert {key: value.shape for key, value in one.items()} == {key: value.shape for key, value in other.items()}
+    for key, value in one.items():
+        torch.testing.assert_close(value, other[key], rtol=0.05, atol=2e-3)
+
+
+def test_one_worker_goes_on_where_two_left_off(trained_together, tmp_path):
+    folder, histories = trained_together
+    trainer = make_trainer(folder / "soft F1", TrialConfig(**TRIALS["soft F1"]), data=data_for(TrialConfig(**BATCH_NORM)))
+    assert timeless(trainer.history) == timeless(histories[0]["soft F1"])
+
+
+def test_resumed_they_end_as_if_they_had_not_stopped(trained_together):
+    folder, histories = trained_together
+    assert timeless(histories[0]["in two parts"]) == timeless(histories[0]["batch norm"])
+    one, other = (safetensors.torch.load_file(weights_path(folder / name, EPOCHS)) for name in ("in two parts", "batch norm"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def three_workers(ranks, folder):
+    """Train, and see that what differs between the workers is noticed."""
+    short = train(folder / "trial", BATCH_NORM, ranks, epochs=1)
+    with pytest.raises(RuntimeError, match="do not agree on the colour"):
+        ranks.require_alike("the colour", ranks.rank == 1)
+    with pytest.raises(MemoryError, match="[56] images on each of 3"):
+        torch.nn.modules.module.register_module_forward_hook(no_room)
+        train(folder / "another", BATCH_NORM, ranks, epochs=1)
+    return short
+
+
+def no_room(module, inputs, outputs):
+    if module.training:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_three_workers_and_a_last_batch_with_less_than_a_row_for_each(tmp_path):
+    histories = together(tmp_path, three_workers, world=3)
+    (tmp_path / "alone").mkdir()
+    for row, wanted in zip(histories[0], train(tmp_path / "alone", BATCH_NORM, epochs=1), strict=True):
+        assert row["train_loss"] == pytest.approx(wanted["train_loss"], abs=1e-4)
+        assert row["validation_loss"] == pytest.approx(wanted["validation_loss"], abs=1e-4)
+    assert not (tmp_path / "another" / "checkpoint.pt").exists()
+
+
+def whole_batch_norms(ranks):
+    """Return the largest differences of outputs, gradients and statistics to those of one worker, for norms of each kind."""
+    found = []
+    for shape, kind in (((5, 3), torch.nn.BatchNorm1d), ((5, 3, 4), torch.nn.BatchNorm1d), ((5, 3, 4, 2), torch.nn.BatchNorm2d)):
+        for affine, dtype in ((True, torch.float32), (False, torch.float32), (True, torch.bfloat16)):
+            torch.manual_seed(0)
+            alone, shared = (kind(3, affine=affine, momentum=0.3) for _ in range(2))
+            values = (100 + torch.randn(shape)).to(dtype)
+            weights = torch.randn(shape)
+            whole, own = values.clone().requires_grad_(), values[ranks.share(5)].clone().requires_grad_()
+            expected = alone(whole)
+            (expected.float() * weights).sum().backward()
+            with WholeBatch():
+                result = shared(own)
+            (ranks.gather(result.float(), 5) * weights).sum().backward()
+            assert result.dtype == expected.dtype
+            pairs = [(result, expected[ranks.share(5)]), (own.grad, whole.grad[ranks.share(5)])]
+            pairs += list(zip(shared.buffers(), alone.buffers(), strict=True))
+            for one, other in zip(shared.parameters(), alone.parameters(), strict=True):
+                dist.all_reduce(one.grad)
+                pairs.append((one.grad, other.grad))
+            error = max(float((one.float() - other.float()).abs().max().detach()) for one, other in pairs)
+            found.append(error / (100 if dtype == torch.bfloat16 else 1))
+            with WholeBatch():
+                assert torch.equal(
+                    shared.eval()(own), torch.nn.functional.batch_norm(own, *list(shared.buffers())[:2], *shared.parameters())
+                )
+    return found
+
+
+def test_a_norm_over_parts_is_the_norm_of_the_batch(both):
+    """With a mean a hundred times the deviation, where the mean of squares less the square of the mean would fail."""
+    for result in both[1]:
+        assert max(result["errors"]) < 2e-3, result["errors"]
+
+
+def gathers(ranks):
+    own = torch.arange(7.0)[ranks.share(7)].view(-1, 1).requires_grad_()
+    everyone = ranks.gather(own, 7)
+    (everyone * torch.arange(7.0).view(-1, 1)).sum().backward()
+    word = ranks.tell({"leg": 3} if ranks.first else None)
+    return [
+        everyone.flatten().tolist(),
+        own.grad.flatten().tolist(),
+        ranks.share(7).start,
+        ranks.gather(own[:1], 1).shape[0],
+        word,
+    ]
+
+
+def test_rows_are_gathered_in_order_and_gradients_go_back_to_their_own(both):
+    results = [result["gathered"] for result in both[1]]
+    assert results[0] == [list(range(7)), [0, 1, 2, 3], 0, 1, {"leg": 3}]
+    assert results[1] == [list(range(7)), [4, 5, 6], 4, 1, {"leg": 3}]
+
+
+def test_the_death_of_another_is_told_from_a_fault_of_ones_own(both):
+    assert json.loads((both[0] / "lost.json").read_text()) == [True, True]
+    assert not lost_another(RuntimeError("shapes do not match")) and not lost_another(ValueError("gloo"))
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_shares_are_all_rows_once_or_all_rows_each(count, world):
+    shares = [list(range(count))[share_of(rank, world, count)] for rank in range(world)]
+    if count < world:
+        assert all(share == list(range(count)) for share in shares)
+    else:
+        assert sum(shares, []) == list(range(count))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def share_of(rank, world, count):
+    return Ranks(rank, world, object()).share(count)
+
+
+def test_several_need_a_group():
+    with pytest.raises(ValueError, match="rank 0 of 2"):
+        Ranks(0, 2)
+    assert joined_ranks() == ALONE
