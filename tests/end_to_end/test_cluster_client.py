@@ -57,16 +57,17 @@ def arguments_of(*arguments):
 
 def hpa(*arguments, code=0, **changes):
     """Run a command; return its stdout, or its message where it is to fail."""
-    environment = {**ENVIRONMENT, **changes}
+    environment, began = {**ENVIRONMENT, **changes}, time.monotonic()
     done = subprocess.run(arguments_of(*arguments), capture_output=True, text=True, timeout=200, env=environment, check=False)
+    print(f"{time.monotonic() - began:.1f} s: hpa-search {' '.join(map(str, arguments))}")
     assert done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done.stdout if code == 0 else done.stderr
 
 
-def start(*arguments):
+def start(*arguments, stdout=subprocess.PIPE):
     return subprocess.Popen(
-        arguments_of(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=ENVIRONMENT
+        arguments_of(*arguments), stdout=stdout, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=ENVIRONMENT
     )
 
 
@@ -189,24 +190,22 @@ def send_counting(address, name, out, code=COUNTING):
     subprocess.run([sys.executable, "-c", program, address, name, out, code], env=ENVIRONMENT, check=True, timeout=60)
 
 
-def test_a_log_is_whole_though_the_connection_is_cut_and_the_dashboard_restarted(head, proxy, address):
+def test_a_log_is_whole_though_the_connection_is_cut_and_the_dashboard_restarted(head, proxy, address, tmp_path):
     send_counting(address, "counting-1", "/shared/counting")
-    log = start("logs", "/shared/counting", "--address", address, "--follow")
-    written, cuts = "", 0
-    for line in log.stdout:
-        written += line
-        if "line 3 " in line or "line 15 " in line or "line 30 " in line:
-            cuts += proxy.cut()
-        if "line 45 " in line:
-            head.restart_dashboard(seconds=3)
-            break
-    rest, notes = log.communicate(timeout=90)
-    written += rest
+    with (tmp_path / "log").open("wb") as file:
+        log = start("logs", "/shared/counting", "--address", address, "--follow", stdout=file)
+    written, cuts = tmp_path / "log", 0
+    for line in (3, 15, 30):
+        wait_until(lambda line=line: f"line {line} " in written.read_text("utf-8"))
+        cuts += proxy.cut()
+    wait_until(lambda: "line 45 " in written.read_text("utf-8"))
+    head.restart_dashboard(seconds=3)
+    _, notes = log.communicate(timeout=90)
     assert log.returncode == 0, notes
     assert cuts > 0
     assert "does not answer; waiting for it" in notes and "counting-1: SUCCEEDED." in notes
-    assert re.findall(r"line (\d+) of eighty, ä\n", written) == [str(number) for number in range(80)]
-    assert written == hpa("logs", "counting-1", "--address", address)
+    assert re.findall(r"line (\d+) of eighty, ä\n", written.read_text("utf-8")) == [str(number) for number in range(80)]
+    assert written.read_text("utf-8") == hpa("logs", "counting-1", "--address", address)
 
 
 def test_stop_ends_what_does_not_hear_and_what_has_not_started(head, address):
