@@ -141,7 +141,7 @@ def resume(target: str, address: str | None, folder: str | None, ray: str | None
 def _resume_there(target: str, address: str, folder: str | None, ray: str | None, cache: Path) -> None:
     from hpa_search.cluster.control import resumable
     from hpa_search.cluster.dashboard import Dashboard
-    from hpa_search.cluster.submit import resume as resume_there
+    from hpa_search.cluster.sending import resume as resume_there
 
     if ray is not None:
         raise UserError("resume: --ray joins a Ray from here, --address sends a job to a cluster; give one of them")

@@ -1,24 +1,35 @@
 """Runs commands of ours on the cluster for someone elsewhere: python -m hpa_search.cluster.answer '[["status", "OUT"]]'."""
 
+import io
 import json
 import os
-import subprocess
+import runpy
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 
 MARK = "hpa-search answers: "
 """Begins the line of the log that holds the answers, as JSON: for each command `code`, `out` and `err`."""
 
 
 def run(command: Sequence[str]) -> dict[str, int | str]:
-    """Run one of our own commands; return its exit code and what it wrote to stdout and stderr."""
-    here = {**os.environ, "RAY_API_SERVER_ADDRESS": ""}
-    done = subprocess.run(
-        [sys.executable, "-m", "hpa_search.cli", *command], capture_output=True, encoding="utf-8", errors="replace", env=here
-    )
-    return {"code": done.returncode, "out": done.stdout, "err": done.stderr}
+    """Run one of our own commands in this process; return its exit code and what it wrote to stdout and stderr."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    sys.argv = ["hpa-search", *command]
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            runpy.run_module("hpa_search.cli", run_name="__main__")
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except Exception:
+            traceback.print_exc()
+            code = 1
+    return {"code": code, "out": out.getvalue(), "err": err.getvalue()}
 
 
 if __name__ == "__main__":
-    answers = [run(command) for command in json.loads(sys.argv[1])]
+    os.environ["RAY_API_SERVER_ADDRESS"] = ""  # it is to be done here, and not sent to a cluster again
+    commands = json.loads(sys.argv[1])
+    answers = [run(command) for command in commands]
     print(f"\n{MARK}{json.dumps(answers)}", flush=True)

@@ -1,6 +1,7 @@
 """Paths and URLs as the cluster's nodes see them."""
 
 import posixpath
+from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
 
 from hpa_search.cluster.jobs import is_url
@@ -16,6 +17,11 @@ def check_place(option: str, place: str) -> str:
     elif not posixpath.isabs(place):
         raise UserError(f"{option} {place}: give a whole path or a URL; the job runs in a folder of its own, which Ray deletes")
     return place
+
+
+def place_options(places: Mapping[str, str | None]) -> list[str]:
+    """Return options and their values as a command has them, those without a value left out; each place is checked."""
+    return [word for option, place in places.items() if place is not None for word in (option, check_place(option, place))]
 
 
 def _check_no_secret(option: str, url: str) -> None:

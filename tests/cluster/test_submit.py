@@ -6,7 +6,8 @@ import pytest
 
 from hpa_search.cluster.control import resumable
 from hpa_search.cluster.jobs import find_target
-from hpa_search.cluster.submit import resume, submit
+from hpa_search.cluster.sending import resume
+from hpa_search.cluster.submit import submit
 from hpa_search.errors import UserError
 
 SPACE = "name: toy\nfixed: {small_size: 32, full_size: 32}\nbudget: {trials: 2}\n"
@@ -92,3 +93,11 @@ def test_resume_sends_what_the_job_before_had(stand_in, dashboard, space):
     assert job["metadata"] == before["metadata"]
     assert shlex.split(job["entrypoint"])[3:] == ["resume", "/out", "--data", "/moved", "--cache", "/local", "--ray", "auto"]
     assert "working_dir" not in job["runtime_env"]
+
+
+def test_a_search_that_no_job_is_known_of_is_called_after_its_folder(stand_in, dashboard):
+    resume(dashboard, find_target(dashboard, "/shared/my search"))
+    job = only_job(stand_in)
+    assert job["metadata"] == {"hpa_search": "my search", "out": "/shared/my search"}
+    assert job["submission_id"].startswith("my-search-")
+    assert shlex.split(job["entrypoint"])[4] == "/shared/my search"
