@@ -7,7 +7,7 @@ import pytest
 from hpa_search.cluster import dashboard as module
 from hpa_search.cluster.dashboard import Dashboard
 from hpa_search.errors import UserError
-from hpa_search.storage.patience import UnreachableError
+from hpa_search.storage.patience import Unreachable
 
 
 def test_an_address_may_lack_its_scheme_and_end_in_a_slash(stand_in):
@@ -30,13 +30,13 @@ def test_the_token_is_sent_whatever_rays_mode_was_when_it_was_imported(stand_in,
 def test_nobody_there():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with pytest.raises(UnreachableError, match=rf"127.0.0.1:{port}: no Ray dashboard answers there; .*ssh -L"):
+    with pytest.raises(Unreachable, match=rf"127.0.0.1:{port}: no Ray dashboard answers there; .*ssh -L"):
         Dashboard(f"http://127.0.0.1:{port}")
 
 
 def test_somebody_who_never_answers(monkeypatch):
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(UnreachableError, match="no Ray dashboard answers"):
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(Unreachable, match="no Ray dashboard answers"):
         Dashboard(f"http://127.0.0.1:{server.getsockname()[1]}")
 
 
@@ -45,14 +45,14 @@ def test_a_token_that_is_missing_or_wrong(stand_in, status):
     stand_in.status = status
     with pytest.raises(UserError, match="asks for a token") as refusal:
         Dashboard(f"http://127.0.0.1:{stand_in.port}")
-    assert not isinstance(refusal.value, UnreachableError)
+    assert not isinstance(refusal.value, Unreachable)
 
 
 def test_a_dashboard_in_trouble_may_recover(stand_in, dashboard):
     stand_in.status = 500
-    with pytest.raises(UnreachableError, match=r"did not list its jobs: Trouble: within \(HTTP status 500\)"):
+    with pytest.raises(Unreachable, match=r"did not list its jobs: Trouble: within \(HTTP status 500\)"):
         dashboard.jobs()
-    with pytest.raises(UnreachableError):
+    with pytest.raises(Unreachable):
         Dashboard(dashboard.address)
     stand_in.status = 200
     assert dashboard.jobs() == []
@@ -62,7 +62,7 @@ def test_something_else_that_answers(stand_in):
     stand_in.page = "<html>a printer</html>"
     with pytest.raises(UserError, match="did not connect") as refusal:
         Dashboard(f"http://127.0.0.1:{stand_in.port}")
-    assert not isinstance(refusal.value, UnreachableError)
+    assert not isinstance(refusal.value, Unreachable)
 
 
 @pytest.mark.parametrize("address", ["ray://x:10001", "http://", "http://127.0.0.1:99999999", "", "/shared/out"])
