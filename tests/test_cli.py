@@ -128,7 +128,7 @@ def test_the_options_are_these_and_no_hyperparameter_is_among_them():
         "status": ["--address", "--json", "--watch", "target"],
         "stop": ["--address", "--wait", "target"],
         "submit": ["--address", "--cache", "--data", "--external", "--out", "--study", "space"],
-        "tensorboard": ["--port", "out"],
+        "tensorboard": ["--cache", "--port", "out"],
     }
 
 
