@@ -126,7 +126,7 @@ class Cluster:
             assert trial["state"] in ("complete", "pruned"), trial
             assert [report["epoch"] for report in trial["reports"]] == list(range(1, trial["epochs"] + 1))
         stored = Store(Place.of(self.out)).list()
-        assert {"bundle/manifest.json", "result.json", "submission.csv"} <= stored.keys()
+        assert {"bundle/bundle.json", "result.json", "submission.csv"} <= stored.keys()
         wait_until(lambda: not self.left(), 60, f"left: {self.left()}")
 
     def left(self) -> list[str]:

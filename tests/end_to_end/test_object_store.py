@@ -15,7 +15,7 @@ from hpa_search.storage.mirror import Mirror
 from hpa_search.storage.store import Store
 from tests.end_to_end.conftest import ray_processes
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
 
 SPACE = """
 name: stored
@@ -50,15 +50,15 @@ def test_a_search_on_servers_waits_for_them_and_goes_on(tmp_path, bucket, s3, ow
     with log.open("wb") as output:
         driver = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
-        deadline = time.monotonic() + 240
-        while epochs_of(out) < 3:
+        deadline = time.monotonic() + 400
+        while epochs_of(out) < 3:  # each look costs the one machine that all of it runs on
             assert driver.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
-            time.sleep(0.5)
+            time.sleep(3)
         own_postgres.stop()
         with s3.away_for(AWAY):
             pass
         own_postgres.start()
-        assert driver.wait(300) == 0, log.read_text()[-3000:]
+        assert driver.wait(400) == 0, log.read_text()[-3000:]
     finally:
         if driver.poll() is None:
             driver.kill()
@@ -72,7 +72,7 @@ def test_a_search_on_servers_waits_for_them_and_goes_on(tmp_path, bucket, s3, ow
         assert trial["state"] in ("complete", "pruned")
         assert [report["epoch"] for report in trial["reports"]] == list(range(1, trial["epochs"] + 1))
     names = set(Store(out).list())
-    assert {"search.yaml", "split.csv", "study.json", "result.json", "submission.csv", "bundle/manifest.json"} <= names
+    assert {"search.yaml", "split.csv", "study.json", "result.json", "submission.csv", "bundle/bundle.json"} <= names
     assert any(name.startswith("tensorboard/") for name in names)
     secret = own_postgres.password.encode()
     assert not [name for name in names if secret in Store(out).read(name)]
