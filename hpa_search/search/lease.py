@@ -108,10 +108,16 @@ def is_alive(lease: dict[str, Any] | None, seen: Callable[[], dict[str, Any]]) -
 
 
 def _wait_for_silence(out: Path, name: str, current: dict[str, Any]) -> None:
-    deadline = time.monotonic() + LEASE_SECONDS
-    while time.monotonic() < deadline:
+    """Return when the holder of the lease ``current`` has not renewed it for `LEASE_SECONDS`. Raises UserError if it does."""
+    left = LEASE_SECONDS
+    while left > 0:
         time.sleep(0.5)
+        left -= 0.5
+        asked = time.monotonic()
         latest = Ledger.create(out, name).noted()["lease"]
+        if time.monotonic() - asked > 1:
+            # The ledger was away, also for the holder, which is given its time anew.
+            left = LEASE_SECONDS
         if not latest["held"]:
             return
         if (latest["holder"], latest["beat"]) != (current["holder"], current["beat"]):

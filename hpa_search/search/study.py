@@ -6,7 +6,7 @@ its target (the epochs it may train to), and in training or interrupted when it 
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hpa_search.errors import UserError
 from hpa_search.search.journal import JOURNAL, open_journal
-from hpa_search.search.study_place import STUDY, StudyPlace, is_away, open_database, read_study_place, reason
+from hpa_search.search.study_place import STUDY, StudyPlace, is_away, open_database, read_study_place, reason, write_study_place
 from hpa_search.storage.patience import PATIENCE, Patience, Tell, Unreachable
 
 End = Literal["complete", "pruned", "failed"]
@@ -75,7 +75,10 @@ class Ledger:
         Raises UserError for a damaged journal, and for a database that cannot be had.
         """
         if (place := read_study_place(out)) is not None:
-            return _in_database(place, seconds, tell)
+            if (found := _in_database(place, seconds, tell)) is not None:
+                return found
+            _begun(out, place)
+            return cls.create(out, name, seconds=seconds, tell=tell)
         with _named(out / JOURNAL):
             storage = open_journal(out / JOURNAL)
             studies = storage.get_all_studies()
@@ -90,7 +93,9 @@ class Ledger:
     def open(cls, out: Path) -> "Ledger":
         """Open the study of the search in ``out`` for reading, without patience. Raises UserError where there is no search."""
         if (place := read_study_place(out)) is not None:
-            return _in_database(place, 0, logger.warning)
+            if (found := _in_database(place, 0, logger.warning)) is not None:
+                return found
+            raise UserError(f"{out}: holds no search yet; give the --out of a `hpa-search run`")
         path = out / JOURNAL
         if not path.is_file():
             raise UserError(f"{out}: no search here ({JOURNAL} is missing); give the --out of a `hpa-search run`")
@@ -187,13 +192,26 @@ def _unwrapped(call: Callable[[], T]) -> T:
         raise error.__cause__ or error from None
 
 
-def _in_database(place: StudyPlace, seconds: float, tell: Tell) -> Ledger:
+def _in_database(place: StudyPlace, seconds: float, tell: Tell) -> Ledger | None:
+    """Return the ledger in a database, None if it has not been begun. Raises UserError if it was, and is not there."""
     storage = open_database(place.url)
     try:
-        study_id = storage.create_new_study([StudyDirection.MAXIMIZE], place.name)
-    except DuplicatedStudyError:
         study_id = storage.get_study_id_from_name(place.name)
+    except KeyError:
+        if not place.begun:
+            return None
+        raise UserError(
+            f"{place.url}: knows no study {place.name}, which this search has there; restore that database, or say in the search's "
+            f"{STUDY} where it is now"
+        ) from None
     return Ledger(storage, study_id, place.url, seconds=seconds, tell=tell)
+
+
+def _begun(out: Path, place: StudyPlace) -> None:
+    """Begin the study in its database, and note that."""
+    with suppress(DuplicatedStudyError):
+        open_database(place.url).create_new_study([StudyDirection.MAXIMIZE], place.name)
+    write_study_place(out, place.model_copy(update={"begun": True}))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from hpa_search.config import Record
 from hpa_search.errors import UserError
 from hpa_search.files import write_json
+from hpa_search.search.journal import JOURNAL
 
 STUDY = "study.json"
 CONNECT_SECONDS = 10
@@ -21,10 +22,14 @@ _DRIVERS = {"postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
 
 
 class StudyPlace(Record):
-    """A study in a database: ``url`` holds no password, ``name`` is the study's own there."""
+    """A study in a database: ``url`` holds no password, ``name`` is the study's own there.
+
+    Once it is ``begun``, a database that does not know it has lost it, or is another.
+    """
 
     url: str
     name: str
+    begun: bool = False
 
 
 def check_url(url: str) -> str:
@@ -53,7 +58,7 @@ def choose_study(out: Path, url: str | None, name: str) -> StudyPlace | None:
     Raises UserError if the search in ``out`` has its study elsewhere.
     """
     there = read_study_place(out)
-    begun = there is not None or (out / "study.journal").is_file()
+    begun = there is not None or (out / JOURNAL).is_file()
     if url is None or (there is not None and there.url == check_url(url)):
         return there
     if begun:
@@ -62,8 +67,13 @@ def choose_study(out: Path, url: str | None, name: str) -> StudyPlace | None:
             f"--study {url}: the search in {out} has its study in {place}; leave --study out, or choose another --out"
         )
     chosen = StudyPlace(url=check_url(url), name=name)
-    write_json(out / STUDY, chosen.model_dump())
+    write_study_place(out, chosen)
     return chosen
+
+
+def write_study_place(out: Path, place: StudyPlace) -> None:
+    """Write OUT/study.json."""
+    write_json(out / STUDY, place.model_dump(exclude_defaults=True))
 
 
 def read_study_place(out: Path) -> StudyPlace | None:

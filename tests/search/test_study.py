@@ -113,3 +113,15 @@ def test_a_server_that_stays_away_is_named(tmp_path, own_postgres):
             Ledger.open(tmp_path)
     finally:
         own_postgres.start()
+
+
+def test_reading_begins_no_study_and_a_lost_one_is_not_begun_anew(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    choose_study(tmp_path, url, "toy")
+    with pytest.raises(UserError, match="holds no search yet"):
+        Ledger.open(tmp_path)
+    add(Ledger.create(tmp_path, "toy"))
+    (tmp_path / "study.db").unlink()
+    for look in (lambda: Ledger.open(tmp_path), lambda: Ledger.create(tmp_path, "toy")):
+        with pytest.raises(UserError, match="knows no study toy.*restore that database"):
+            look()

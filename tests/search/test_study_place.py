@@ -64,6 +64,7 @@ def test_what_a_database_refuses_is_said(tmp_path, postgres_url, monkeypatch):
 def test_the_password_is_in_no_file(tmp_path, postgres_url):
     choose_study(tmp_path, postgres_url, "toy-2")
     ledger = Ledger.create(tmp_path, "toy")
+    assert json.loads((tmp_path / STUDY).read_text())["begun"] is True
     ledger.note("lease", {"holder": "a"})
     secret = os.environ["PGPASSWORD"].encode()
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and secret in path.read_bytes()]
