@@ -86,26 +86,27 @@ def _rest(out: Path, wish: Any, wait: bool) -> None:
 @click.command()
 @TARGET
 @ADDRESS
-@click.option("--trials", type=click.IntRange(1), default=0, help="So many trials more.")
-@click.option("--hours", type=click.FloatRange(0, min_open=True), default=0.0, help="So many hours more.")
-@click.option("--epochs", type=click.IntRange(1), default=0, help="So many epochs more, of all trials together.")
+@click.option("--trials", type=click.IntRange(1), default=None, help="So many trials more.")
+@click.option("--hours", type=click.FloatRange(0, min_open=True), default=None, help="So many hours more.")
+@click.option("--epochs", type=click.IntRange(1), default=None, help="So many epochs more, of all trials together.")
 @told
-def extend(target: str, address: str | None, trials: int, hours: float, epochs: int) -> None:
+def extend(target: str, address: str | None, trials: int | None, hours: float | None, epochs: int | None) -> None:
     """Give the search TARGET more trials, hours or epochs, whether it runs, rests or is finished."""
     given = {"--trials": trials, "--hours": hours, "--epochs": epochs}
-    if not any(given.values()):
+    if all(value is None for value in given.values()):
         raise UserError("extend: give --trials, --hours or --epochs: how much more of it")
     if address:
         from hpa_search.cluster.control import extend as extend_there
         from hpa_search.cluster.dashboard import Dashboard
 
-        options = [word for option, value in given.items() if value for word in (option, str(value))]
+        options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
         extend_there(Dashboard(address), target, options, say=click.echo)
         return
     from hpa_search.control import extend as extend_here
     from hpa_search.search.commands import Command
 
-    extend_here(Path(target), Command(wish="extend", trials=trials, hours=hours, epochs=epochs), say=click.echo)
+    command = Command(wish="extend", trials=trials or 0, hours=hours or 0.0, epochs=epochs or 0)
+    extend_here(Path(target), command, say=click.echo)
 
 
 @click.command()
