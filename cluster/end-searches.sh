@@ -4,7 +4,7 @@
 set -eu
 
 drivers() { # only the Python that drives, not a shell around it, whose end Ray would take for the search's
-    pgrep -f '^[^ ]*python[^ ]* ([^ ]*/hpa-search|-m hpa_search\.cli) run( |$)'
+    pgrep -f '^[^ ]*python[^ ]* ([^ ]*/hpa-search|-m hpa_search\.cli) (run|resume|finish)( |$)'
 }
 
 drivers | xargs -r kill -TERM || true

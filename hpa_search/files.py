@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,8 +37,14 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def _is_full(folder: Path) -> bool:
-    """Whether so little room is left that a write of a few blocks may just have failed."""
-    return shutil.disk_usage(folder).free < LEAST_ROOM
+    """Whether a write of some blocks fails for want of room: the disk's, or that of a quota."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(LEAST_ROOM))
+            file.flush()
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return False
 
 
 def write_text(path: Path, text: str) -> None:

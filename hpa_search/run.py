@@ -20,7 +20,7 @@ from hpa_search.search.driver import run_search
 from hpa_search.search.ending import Outcome
 from hpa_search.search.reading import check_weights, read_search
 from hpa_search.search.space import Search
-from hpa_search.search.study_place import choose_study, read_study_place
+from hpa_search.search.study_place import check_url, choose_study, read_study_place
 from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
 from hpa_search.search.workspace import BEGUN, Inputs, check_out, prepare, read_workspace
@@ -61,6 +61,8 @@ def run(
     Raises UserError for everything the user can mend; nothing in ``out`` is damaged by it.
     """
     search, text = read_search(space)
+    if study is not None:
+        check_url(study)
     view = View(search, console)
     given = _Given(Place.of(data), None if external is None else Place.of(external), cache, console)
     with opened(out, cache, *BEGUN, keeps=True, order=ORDER, deletes=DELETES, say=view.say) as work:

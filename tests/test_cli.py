@@ -228,6 +228,19 @@ def test_the_status_of_a_search_that_has_not_begun(out):
     assert (result.exit_code, json.loads(result.output)["trials"]) == (0, [])
 
 
+def test_a_search_is_extended_by_what_limits_it(hpa, out):
+    result = CliRunner().invoke(main, ["extend", str(out), "--trials", "3"])
+    assert result.exit_code == 0, result.output
+    assert "Extended by 3 trials" in result.output
+    (command,) = (out / "commands").iterdir()
+    assert json.loads(command.read_text()) == {"wish": "extend", "trials": 3}
+    assert "not limited by hours" in hpa("extend", out, "--hours", 0.5)
+    assert "--hours: 0.0 is not in the range" in hpa("extend", out, "--hours", 0).replace("'", "").replace(
+        "Invalid value for ", ""
+    )
+    assert "give --trials, --hours or --epochs" in hpa("extend", out)
+
+
 @pytest.mark.parametrize("content", [b"", b"{}\n", b"[]\n", b"null\n", b"hello\n", b"\x00" * 50])
 def test_a_damaged_ledger_is_named_and_kept(hpa, out, content):
     (out / "study.journal").write_bytes(content)

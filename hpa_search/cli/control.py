@@ -99,13 +99,13 @@ def _rest(target: str, wish: Any, wait: bool) -> None:
 def extend(target: str, address: str | None, trials: int | None, hours: float | None, epochs: int | None) -> None:
     """Give the search TARGET more trials, hours or epochs, whether it runs, rests or is finished."""
     given = {"--trials": trials, "--hours": hours, "--epochs": epochs}
-    if not any(given.values()):
+    if all(value is None for value in given.values()):
         raise UserError("extend: give --trials, --hours or --epochs: how much more of it")
     if address:
         from hpa_search.cluster.control import extend as extend_there
         from hpa_search.cluster.dashboard import Dashboard
 
-        options = [word for option, value in given.items() if value for word in (option, str(value))]
+        options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
         extend_there(Dashboard(address), target, options, say=click.echo)
         return
     from hpa_search.control import extend as extend_here

@@ -3,7 +3,7 @@
 import posixpath
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from hpa_search.cluster.dashboard import Dashboard
@@ -17,6 +17,7 @@ SEARCH, OUT, CACHE = "hpa_search", "out", "cache"
 State = Literal["PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED"]
 MOST_SHOWN = 10
 POLL_SECONDS = 1.0
+START_SECONDS = 60.0
 
 
 class Job(Record):
@@ -88,6 +89,21 @@ def in_words(jobs: Iterable[Job]) -> str:
         return "it knows no job of hpa-search at all"
     more = f", and {len(shown) - MOST_SHOWN} older ones" if len(shown) > MOST_SHOWN else ""
     return f"it knows {', '.join(shown[:MOST_SHOWN])}{more}"
+
+
+def start_job(
+    dashboard: Dashboard, name: str, entrypoint: str, runtime_env: Mapping[str, Any], metadata: Mapping[str, str]
+) -> None:
+    """Start a job, waiting for a cluster that has just come up: its dashboard answers some time before it can take jobs.
+
+    Raises Unreachable when it has been waited for long enough, UserError if the job is refused.
+    """
+
+    def once() -> None:
+        if dashboard.job(name) is None:  # an answer may have been lost on its way
+            dashboard.send(name, entrypoint, runtime_env, metadata)
+
+    patiently(once, dashboard.address, transient=is_away, seconds=START_SECONDS)
 
 
 def look_again(dashboard: Dashboard, job: Job, tell: Tell, seconds: float = PATIENCE) -> Job:

@@ -11,7 +11,7 @@ from typing import Any
 
 from hpa_search.cluster.answer import MARK
 from hpa_search.cluster.dashboard import Dashboard
-from hpa_search.cluster.jobs import is_away
+from hpa_search.cluster.jobs import is_away, start_job
 from hpa_search.cluster.package import packed
 from hpa_search.config import Record
 from hpa_search.errors import UserError
@@ -71,7 +71,7 @@ def _helper(dashboard: Dashboard, word: str, entrypoint: str) -> Iterator[str]:
     """Start a helper; afterwards leave no trace of it in the cluster's list of jobs."""
     name = f"hpa-search-{word}-{uuid.uuid4().hex[:8]}"
     with packed() as environment:
-        dashboard.send(name, entrypoint, environment, {HELPER: word})
+        start_job(dashboard, name, entrypoint, environment, {HELPER: word})
     try:
         yield name
     except BaseException:

@@ -5,7 +5,7 @@ import shlex
 import uuid
 
 from hpa_search.cluster.dashboard import Dashboard
-from hpa_search.cluster.jobs import CACHE, OUT, SEARCH, Target, our_jobs
+from hpa_search.cluster.jobs import CACHE, OUT, SEARCH, Target, our_jobs, start_job
 from hpa_search.cluster.package import packed
 from hpa_search.cluster.places import place_options
 from hpa_search.errors import UserError
@@ -62,5 +62,5 @@ def send(
     name = f"{re.sub('[^A-Za-z0-9_.-]+', '-', search)}-{uuid.uuid4().hex[:8]}"
     metadata = {SEARCH: search, OUT: out} | ({CACHE: cache} if cache else {})
     with packed(text) as environment:
-        dashboard.send(name, shlex.join(["python", "-m", "hpa_search.cli", *command]), environment, metadata)
+        start_job(dashboard, name, shlex.join(["python", "-m", "hpa_search.cli", *command]), environment, metadata)
     return [f"Submitted as {name}.", *next_steps(name, dashboard.address)]

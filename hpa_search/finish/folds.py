@@ -16,6 +16,7 @@ from hpa_search.finish.material import Material
 from hpa_search.labels import NUM_LABELS
 from hpa_search.models.weights import check_weights
 from hpa_search.search.cluster_up import ray_up
+from hpa_search.search.commands import COMMANDS
 from hpa_search.search.driver import run_search
 from hpa_search.search.folds import FoldSearch, FoldTrial, prepare_fold
 from hpa_search.search.study import Ledger
@@ -116,6 +117,7 @@ def _train(search: FoldSearch, ray_address: str | None, console: Console) -> boo
             search.out,
             open_trial=open_trial,
             job=search.job,
+            commands=search.place / COMMANDS,
             ray_address=ray_address,
             watchers=watchers,
             say=view.say,

@@ -64,7 +64,8 @@ class CommandBox:
             names = list(self._store.list(recursive=False))
         else:
             names = [path.name for path in self._path("").glob("*.json")]
-        return {name: self._read(name) for name in sorted(names) if name.endswith(".json")}
+        found = {name: self._content(name) for name in sorted(names) if name.endswith(".json")}
+        return {name: _parsed(content) for name, content in found.items() if content is not None}
 
     def done(self, name: str) -> None:
         """Remove a command that was obeyed."""
@@ -81,12 +82,19 @@ class CommandBox:
         assert self._folder is not None
         return self._folder / name
 
-    def _read(self, name: str) -> Command | None:
+    def _content(self, name: str) -> bytes | None:
+        """Return what a file holds; None for one that cannot be read now, or is gone."""
         try:
-            content = self._path(name).read_bytes() if self._store is None else self._store.read(name)
-            return Command.model_validate_json(content)
-        except (OSError, Missing, ValidationError):
+            return self._path(name).read_bytes() if self._store is None else self._store.read(name)
+        except (OSError, Missing):
             return None
+
+
+def _parsed(content: bytes) -> Command | None:
+    try:
+        return Command.model_validate_json(content)
+    except ValidationError:
+        return None
 
 
 def extended(budget: Budget, extensions: Mapping[str, Mapping[str, Any]]) -> Budget:

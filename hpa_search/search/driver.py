@@ -1,10 +1,9 @@
 """The driver: takes the lease, brings up Ray, slots and Tune, and runs the agenda to its end."""
 
-import shutil
 import tempfile
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,13 +59,14 @@ def run_search(
     Raises UserError while another driver holds the search, when no slot can run, and when the ledger or ``out`` cannot be
     written any more.
     """
-    ending, name = Ending(), f"{search.name}-{uuid.uuid4().hex[:8]}"
-    choose_study(out, study, name)
-    held = lease.take(out, name, on_lost=ending.because_of, say=say)
+    ending, box = Ending(), CommandBox(commands or Place.of(out) / COMMANDS)
+    choose_study(out, study, search.name)
+    of_before = box.waiting()  # what comes later, comes to this driver
+    held = lease.take(out, search.name, on_lost=ending.because_of, say=say)
+    ending.when_now(held.ledger.hurry)
     try:
         ledger = held.ledger
-        box = CommandBox(commands or Place.of(out) / COMMANDS)
-        catch_up(box, ledger)
+        catch_up(box, of_before, ledger)
         now = search.model_copy(update={"budget": budget_now(search.budget, ledger)})
         agenda = Agenda(now, ledger, slots=1, spent_seconds=lambda: held.spent_seconds, watchers=watchers)
         if ledger.noted().get(RESTS):
@@ -75,23 +75,32 @@ def run_search(
             return _conclude(agenda, ending)
         if ledger.noted().get(FINISHED):  # more was added to it
             ledger.note(FINISHED, False)
-        with ray_up(ray_address), signals(ending):
-            run = _Run(agenda, out, open_trial, job, ending, say)
-            run.patience = CLUSTER_SECONDS if ray_address else 0.0
-            with Listener(box, agenda, search.budget, ending, say):
-                run.to_the_end()
-            return _conclude(agenda, ending)
+        patience = CLUSTER_SECONDS if ray_address else 0.0
+        with ray_up(ray_address), signals(ending), Listener(box, agenda, search.budget, ending, say) as listener:
+            # Once more where the search was extended while its slots were closing.
+            while not (agenda.finished or agenda.pausing or ending.now):
+                with _scratch() as scratch:
+                    _Run(agenda, out, scratch, listener, open_trial, job, ending, say).to_the_end(patience)
+        return _conclude(agenda, ending)
     finally:
         held.release()
 
 
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """What Tune and Train write is never read again, and does not belong on the disk that the search is on."""
+    with tempfile.TemporaryDirectory(prefix="hpa-search-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 def _conclude(agenda: Agenda, ending: Ending) -> Outcome:
     """Close the ledger of a search that is finished, or note that it rests; return how the driver ended."""
+    paused, agenda.pausing, agenda.stopping = agenda.pausing, False, ending.now
     if agenda.finished:
         agenda.close()
         agenda.ledger.note(FINISHED, True)
         return "finished"
-    outcome: Outcome = "paused" if agenda.pausing and not ending.now else ending.outcome
+    outcome: Outcome = "paused" if paused and not ending.now else ending.outcome
     if outcome in ("paused", "stopped"):
         agenda.ledger.note(RESTS, outcome)
     return outcome
@@ -100,24 +109,32 @@ def _conclude(agenda: Agenda, ending: Ending) -> Outcome:
 class _Run:
     """One stay of a driver on one Ray."""
 
-    patience = 0.0
-
     def __init__(
-        self, agenda: Agenda, out: Path, open_trial: OpenTrial, job: Any, ending: Ending, say: Callable[[str], None]
+        self,
+        agenda: Agenda,
+        out: Path,
+        scratch: Path,
+        listener: Listener,
+        open_trial: OpenTrial,
+        job: Any,
+        ending: Ending,
+        say: Callable[[str], None],
     ) -> None:
-        self._agenda, self._out, self._ending, self._say = agenda, out, ending, say
+        self._agenda, self._out, self._scratch, self._listener = agenda, out, scratch, listener
+        self._ending, self._say = ending, say
         self._arguments = {"open_trial": open_trial, "job": job}
-        # What Tune and Train write is never read again, and does not belong on the disk that the search is on.
-        self._scratch = Path(tempfile.mkdtemp(prefix="hpa-search-"))
 
-    def to_the_end(self) -> None:
+    def to_the_end(self, patience: float) -> None:
+        """Search until there is nothing to run, or the driver is to end; nodes that hold a slot are waited for so many seconds."""
         resources = self._agenda.search.resources
         gpus = gpus_per_worker(resources)
         places = partial(count_slots, resources, gpus)
-        first_places(places, self.patience, in_words(resources, gpus), self._say)
+        if not first_places(places, patience, in_words(resources, gpus), self._say, lambda: self._ending.now):
+            return
         self._say(f"{places()} slot(s), {in_words(resources, gpus)}.")
         name = f"exchange-{uuid.uuid4().hex[:8]}"
         self._exchange = self._open_exchange(name, places())
+        self._listener.on_pause = self._pause
         try:
             with Fleet(
                 self._exchange,
@@ -125,6 +142,7 @@ class _Run:
                 make=partial(self._slot, gpus),
                 on_change=self._count,
                 on_trouble=self._ending.because_of,
+                is_hurried=lambda: self._ending.now,
                 say=self._say,
             ):
                 self._tune(name)
@@ -142,10 +160,13 @@ class _Run:
         self._agenda.slots = slots
 
     def _close(self) -> None:
+        self._listener.on_pause = None
         with suppress(RayError, LedgerError):
             ray.get(self._exchange.close.remote())
             self._agenda.ledger.note("worker_groups_started", ray.get(self._exchange.groups_started.remote()))
-        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _pause(self) -> None:
+        self._exchange.pause.remote()
 
     def _open_exchange(self, name: str, slots: int) -> ActorHandle:
         """Start the exchange beside the driver: it dies with the driver's host and with no other."""
@@ -166,7 +187,7 @@ class _Run:
         )
 
     def _tune(self, exchange_name: str) -> None:
-        searcher = AgendaSearcher(self._agenda, exchange_name, self._is_up)
+        searcher = AgendaSearcher(self._agenda, exchange_name, self._is_up, self._cancel, lambda: self._ending.now)
         try:
             tune.Tuner(
                 # Proxies only wait: they ask for a little memory and no CPU, which all belongs to the slots.

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -16,22 +16,32 @@ class Ending:
         self.outcome: Outcome = "interrupted"
         self.trouble: str | None = None
         self._now = threading.Event()
+        self._told: list[Callable[[], None]] = []
 
     @property
     def now(self) -> bool:
         """Whether to end at once."""
         return self._now.is_set()
 
+    def when_now(self, act: Callable[[], None]) -> None:
+        """Have ``act`` called when the driver is to end; it must be quick, and may come from any thread."""
+        self._told.append(act)
+
     def at_once(self, outcome: Outcome = "interrupted") -> None:
         """End now, because of a signal or a command."""
         if not self.now:
             self.outcome = outcome
-        self._now.set()
+        self._set()
 
     def because_of(self, trouble: str) -> None:
         """End now, because of ``trouble``."""
         self.trouble = self.trouble or trouble
+        self._set()
+
+    def _set(self) -> None:
         self._now.set()
+        for act in self._told:
+            act()
 
 
 @contextmanager

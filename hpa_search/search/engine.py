@@ -28,18 +28,28 @@ class _Unpickled:
 class AgendaSearcher(_Unpickled, Searcher):
     """Suggests the agenda's next leg."""
 
-    def __init__(self, agenda: Agenda, exchange_name: str, is_up: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        agenda: Agenda,
+        exchange_name: str,
+        is_up: Callable[[], bool],
+        cancel: Callable[[int], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
         super().__init__(metric="number", mode="max")
         self._agenda, self._exchange_name, self._is_up = agenda, exchange_name, is_up
+        self._cancel, self._should_stop = cancel, should_stop
         self.running_legs: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next leg as a Tune trial's config; None for not now; FINISHED for never again."""
-        leg = None
-        with _or_broken(self._agenda):
-            leg = self._agenda.next()
+        agenda, leg = self._agenda, None
+        with _or_broken(agenda):
+            leg = agenda.next()
         if leg is None:
-            return Searcher.FINISHED if self._agenda.finished else None
+            # Told to wait, Tune asks nothing else for minutes, also not whether to stop.
+            over = agenda.broken or agenda.stopping or agenda.pausing or self._should_stop()
+            return Searcher.FINISHED if over or agenda.finished else None
         self.running_legs[trial_id] = leg.number
         return {"leg": asdict(leg), "exchange": self._exchange_name}
 
@@ -51,6 +61,8 @@ class AgendaSearcher(_Unpickled, Searcher):
         with _or_broken(self._agenda):
             if error and self._is_up():
                 self._agenda.lose(number)
+                if self._agenda.trials[number].end is not None:
+                    self._cancel(number)
             else:
                 self._agenda.release(number)
 

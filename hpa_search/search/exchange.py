@@ -9,6 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from ray.actor import ActorHandle
+
 MOST_DEATHS = 2
 PATIENCE = 20.0
 """Seconds that the first legs wait for all proxies to be up; there may be fewer legs than slots."""
@@ -25,6 +27,7 @@ class _Slot:
     last_number: int | None = None
     up: str | None = None
     hosts: tuple[str, ...] = ()
+    workers: tuple[ActorHandle | None, ...] = ()
     lost: bool = False
 
 
@@ -53,7 +56,7 @@ class Exchange:
         self._mail: dict[int, _Mail] = {}
         self._deaths = Counter[int]()
         self._groups = Counter[int]()
-        self._closed = False
+        self._closed = self._pausing = False
         self._changed = asyncio.Condition()
         self._proxies, self._awaited = 0, proxies_awaited
 
@@ -70,10 +73,15 @@ class Exchange:
         """Hand a leg to a slot whose worker waits for one; a leg that a slot is training already goes on there."""
         await self._proxies_up()
         async with self._changed:
+            # One that is being ended is waited for: its trial may be wanted for longer now.
+            await self._changed.wait_for(lambda: self._closed or not self._is_ending(leg["number"]))
             if any(slot.leg and slot.leg["number"] == leg["number"] for slot in self._slots):
                 return
-            await self._changed.wait_for(lambda: self._closed or self._free(leg["number"]))
+            await self._changed.wait_for(lambda: self._closed or self._pausing or self._free(leg["number"]))
             if self._closed:
+                return
+            if self._pausing:
+                self._mail.setdefault(leg["number"], _Mail()).post({"stopped": True})
                 return
             slot = self._free(leg["number"])
             assert slot is not None
@@ -121,7 +129,7 @@ class Exchange:
         if row["epoch"] > mail.last_epoch:
             self._deaths[slot.leg["number"]] = 0
             mail.post(row)
-        if row["epoch"] < slot.leg["target"]:
+        if row["epoch"] < slot.leg["target"] and not self._pausing:
             return True
         await self._end_leg(slot)
         return False
@@ -132,6 +140,11 @@ class Exchange:
         if slot.taken_by == incarnation and slot.leg is not None:
             self._mail[slot.leg["number"]].post({"failed": why, "details": details})
             await self._end_leg(slot)
+
+    async def pause(self) -> None:
+        """Let every leg end with its running epoch, and start no other."""
+        self._pausing = True
+        await self._tell()
 
     async def cancel(self, number: int) -> None:
         """End a trial's leg at its next epoch."""
@@ -153,13 +166,17 @@ class Exchange:
             self._mail[slot.leg["number"]].post({"halted": why})
             await self._end_leg(slot)
 
-    async def group_started(self, index: int, incarnation: str, host: str) -> None:
-        """A worker of a slot's group is up, on the node ``host``; the group's ``incarnation`` is new with its first one."""
+    async def group_started(self, index: int, incarnation: str, host: str, worker: ActorHandle | None = None) -> None:
+        """A ``worker`` of a slot's group is up, on the node ``host``; the group's ``incarnation`` is new with its first one."""
         slot = self._slots[index]
         if slot.up != incarnation:
             self._groups[index] += 1
-            slot.up, slot.hosts = incarnation, ()
-        slot.hosts = (*slot.hosts, host)
+            slot.up, slot.hosts, slot.workers = incarnation, (), ()
+        slot.hosts, slot.workers = (*slot.hosts, host), (*slot.workers, worker)
+
+    async def workers(self, index: int) -> list[ActorHandle]:
+        """Return the workers of a slot's group that came up last."""
+        return [worker for worker in self._slots[index].workers if worker is not None]
 
     async def hosts(self) -> dict[int, tuple[str, ...]]:
         """Return on which nodes the workers of each slot are; none for a slot that has not come up yet, or is lost."""
@@ -197,6 +214,9 @@ class Exchange:
                 await asyncio.wait_for(self._changed.wait_for(lambda: self._closed or self._proxies >= self._awaited), PATIENCE)
             except TimeoutError:
                 self._awaited = 0
+
+    def _is_ending(self, number: int) -> bool:
+        return any(slot.leg and slot.leg["number"] == number and slot.leg["target"] == 0 for slot in self._slots)
 
     def _free(self, number: int) -> _Slot | None:
         free = [slot for slot in self._slots if slot.leg is None and slot.waiting and not slot.lost]

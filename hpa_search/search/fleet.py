@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -20,13 +21,16 @@ LONGEST_WITHOUT = 1800.0
 """Seconds that a search waits for nodes when none that could hold a slot is left."""
 CLOSING_SECONDS = 40.0
 """How long slots may take to end; one whose workers are just being replaced needs the longest."""
+HURRIED_SECONDS = 5.0
+"""The same where the driver was told to end now: who told it kills it after a minute."""
 
 
 class Fleet:
     """Keeps one slot for each of the ``places`` that the cluster's nodes offer, while it is entered.
 
     A slot whose node is gone hands its leg back, to be taken up where its last checkpoint is. ``make(index, on_given_up)``
-    starts a slot; ``on_change`` hears how many there are, ``on_trouble`` why none can be kept.
+    starts a slot; ``on_change`` hears how many there are, ``on_trouble`` why none can be kept; ``is_hurried`` says
+    whether the end is to come at once.
     """
 
     def __init__(
@@ -37,10 +41,12 @@ class Fleet:
         make: Callable[[int, Callable[[int, str], None]], Slot],
         on_change: Callable[[int], None],
         on_trouble: Callable[[str], None],
+        is_hurried: Callable[[], bool],
         say: Callable[[str], None],
     ) -> None:
         self._exchange, self._places, self._make = exchange, places, make
         self._on_change, self._on_trouble, self._say = on_change, on_trouble, say
+        self._is_hurried = is_hurried
         self._slots: dict[int, Slot] = {}
         self._given_up, self._empty_since = 0, time.monotonic()
         self._over, self._lock = threading.Event(), threading.Lock()
@@ -55,9 +61,20 @@ class Fleet:
         """Wait for the slots' ends, after the exchange was closed."""
         self._over.set()
         self._thread.join()
-        deadline = time.monotonic() + CLOSING_SECONDS
+        deadline = time.monotonic() + (HURRIED_SECONDS if self._is_hurried() else CLOSING_SECONDS)
         for slot in self._slots.values():
             slot.close(max(deadline - time.monotonic(), 0))
+        busy = [index for index, slot in self._slots.items() if slot.is_running]
+        for index in busy:
+            self._cut_short(index)
+        for index in busy:
+            self._slots[index].close(CLOSING_SECONDS)
+
+    def _cut_short(self, index: int) -> None:
+        """Kill a slot's workers: in the middle of an epoch that nobody waits for, they would hold the GPU for as long as it takes."""
+        with suppress(RayError):
+            for worker in ray.get(self._exchange.workers.remote(index)):
+                ray.kill(worker)
 
     def _follow(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
@@ -109,10 +126,17 @@ class Fleet:
                 self._on_trouble(f"no slot could be kept running, the last one because: {why}")
 
 
-def first_places(places: Callable[[], int], patience: float, slot: str, say: Callable[[str], None]) -> None:
-    """Wait for nodes that can hold a ``slot``, in a cluster that is still coming up; UserError after ``patience`` seconds."""
+def first_places(
+    places: Callable[[], int], patience: float, slot: str, say: Callable[[str], None], over: Callable[[], bool]
+) -> bool:
+    """Wait for nodes that can hold a ``slot``, in a cluster that is still coming up; return whether there are some.
+
+    There are none where the driver is to end, which ``over`` tells. Raises UserError after ``patience`` seconds.
+    """
     began, told = time.monotonic(), False
     while not places():
+        if over():
+            return False
         if time.monotonic() - began >= patience:
             raise UserError(
                 f"the nodes of the Ray cluster hold no slot ({slot}); lower resources in the search file, or add nodes"
@@ -121,3 +145,4 @@ def first_places(places: Callable[[], int], patience: float, slot: str, say: Cal
             say(f"The nodes of the cluster hold no slot yet ({slot}); waiting up to {patience / 60:.0f} min for one.")
             told = True
         time.sleep(LOOK_SECONDS)
+    return True

@@ -4,7 +4,6 @@ Its split is the other search's with another fold in the place of validation, so
 judged by a network that was not trained on it.
 """
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ from hpa_search.search.workspace import (
     read_workspace,
     write_workspace,
 )
-from hpa_search.storage.place import Location
+from hpa_search.storage.place import Location, Place
 from hpa_search.training.job import Job
 
 LONGEST_NAME = 64
@@ -51,13 +50,14 @@ class FoldTrial:
 
 @dataclass(frozen=True, eq=False)
 class FoldSearch:
-    """A search without ``fold``, ready in ``out``; ``numbers`` are its trials of what was wanted, in that order."""
+    """A search without ``fold``, ready in ``out``, a mirror of ``place``; ``numbers`` are its trials of what was wanted, in that order."""
 
     fold: int
     out: Path
     search: Search
     job: Job
     numbers: tuple[int, ...]
+    place: Place
 
     def facts(self) -> list[Facts]:
         """Return what its ledger knows of its trials, by number; some may not have begun."""
@@ -154,17 +154,17 @@ def prepare_fold(
     search = fold_search(original, fold, trials)
     text = search_text(search, original)
     if not (out / PROVENANCE).is_file():
+        choose_study(out, study, search.name)
         turned = split.judged_by(fold)
         classes = _classes(fold, original, origin, inputs.dataset.labels[turned.validation])
         external, statistics = external_rows(inputs, turned), (origin.mean, origin.std)
         provenance = provenance_of(inputs, origin.fingerprint, classes, statistics, external)
         write_workspace(out, text, inputs.dataset.ids, turned, provenance)
-        choose_study(out, study, f"{search.name}-{uuid.uuid4().hex[:8]}")
     elif (out / SEARCH).read_text(encoding="utf-8") != text:
         _check_idle(out)
         write_text(out / SEARCH, text)
     search, provenance = read_workspace(out)  # the same, but with the order of dimensions that its file has
-    return FoldSearch(fold, out, search, make_job(lies or out, search, provenance, inputs, cache), numbers)
+    return FoldSearch(fold, out, search, make_job(lies or out, search, provenance, inputs, cache), numbers, Place.of(lies or out))
 
 
 def _there(out: Path, fold: int, parent: Search) -> tuple[tuple[FoldTrial, ...], frozenset[int]]:

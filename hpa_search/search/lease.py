@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,9 @@ class Lease:
         self.ledger = ledger
         self._holder, self._beat, self._spent_before, self._began = uuid.uuid4().hex, 0, spent, time.monotonic()
         self._on_lost, self._ended = on_lost, threading.Event()
+        self._renewed = self._began
         self._write(held=True)
+        ledger.guard = self._guard
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
 
@@ -70,10 +72,19 @@ class Lease:
         """Whether no other driver has taken it since."""
         return self.ledger.noted()["lease"]["holder"] == self._holder
 
+    def _guard(self) -> None:
+        """After a silence in which another driver may have taken the search, look before anything is written."""
+        if time.monotonic() - self._renewed < LEASE_SECONDS - BEAT_SECONDS:
+            return
+        if not self.is_ours():
+            raise LedgerError(f"{self.ledger.where}: another driver has taken this search")
+        self._renewed = time.monotonic()
+
     def _write(self, *, held: bool) -> None:
         self._beat += 1
         lease = {"holder": self._holder, "beat": self._beat, "held": held, "place": _place(), "pid": os.getpid()}
         self.ledger.note("lease", {**lease, "host": socket.gethostname(), "spent_seconds": self.spent_seconds})
+        self._renewed = time.monotonic()
 
 
 def take(out: Path, name: str, *, on_lost: Callable[[str], None] = lambda why: None, say: Callable[[str], None] = print) -> Lease:
@@ -89,12 +100,22 @@ def take(out: Path, name: str, *, on_lost: Callable[[str], None] = lambda why: N
             f"Another driver (process {current['pid']} on {current['host']}) may hold this search; waiting {LEASE_SECONDS:.0f} s for it."
         )
         _wait_for_silence(out, name, current)
-    ledger = Ledger.create(out, name, tell=say)
+    ledger, asked = Ledger.create(out, name, tell=say), time.monotonic()
+    if _taken(current, ledger.noted().get("lease")):
+        raise UserError(f"{out}: another driver took this search at the same moment; let it run")
     lease = Lease(ledger, spent=current["spent_seconds"] if current else 0.0, on_lost=on_lost)
-    time.sleep(SETTLING_SECONDS)
+    # Whoever looked before this lease was written has written by now.
+    time.sleep(max(SETTLING_SECONDS, 2 * (time.monotonic() - asked)))
     if not lease.is_ours():
         raise UserError(f"{out}: another driver took this search at the same moment; let it run")
     return lease
+
+
+def _taken(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:
+    """Whether another driver has written its lease since ``before`` was read."""
+    return (
+        now is not None and now["held"] and (before is None or (before["holder"], before["beat"]) != (now["holder"], now["beat"]))
+    )
 
 
 def is_alive(lease: dict[str, Any] | None, seen: Callable[[], dict[str, Any]]) -> bool:

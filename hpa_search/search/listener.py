@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hpa_search.errors import UserError
@@ -20,9 +20,9 @@ def budget_now(budget: Budget, ledger: Ledger) -> Budget:
     return extended(budget, ledger.noted().get(EXTENSIONS, {}))
 
 
-def catch_up(box: CommandBox, ledger: Ledger) -> None:
-    """Obey what was asked of a driver that was not there: extensions count, a pause or stop of before does not."""
-    for name, command in box.waiting().items():
+def catch_up(box: CommandBox, waiting: Mapping[str, Command | None], ledger: Ledger) -> None:
+    """Obey the commands ``waiting`` for a driver that was not there: extensions count, a pause or stop of before does not."""
+    for name, command in waiting.items():
         if command is not None and command.wish == "extend":
             _note(ledger, name, command)
         box.done(name)
@@ -34,6 +34,7 @@ class Listener:
     def __init__(self, box: CommandBox, agenda: Agenda, first: Budget, ending: Ending, say: Callable[[str], None]) -> None:
         self._box, self._agenda, self._first, self._ending, self._say = box, agenda, first, ending, say
         self._over = threading.Event()
+        self.on_pause: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._listen, name="listener", daemon=True)
 
     def __enter__(self) -> "Listener":
@@ -64,6 +65,8 @@ class Listener:
         elif command.wish == "pause":
             self._say("Asked to pause: the running epochs are trained to their ends.")
             self._agenda.pausing = True
+            if (act := self.on_pause) is not None:
+                act()
         else:
             self._say("Asked to stop: what is running goes on from its last epoch when the search is resumed.")
             self._ending.at_once("stopped")

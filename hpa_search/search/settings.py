@@ -109,7 +109,7 @@ class Resources(Record):
     """What a trial gets: ``workers``, each with ``cpus`` and ``gpus``; `auto` is one GPU where there is one, else none.
 
     One worker's GPU may be a fraction; several part each batch among them (DDP), and need GPUs of their own or none.
-    ``slots`` trials train at a time; `auto` is as many as the cluster holds when the search starts.
+    ``slots`` trials train at a time; `auto` is as many as the cluster holds, also as nodes come and go.
     """
 
     slots: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = Field(

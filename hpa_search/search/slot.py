@@ -10,6 +10,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from hpa_search.search.settings import Resources
 from hpa_search.search.worker import worker_loop
@@ -41,6 +42,11 @@ class Slot:
         self._thread = threading.Thread(target=self._keep_running, name=f"{SLOT_THREAD}{index}", daemon=True)
         self._thread.start()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its run has not ended yet."""
+        return self._thread.is_alive()
+
     def retire(self) -> None:
         """Do not start the run again."""
         self._closing.set()
@@ -56,7 +62,9 @@ class Slot:
             try:
                 before = self._groups()
                 why = self._fit(run)
-                ends = ends + 1 if self._groups() == before else 0
+                # A place that another search has taken may become free.
+                waits = WorkerGroupStartupTimeoutError.__name__ in why or "timed out" in why
+                ends = ends + 1 if self._groups() == before and not waits else 0
             except RayError:
                 return  # the exchange is gone, and the search with it
             run += 1
@@ -80,7 +88,7 @@ class Slot:
         try:
             trainer.fit()
         except Exception as error:  # whatever ended the run, the slot's answer is the same
-            return str(error)
+            return f"{type(error).__name__}: {error}"
         return "its run ended"
 
 

@@ -67,6 +67,8 @@ class Ledger:
         self._study_id, self._tell = study_id, tell
         self._patience = Patience(where, transient=is_away, seconds=seconds, tell=tell)
         self._ids: dict[int, int] = {}
+        self.guard: Callable[[], None] = lambda: None
+        """Called before each write, from any thread; raises LedgerError where another driver has taken the search."""
 
     @classmethod
     def create(cls, out: Path, name: str, *, seconds: float = PATIENCE, tell: Tell = logger.warning) -> "Ledger":
@@ -79,6 +81,8 @@ class Ledger:
                 return found
             _begun(out, place)
             return cls.create(out, name, seconds=seconds, tell=tell)
+        if not (out / JOURNAL).exists() and (out / "trials").is_dir():
+            raise UserError(f"{out / JOURNAL}: is gone, and {out / 'trials'} is there; restore it, or choose another --out")
         with _named(out / JOURNAL):
             storage = open_journal(out / JOURNAL)
             studies = storage.get_all_studies()
@@ -131,16 +135,18 @@ class Ledger:
             # A connection may be lost when its work is done: what was asked for is then there.
             if self.storage.get_n_trials(self._study_id) == number:
                 self.storage.create_new_trial(self._study_id, template_trial=trial)
+            elif self.storage.get_trial(self._id(number)).params != parameters:
+                raise LedgerError(f"{self.where}: another driver has added trial {number}; this one ends")
 
-        self._ask(once)
+        self._write(once)
 
     def report(self, number: int, epoch: int, objective: float) -> None:
         """Record a trial's objective after ``epoch`` epochs."""
-        self._ask(lambda: self.storage.set_trial_intermediate_value(self._id(number), epoch, objective))
+        self._write(lambda: self.storage.set_trial_intermediate_value(self._id(number), epoch, objective))
 
     def set_target(self, number: int, target: int) -> None:
         """Record that a trial may train to ``target`` epochs: its promotion."""
-        self._ask(lambda: self.storage.set_trial_user_attr(self._id(number), "target", target))
+        self._write(lambda: self.storage.set_trial_user_attr(self._id(number), "target", target))
 
     def end(self, number: int, end: End, why: str) -> None:
         """Record the end of a trial; the value of a complete one is its best report. Ending it again changes nothing."""
@@ -153,24 +159,33 @@ class Ledger:
             values = [max(trial.intermediate_values.values())] if end == "complete" else None
             self.storage.set_trial_state_values(self._id(number), _ENDS[end], values)
 
-        self._ask(once)
+        self._write(once)
 
     def note(self, key: str, value: Any) -> None:
         """Record a JSON value about the whole search."""
-        self._ask(lambda: self.storage.set_study_user_attr(self._study_id, key, value))
+        self._write(lambda: self.storage.set_study_user_attr(self._study_id, key, value))
 
     def noted(self) -> Mapping[str, Any]:
         """Return all values recorded about the whole search."""
         return self._ask(lambda: self.storage.get_study_user_attrs(self._study_id))
 
     def hurry(self) -> None:
-        """Wait no more for a database that is away."""
-        self._patience = Patience(self.where, transient=is_away, seconds=0, tell=self._tell)
+        """Wait no more for a database that is away, not even in a call that is waiting."""
+        self._patience.seconds = 0
 
     def _id(self, number: int) -> int:
         if number not in self._ids:
             self._ids[number] = self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         return self._ids[number]
+
+    def _write(self, call: Callable[[], None]) -> None:
+        """Write as `_ask` asks, but not in the place of another driver: `guard` is called before each attempt."""
+
+        def guarded() -> None:
+            self.guard()
+            call()
+
+        self._ask(guarded)
 
     def _ask(self, call: Callable[[], T]) -> T:
         """Call the storage, again and again while its database is away; LedgerError if that does not help."""

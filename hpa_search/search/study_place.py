@@ -1,5 +1,6 @@
 """Where the ledger of a search is: a journal in its folder, or a database that OUT/study.json names without its password."""
 
+import uuid
 from pathlib import Path
 
 from optuna.storages import RDBStorage
@@ -36,12 +37,13 @@ def check_url(url: str) -> str:
     """Return ``url`` if it can be a study's. Raises UserError for other databases, and for a password in it."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise UserError(f"--study {url}: is no database URL; such as postgresql://user@host/database") from None
-    hidden = parsed.render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):
+        raise UserError("--study: is no database URL; give one such as postgresql://user@host:5432/database") from None
+    secret = any("password" in key.lower() for key in parsed.query)
+    hidden = parsed.set(query={}).render_as_string(hide_password=True)
     if parsed.drivername not in _DRIVERS:
         raise UserError(f"--study {hidden}: a study is kept in postgresql://user@host/database or sqlite:////whole/path.db")
-    if parsed.password is not None or "password" in parsed.query:
+    if parsed.password is not None or secret:
         raise UserError(
             f"--study {hidden}: leave the password out, for the URL is written into the search's folder; set PGPASSWORD where the "
             "search's driver runs, or write it into ~/.pgpass there"
@@ -54,19 +56,22 @@ def check_url(url: str) -> str:
 def choose_study(out: Path, url: str | None, name: str) -> StudyPlace | None:
     """Return the database of the search in ``out``; None if it is the journal there.
 
-    Where nothing is yet, ``url`` decides (None: a journal) and is written down with ``name``.
+    Where nothing is yet, ``url`` decides (None: a journal) and is written down with a name made of ``name`` that no other
+    study has.
     Raises UserError if the search in ``out`` has its study elsewhere.
     """
     there = read_study_place(out)
     begun = there is not None or (out / JOURNAL).is_file()
-    if url is None or (there is not None and there.url == check_url(url)):
+    if url is not None:
+        check_url(url)
+    if url is None or (there is not None and there.url == url):
         return there
     if begun:
         place = there.url if there else f"{out}'s own journal"
         raise UserError(
             f"--study {url}: the search in {out} has its study in {place}; leave --study out, or choose another --out"
         )
-    chosen = StudyPlace(url=check_url(url), name=name)
+    chosen = StudyPlace(url=url, name=f"{name}-{uuid.uuid4().hex[:12]}")
     write_study_place(out, chosen)
     return chosen
 
@@ -94,6 +99,8 @@ def open_database(url: str) -> RDBStorage:
         return RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs=_engine_options(parsed))
     except SQLAlchemyError as error:
         raise UserError(f"{url}: the study's database cannot be used: {reason(error)}{_advice(parsed)}") from None
+    except RuntimeError as error:  # the tables are another Optuna's
+        raise UserError(f"{url}: the study's database cannot be used: {error}") from None
     except OSError as error:
         raise UserError(f"{url}: the study's database cannot be used: {error}") from None
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import ray
 from ray.actor import ActorHandle
 
-from hpa_search.storage.patience import Unreachable
+from hpa_search.errors import UserError
 from hpa_search.training.ranks import ALONE, Ranks, joined_ranks, lost_another
 from hpa_search.training.stored_trial import TakenOverError
 
@@ -78,8 +78,8 @@ def worker_loop(arguments: dict[str, Any]) -> None:
     """Train legs until there are no more. ``arguments``: exchange, slot, open_trial, job."""
     ranks = joined_ranks()
     post = Post(arguments["exchange"], arguments["slot"], ranks.tell(uuid.uuid4().hex), ranks)
-    host = ray.get_runtime_context().get_node_id()
-    ray.get(post.exchange.group_started.remote(post.slot, post.incarnation, host))
+    here = ray.get_runtime_context()
+    ray.get(post.exchange.group_started.remote(post.slot, post.incarnation, here.get_node_id(), here.current_actor))
     while (leg := post.take()) is not None:
         run_leg(post, leg, arguments["open_trial"], arguments["job"])
 
@@ -129,8 +129,8 @@ def _in_words(error: Exception) -> str:
 
 
 def _is_no_trials_fault(error: Exception) -> bool:
-    """A disk that is full or broken, and a server that stays away, meet the next trial too."""
-    return isinstance(error, Unreachable) or (isinstance(error, OSError) and error.errno in _DISK_FAULTS)
+    """What a user is to mend, such as a store that refuses, and a disk that is full or broken, meet the next trial too."""
+    return isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in _DISK_FAULTS)
 
 
 def _poisons_device(error: Exception) -> bool:

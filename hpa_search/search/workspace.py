@@ -253,7 +253,7 @@ def _check_empty(out: Path, text: str, cache: Path, names: Sequence[str] | None)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out must be a folder")
     begun = (out / SEARCH).is_file() and (out / SEARCH).read_bytes() == text.encode()
-    known = {SEARCH, SPLIT} if begun else set()
+    known = {SEARCH, SPLIT, STUDY} if begun else set()
     there = [out / name for name in names or ()] + (list(out.iterdir()) if out.is_dir() else [])
     found = {path for path in there if not _is_remnant(path)}
     foreign = sorted(path.name for path in found if path.name not in known and not cache.resolve().is_relative_to(path.resolve()))

@@ -4,6 +4,7 @@ import shlex
 
 import pytest
 
+from hpa_search.cluster import jobs
 from hpa_search.cluster.control import resumable
 from hpa_search.cluster.jobs import find_target
 from hpa_search.cluster.sending import resume
@@ -44,6 +45,20 @@ def test_a_job_carries_its_search_and_folder(stand_in, dashboard, space):
     assert lines[0] == f"Submitted as {name}."
     for word in ("logs", "status", "pause", "stop", "resume", "extend"):
         assert any(f"hpa-search {word} {name} --address {dashboard.address}" in line for line in lines[1:])
+
+
+def test_a_cluster_that_has_just_come_up_is_waited_for(stand_in, dashboard, space):
+    stand_in.busy = 2
+    submit(space, dashboard.address, "/data", "/out")
+    assert only_job(stand_in)["status"] == "PENDING"
+    assert stand_in.asked.count("POST /api/jobs/") == 3
+
+
+def test_a_cluster_that_takes_no_job_at_all(stand_in, dashboard, space, monkeypatch):
+    monkeypatch.setattr(jobs, "START_SECONDS", 0.5)
+    stand_in.busy = 100
+    with pytest.raises(UserError, match="did not take the job: No available agent"):
+        submit(space, dashboard.address, "/data", "/out")
 
 
 def test_the_same_code_has_the_same_name(stand_in, dashboard, space):

@@ -277,3 +277,33 @@ def test_a_leg_that_is_given_back_is_free_to_be_started_again():
         assert (await call)["reported"] == 1
 
     run(play)
+
+
+def test_a_trial_that_is_being_ended_and_wanted_again_starts_anew():
+    """As when the time was up and the search is extended before the worker has heard of it."""
+
+    async def play(exchange):
+        await training(exchange)
+        assert await exchange.report(0, "a", {"epoch": 1}) is True
+        await exchange.cancel(7)
+        started = asyncio.create_task(exchange.start({**LEG, "reported": 1, "target": 3}))
+        await asyncio.sleep(0)
+        assert not started.done()
+        assert await exchange.report(0, "a", {"epoch": 2}) is False
+        call = await waiting(exchange)
+        await started
+        assert (await call)["target"] == 3
+
+    run(play)
+
+
+def test_a_pause_ends_legs_with_their_running_epoch_and_starts_none():
+    async def play(exchange):
+        await training(exchange)
+        await exchange.pause()
+        assert await exchange.report(0, "a", {"epoch": 1}) is False
+        assert (await exchange.next(7, 0))["epoch"] == 1
+        await exchange.start({**LEG, "number": 8})
+        assert await exchange.next(8, 0) == {"stopped": True}
+
+    run(play)

@@ -68,16 +68,16 @@ def test_an_extension_counts_at_once_and_once(agenda, box, tmp_path):
     # Read twice: as if the driver had been killed between the note and the file's removal.
     path = tmp_path / COMMANDS / box.send(Command(wish="extend", trials=2))
     text = path.read_text()
-    catch_up(box, agenda.ledger)
+    catch_up(box, box.waiting(), agenda.ledger)
     path.write_text(text)
-    catch_up(box, agenda.ledger)
+    catch_up(box, box.waiting(), agenda.ledger)
     assert budget_now(agenda.search.budget.model_copy(update={"trials": 12}), agenda.ledger).trials == 20
 
 
 def test_what_was_asked_of_a_dead_driver(agenda, box, tmp_path):
     for command in (Command(wish="pause"), Command(wish="extend", trials=4), Command(wish="stop")):
         box.send(command)
-    catch_up(box, agenda.ledger)
+    catch_up(box, box.waiting(), agenda.ledger)
     assert not box.waiting()
     assert budget_now(agenda.search.budget, agenda.ledger).trials == 16
     assert not agenda.pausing

@@ -13,6 +13,8 @@ from hpa_search.search.study_place import STUDY, check_url, choose_study, open_d
     [
         ("postgresql://me:secret@host/db", "leave the password out"),
         ("postgresql://me@host/db?password=secret", "leave the password out"),
+        ("postgresql://me@host/db?sslpassword=secret", "leave the password out"),
+        ("postgresql://me:secret@host:port/db", "is no database URL"),
         ("mysql://me@host/db", "a study is kept in postgresql"),
         ("study.db", "is no database URL"),
         ("sqlite:///study.db", "four slashes"),
@@ -22,15 +24,23 @@ from hpa_search.search.study_place import STUDY, check_url, choose_study, open_d
 def test_urls_that_will_not_do(url, fault):
     with pytest.raises(UserError, match=fault) as told:
         check_url(url)
-    if "?" not in url:
-        assert "secret" not in str(told.value)
+    assert "secret" not in str(told.value)
 
 
 def test_the_choice_is_written_down_without_a_password(tmp_path):
-    place = choose_study(tmp_path, "postgresql://me@host/db", "toy-1")
-    assert json.loads((tmp_path / STUDY).read_text()) == {"url": "postgresql://me@host/db", "name": "toy-1"}
-    assert read_study_place(tmp_path) == place == choose_study(tmp_path, None, "toy-2")
-    assert choose_study(tmp_path, "postgresql://me@host/db", "toy-3") == place
+    place = choose_study(tmp_path, "postgresql://me@host/db", "toy")
+    assert json.loads((tmp_path / STUDY).read_text()) == {"url": "postgresql://me@host/db", "name": place.name}
+    assert read_study_place(tmp_path) == place == choose_study(tmp_path, None, "toy")
+    assert choose_study(tmp_path, "postgresql://me@host/db", "toy") == place
+
+
+def test_searches_of_one_name_have_studies_of_their_own(tmp_path):
+    places = []
+    for out in (tmp_path / "a", tmp_path / "b"):
+        out.mkdir()
+        places.append(choose_study(out, "postgresql://me@host/db", "toy"))
+    assert places[0].name.startswith("toy-")
+    assert places[0].name != places[1].name
 
 
 def test_a_search_keeps_its_study_where_it_is(tmp_path):
@@ -42,6 +52,9 @@ def test_a_search_keeps_its_study_where_it_is(tmp_path):
     choose_study(tmp_path / "database", "postgresql://me@host/db", "toy")
     with pytest.raises(UserError, match="has its study in postgresql://me@host/db"):
         choose_study(tmp_path / "database", "postgresql://me@other/db", "toy")
+    with pytest.raises(UserError, match="leave the password out") as told:
+        choose_study(tmp_path / "journal", "postgresql://me:secret@host/db", "toy")
+    assert "secret" not in str(told.value)
     assert choose_study(tmp_path / "journal", None, "toy") is None
 
 

@@ -32,6 +32,8 @@ class StandIn:
     log_status: int = 200
     page: str | None = None
     on_send: Callable[["StandIn", dict], None] = lambda self, request: None
+    busy: int = 0
+    """So many jobs are not taken, as by a cluster that has just come up."""
     asked: list[str] = field(default_factory=list)
     headers: list[dict] = field(default_factory=list)
 
@@ -91,6 +93,9 @@ class StandIn:
         return web.json_response(list(self.jobs.values()))
 
     async def _send(self, request):
+        if self.busy:
+            self.busy -= 1
+            return web.Response(status=500, text="No available agent")
         sent = await request.json()
         self.add(
             sent["submission_id"], "PENDING", sent["metadata"], runtime_env=sent["runtime_env"], entrypoint=sent["entrypoint"]
