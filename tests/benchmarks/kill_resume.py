@@ -26,7 +26,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import psycopg
 
 ROOT = Path(__file__).parents[2]
@@ -37,8 +36,8 @@ from hpa_search.errors import UserError  # noqa: E402
 from hpa_search.search.journal import JOURNAL  # noqa: E402
 from hpa_search.search.status import read_status  # noqa: E402
 from hpa_search.search.study import Facts, Ledger  # noqa: E402
+from tests.servers.head import ENVIRONMENT, Head, ray_head  # noqa: E402
 from tests.servers.postgres import postgres  # noqa: E402
-from tests.servers.ray_head import ray_head  # noqa: E402
 
 SCRIPT = ROOT / "tests/end_to_end/sleeping_search.py"
 TRIALS, EPOCHS, LEVELS, ETA, MEMBERS = 24, 90, (1, 3), 3, 3
@@ -71,7 +70,8 @@ def study_url(kind: str, folder: Path, database: str) -> str | None:
 
 @contextmanager
 def driver(out: Path, settings: dict[str, Any], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {**os.environ, "PYTHONPATH": f"{SCRIPT.parent}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    paths = {"PYTHONPATH": f"{SCRIPT.parent}{os.pathsep}{ROOT}", "PGPASSWORD": os.environ["PGPASSWORD"]}
+    environment = {**ENVIRONMENT, **paths, "RAY_AUTH_MODE": "token"}
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, str(SCRIPT), str(out), json.dumps(settings)], env=environment, stdout=output, stderr=output
@@ -193,17 +193,12 @@ def in_order(out: Path) -> list[Report]:
         return connection.execute(query).fetchall()
 
 
-def orphans(head: int) -> list[str]:
-    """Return the workers of Ray that are not idle 15 s after the last driver's end."""
-    deadline = time.monotonic() + 15
-    while True:
-        titles = [
-            " ".join(process.cmdline()) for process in psutil.Process(head).children(recursive=True) if process.is_running()
-        ]
-        busy = [title for title in titles if title.startswith("ray::") and not title.startswith("ray::IDLE")]
-        if not busy or time.monotonic() > deadline:
-            return busy
+def orphans(head: Head) -> list[str]:
+    """Return the actors and placement groups that are still there 20 s after the last driver's end, by Ray's State API."""
+    deadline = time.monotonic() + 20
+    while (left := head.living()) and time.monotonic() < deadline:
         time.sleep(1)
+    return left
 
 
 def main() -> None:
@@ -215,7 +210,6 @@ def main() -> None:
     arguments = parser.parse_args()
     chooser, faults, began = random.Random(arguments.seed), [], time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="kill-resume-"))
-    os.environ["RAY_AUTH_MODE"] = "disabled"
     with postgres() as database, ray_head(folder / "ray.log") as head:
         os.environ["PGPASSWORD"] = database.password
         for kind in kinds:
@@ -233,7 +227,7 @@ def main() -> None:
                     **({"study": study} if study else {}),
                 }
                 search_to_the_end(kind, wanted, chooser, settings, place, tally)
-            if left := orphans(head.pid):
+            if left := orphans(head):
                 tally.faults.append(f"{kind}: left behind: {left}")
             faults += tally.faults
             print(

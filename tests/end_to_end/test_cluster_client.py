@@ -14,7 +14,8 @@ import pytest
 from hpa_search.errors import UserError
 from hpa_search.search.status import read_status
 from hpa_search.search.study import Ledger
-from tests.servers.head import ENVIRONMENT, free_port, ray_head
+from tests.servers.head import ENVIRONMENT, ray_head
+from tests.servers.ports import free_port
 from tests.servers.proxy import Proxy
 
 from .conftest import check_accounts

@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 
+from tests.servers.ports import free_port
+
 RAY = str(Path(sys.executable).with_name("ray"))
 # The nodes' `python` is the one of this environment, as where it is activated.
 PATHS = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -27,8 +29,9 @@ KEPT_BY_RAY = ("_AutoscalingCoordinatorActor",)
 class Head:
     """The cluster whose dashboard is at ``port`` of this host."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], gcs: int, port: int) -> None:
         self.process, self.port = process, port
+        self.address = f"127.0.0.1:{gcs}"
         self.url = f"http://127.0.0.1:{port}"
         self._dashboard: subprocess.Popen[bytes] | None = None
 
@@ -78,18 +81,12 @@ def ray_head(log: Path, cpus: int = 2) -> Iterator[Head]:
     with log.open("wb") as output:
         environment = {**ENVIRONMENT, "RAY_AUTH_MODE": "token"}
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, env=environment)
-    head = Head(process, shown)
+    head = Head(process, port, shown)
     try:
         assert wait_for_port(shown), log.read_text()
         yield head
     finally:
         head.end()
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 def wait_for_port(port: int, seconds: float = 60) -> bool:

@@ -3,13 +3,14 @@
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.servers.ports import free_port
 
 USER = "searcher"
 NOBODY = "nobody"
@@ -70,7 +71,7 @@ def postgres(host: str = "127.0.0.1") -> Iterator[Postgres]:
         if os.geteuid() == 0:
             shutil.chown(folder / "data", NOBODY)
         server = Postgres(
-            folder / "install" / name / "pginstall18/bin", folder / "data", host, _free_port(host), secrets.token_hex(8)
+            folder / "install" / name / "pginstall18/bin", folder / "data", host, free_port(host), secrets.token_hex(8)
         )
         server.create()
         server.start()
@@ -80,9 +81,3 @@ def postgres(host: str = "127.0.0.1") -> Iterator[Postgres]:
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]

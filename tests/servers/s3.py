@@ -12,14 +12,10 @@ from contextlib import contextmanager
 import boto3
 from moto.server import ThreadedMotoServer
 
+from tests.servers.ports import free_port
+
 HOST = "127.0.0.1"
 KEY = "test"
-
-
-def free_port(host: str = HOST) -> int:
-    with socket.socket() as found:
-        found.bind((host, 0))
-        return found.getsockname()[1]
 
 
 def environment(url: str) -> dict[str, str]:
