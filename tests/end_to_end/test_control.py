@@ -157,3 +157,18 @@ def test_a_full_disk_stops_a_search_with_one_message_and_it_goes_on_when_there_i
         for number, reports in kept.items():
             assert reports.items() <= trials[number].reports.items()
         assert all(trial.end in ("complete", "pruned") for trial in trials)
+
+
+def test_a_stop_does_not_wait_for_a_long_epoch(start_search):
+    """Ray gives a job that is stopped a minute."""
+    search = start_search(trials=4, seconds=600)
+    deadline = time.monotonic() + 200
+    while len(list(search.out.glob("trials/*/begun"))) < 2:
+        assert time.monotonic() < deadline and search.process.poll() is None
+        time.sleep(0.2)
+    search.process.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    assert search.wait(120) == 3
+    assert time.monotonic() - asked < 60
+    assert not search.left_behind()
+    assert [trial.epochs for trial in Ledger.open(search.out).trials()] == [0, 0]
