@@ -8,7 +8,8 @@ from hpa_search.errors import UserError
 from hpa_search.search import lease
 from hpa_search.search.commands import Command, check_extension, send
 from hpa_search.search.status import FINISHED, RESTS, read_status
-from hpa_search.search.workspace import read_workspace
+
+# What reads a search file brings PyTorch along, seconds that a command to a running driver need not wait: it is imported late.
 
 OBEYED_SECONDS = 30.0
 """How long a driver may take to hear of a command; the final stage hears of none."""
@@ -45,6 +46,8 @@ def extend(out: Path, command: Command, say: Say) -> None:
 
     Raises UserError if it has no budget of that kind.
     """
+    from hpa_search.search.workspace import read_workspace
+
     search, _ = read_workspace(out)
     check_extension(search.budget, command, out)
     state = read_status(out)["state"]
@@ -67,6 +70,8 @@ def _obeyed(path: Path) -> bool:
 
 def _note_rest(out: Path, word: str, say: Say) -> None:
     """Note it in the ledger, which only who holds the lease may write."""
+    from hpa_search.search.workspace import read_workspace
+
     search, _ = read_workspace(out)
     held = lease.take(out, search.name, say=say)
     try:
@@ -86,7 +91,7 @@ def remembered(out: Path, data: Path | None) -> tuple[Path, Path, Path | None]:
 
     ``data`` is where the dataset is now, if it was moved. Raises UserError where no search has begun.
     """
-    from hpa_search.search.workspace import SEARCH
+    from hpa_search.search.workspace import SEARCH, read_workspace
 
     _, provenance = read_workspace(out)
     external = Path(provenance.external.folder) if provenance.external else None
