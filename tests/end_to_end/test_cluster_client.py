@@ -26,7 +26,7 @@ SPACE = """
 name: sent
 fixed: {full_size: 64, small_size: 64, batch_size: 8, backbone: test_resnet}
 space: {learning_rate: {log_range: [1.0e-3, 1.0e-2]}}
-budget: {trials: 70}
+budget: {trials: 50}
 scheduler: {kind: promotion, min_epochs: 1, max_epochs: 2, eta: 3}
 final: {onnx: false}
 resources: {slots: 1, cpus: 1, gpus: 0}
@@ -60,7 +60,7 @@ def hpa(*arguments, code=0, **changes):
     """Run a command; return its stdout, or its message where it is to fail."""
     environment, began = {**ENVIRONMENT, **changes}, time.monotonic()
     done = subprocess.run(arguments_of(*arguments), capture_output=True, text=True, timeout=200, env=environment, check=False)
-    print(f"{time.monotonic() - began:.1f} s: hpa-search {' '.join(map(str, arguments))}")
+    print(f"{time.monotonic() - began:.1f} s: hpa-search {' '.join(map(str, arguments))}\n{done.stderr}")
     assert done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done.stdout if code == 0 else done.stderr
@@ -122,15 +122,11 @@ def test_a_search_from_its_submission_to_its_end_with_everything_between(head, p
     places = ("--data", tmp_path / "data", "--out", out, "--cache", tmp_path / "cache")
     job = submitted(hpa("submit", tmp_path / "sent.yaml", *there, *places))
     log = start("logs", job, *there, "--follow")
-    assert f"{job} is " in hpa("submit", tmp_path / "sent.yaml", *there, *places, code=2)
-
     (row,) = json.loads(hpa("list", "--json", RAY_API_SERVER_ADDRESS=address))
     assert (row["name"], row["search"], row["out"]) == (job, "sent", str(out))
     wait_until(training(out))
     proxy.cut()
-    shown = hpa("status", out, *there)
-    assert shown.startswith(f"{job}: RUNNING\nrunning, ")
-    assert json.loads(hpa("status", job, *there, "--json"))["trials"][0]["state"] != "waiting"
+    assert json.loads(hpa("status", out, *there, "--json"))["trials"][0]["state"] != "waiting"
     proxy.cut()
     said = hpa("pause", job, *there, "--wait")
     assert f"hpa-search resume {out} --address {address}" in said and f"{job}: SUCCEEDED." in said
@@ -171,7 +167,7 @@ def test_a_search_from_its_submission_to_its_end_with_everything_between(head, p
     _, notes = log.communicate(timeout=240)
     assert log.returncode == 0, notes
     assert read_status(out)["state"] == "finished"
-    check_accounts(out, trials=70 + 2 + 1)
+    check_accounts(out, trials=50 + 2 + 1)
     assert (out / "submission.csv").is_file()
     check_nothing_left(head, out)
     assert [row["name"] for row in json.loads(hpa("list", *there, "--json"))] == [last, third, second, job]
