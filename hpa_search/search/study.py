@@ -81,8 +81,10 @@ class Ledger:
                 return found
             _begun(out, place)
             return cls.create(out, name, seconds=seconds, tell=tell)
-        if not (out / JOURNAL).exists() and (out / "trials").is_dir():
-            raise UserError(f"{out / JOURNAL}: is gone, and {out / 'trials'} is there; restore it, or choose another --out")
+        if not (out / JOURNAL).exists() and any(out.glob("trials/*/checkpoint.pt")):
+            raise UserError(
+                f"{out / JOURNAL}: is gone, and {out / 'trials'} has been trained; restore it, or choose another --out"
+            )
         with _named(out / JOURNAL):
             storage = open_journal(out / JOURNAL)
             studies = storage.get_all_studies()
