@@ -5,12 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hpa_search.errors import UserError
+from hpa_search.layout import SEARCH
 from hpa_search.search import lease
 from hpa_search.search.commands import COMMANDS, Command, CommandBox, check_extension
 from hpa_search.search.status import FINISHED, RESTS, read_status
-from hpa_search.search.workspace import SEARCH, read_workspace
 from hpa_search.storage.opened import Opened
 from hpa_search.storage.place import Location, Place
+
+# What reads a search file brings PyTorch along, seconds that a command to a running driver need not wait: it is imported late.
 
 OBEYED_SECONDS = 30.0
 """How long a driver may take to hear of a command; the final stage hears of none."""
@@ -48,6 +50,8 @@ def extend(work: Opened, command: Command, say: Say) -> None:
 
     Raises UserError if it has no budget of that kind.
     """
+    from hpa_search.search.workspace import read_workspace
+
     out = work.place
     search, _ = read_workspace(work.folder)
     check_extension(search.budget, command, out)
@@ -73,8 +77,7 @@ def _obeyed(work: Opened, command: Command) -> bool:
 
 def _note_rest(out: Path, word: str, say: Say) -> None:
     """Note it in the ledger, which only who holds the lease may write."""
-    search, _ = read_workspace(out)
-    held = lease.take(out, search.name, say=say)
+    held = lease.take(out, out.name, say=say)
     try:
         if not held.ledger.noted().get(FINISHED):
             held.ledger.note(RESTS, word)
@@ -92,6 +95,8 @@ def remembered(work: Opened, data: Location | None) -> tuple[Path, Location, Loc
 
     ``data`` is where the dataset is now, if it was moved. Raises UserError where no search has begun.
     """
+    from hpa_search.search.workspace import read_workspace
+
     _, provenance = read_workspace(work.folder)
     external = Place.of(provenance.external.folder).plain if provenance.external else None
     found = Place.of(data or provenance.data)

@@ -15,6 +15,7 @@ from hpa_search.data.progress import progress
 from hpa_search.errors import UserError
 from hpa_search.finish.stage import DELETES, ORDER, finish
 from hpa_search.finish.summary import summary
+from hpa_search.layout import BEGUN
 from hpa_search.search.commands import COMMANDS
 from hpa_search.search.driver import run_search
 from hpa_search.search.ending import Outcome
@@ -23,7 +24,7 @@ from hpa_search.search.space import Search
 from hpa_search.search.study_place import check_url, choose_study, read_study_place
 from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
-from hpa_search.search.workspace import BEGUN, Inputs, check_out, prepare, read_workspace
+from hpa_search.search.workspace import Inputs, check_out, prepare, read_workspace
 from hpa_search.storage.data_cache import local_folder, localise
 from hpa_search.storage.naming import naming
 from hpa_search.storage.opened import Opened, opened

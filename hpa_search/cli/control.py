@@ -156,7 +156,7 @@ def _resume_there(target: str, address: str, folder: str | None, ray: str | None
 @contextmanager
 def _opened(target: str, cache: Path | None = None) -> Iterator["Opened"]:
     """Open an OUT as far as it takes to ask something of its search."""
-    from hpa_search.search.workspace import BEGUN
+    from hpa_search.layout import BEGUN
     from hpa_search.storage.data_cache import default_cache
     from hpa_search.storage.opened import opened
     from hpa_search.storage.place import Place

@@ -14,6 +14,7 @@ from hpa_search.errors import UserError
 from hpa_search.finish.fold_members import FoldMembers
 from hpa_search.finish.material import Material
 from hpa_search.labels import NUM_LABELS
+from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
 from hpa_search.models.weights import check_weights
 from hpa_search.search.cluster_up import ray_up
 from hpa_search.search.commands import COMMANDS
@@ -23,11 +24,11 @@ from hpa_search.search.study import Ledger
 from hpa_search.search.study_place import read_study_place
 from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
-from hpa_search.search.workspace import PROVENANCE, SEARCH, Inputs, check_out
+from hpa_search.search.workspace import Inputs, check_out
 from hpa_search.storage.data_cache import localised
 from hpa_search.storage.place import Place
 from hpa_search.training.checkpoint import read_logits, weights_path
-from hpa_search.training.job import SPLIT, open_trial, trial_folder
+from hpa_search.training.job import open_trial, trial_folder
 
 FOLDS = "folds"
 

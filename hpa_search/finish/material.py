@@ -14,14 +14,15 @@ from hpa_search.data.splits import Split, read_split
 from hpa_search.errors import UserError
 from hpa_search.finish.pool import Pool, best_on_top, joined
 from hpa_search.labels import NUM_LABELS
+from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
 from hpa_search.search.space import Search
 from hpa_search.search.study import Facts, Ledger
-from hpa_search.search.workspace import PROVENANCE, SEARCH, Provenance, read_workspace
+from hpa_search.search.workspace import Provenance, read_workspace
 from hpa_search.storage.data_cache import localised
 from hpa_search.storage.opened import Opened
 from hpa_search.storage.place import Location, Place
 from hpa_search.training.checkpoint import read_logits, read_objectives, weights_path
-from hpa_search.training.job import SPLIT, trial_folder
+from hpa_search.training.job import trial_folder
 
 MOST_CANDIDATES = 50
 NEEDED = (SEARCH, PROVENANCE, SPLIT, "study.j*", "trials/*/metrics.csv", "trials/*/logits.npz")

@@ -11,9 +11,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from hpa_search.config import Record
 from hpa_search.errors import UserError
 from hpa_search.files import write_json
+from hpa_search.layout import STUDY
 from hpa_search.search.journal import JOURNAL
 
-STUDY = "study.json"
 CONNECT_SECONDS = 10
 LOCKED_SECONDS = 30
 """How long a write waits for another process's, in SQLite."""

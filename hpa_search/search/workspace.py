@@ -20,17 +20,13 @@ from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.files import write_json, write_text
 from hpa_search.labels import LABELS, to_target, to_vector
+from hpa_search.layout import PROVENANCE, SEARCH, SPLIT, STUDY
 from hpa_search.search.reading import parse_checked
 from hpa_search.search.space import Search
-from hpa_search.search.study_place import STUDY
 from hpa_search.storage.place import Location, Place
-from hpa_search.training.job import SPLIT, Job
+from hpa_search.training.job import Job
 from hpa_search.training.trial_data import FOLDS
 
-SEARCH = "search.yaml"
-PROVENANCE = "provenance.json"
-BEGUN = (SEARCH, SPLIT, PROVENANCE, STUDY)
-"""What of a search in an object store is needed to go on with it, or to ask something of it."""
 LEAST_VALIDATION = FOLDS
 """Thresholds are fitted on all folds but one of the validation rows."""
 

@@ -16,6 +16,7 @@ from hpa_search.data.packed import PackedImages, pack
 from hpa_search.data.splits import Split, read_split
 from hpa_search.files import write_text
 from hpa_search.labels import to_vector
+from hpa_search.layout import SPLIT
 from hpa_search.storage.data_cache import local_folder, localise
 from hpa_search.storage.naming import naming
 from hpa_search.storage.opened import opened
@@ -27,8 +28,6 @@ from hpa_search.training.score import Judge, Objective
 from hpa_search.training.stored_trial import StoredTrial, open_stored
 from hpa_search.training.trainer import Trainer
 from hpa_search.training.trial_data import TrialData
-
-SPLIT = "split.csv"
 
 
 class Configures(Protocol):

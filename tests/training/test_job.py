@@ -8,11 +8,12 @@ from hpa_search.config import TrialConfig
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.phantom import make_phantom
 from hpa_search.data.splits import make_split, read_split, write_split
+from hpa_search.layout import SPLIT
 from hpa_search.scoring.metrics import macro_f1
 from hpa_search.scoring.rules import cross_fitted
 from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.device import choose_device
-from hpa_search.training.job import SPLIT, Job, open_trial, trial_folder
+from hpa_search.training.job import Job, open_trial, trial_folder
 
 FIXED = {"full_size": 32, "small_size": 32, "batch_size": 16, "backbone": "test_resnet"}
 
