@@ -21,6 +21,7 @@ from hpa_search.storage.mirror import Mirror
 from hpa_search.storage.place import Place
 from hpa_search.storage.store import Store
 from tests.cluster.hosts import DASHBOARD, Host, Network, needs_hosts, network, wait_until
+from tests.servers.head import KEPT_BY_RAY
 from tests.servers.postgres import postgres
 from tests.servers.s3 import Process, client, environment
 
@@ -134,7 +135,8 @@ class Cluster:
         titles = [
             " ".join(one.cmdline()) for host in self.net.hosts.values() for one in host.processes("ray::") if one.is_running()
         ]
-        busy = [title for title in titles if not title.startswith(("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent"))]
+        kept = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent", *(f"ray::{name}" for name in KEPT_BY_RAY))
+        busy = [title for title in titles if not title.startswith(kept)]
         groups = [group["placement_group_id"] for group in self.api("placement_groups") if group["state"] != "REMOVED"]
         return busy + groups
 

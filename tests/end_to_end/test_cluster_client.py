@@ -20,7 +20,7 @@ from tests.servers.proxy import Proxy
 
 from .conftest import check_accounts
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 SPACE = """
 name: sent
@@ -164,7 +164,7 @@ def test_a_search_from_its_submission_to_its_end_with_everything_between(head, p
 
     last = submitted(hpa("resume", third, *there))
     log = start("logs", last, *there, "--follow")
-    _, notes = log.communicate(timeout=240)
+    _, notes = log.communicate(timeout=400)
     assert log.returncode == 0, notes
     assert read_status(out)["state"] == "finished"
     check_accounts(out, trials=60 + 2 + 1)
@@ -198,7 +198,7 @@ def test_a_log_is_whole_though_the_connection_is_cut_and_the_dashboard_restarted
     _, notes = log.communicate(timeout=90)
     assert log.returncode == 0, notes
     assert cuts > 0
-    assert "does not answer; waiting for it" in notes and "counting-1: SUCCEEDED." in notes
+    assert "does not answer" in notes and "counting-1: SUCCEEDED." in notes
     assert re.findall(r"line (\d+) of eighty, ä\n", written.read_text("utf-8")) == [str(number) for number in range(80)]
     assert written.read_text("utf-8") == hpa("logs", "counting-1", "--address", address)
 
