@@ -26,7 +26,7 @@ SPACE = """
 name: sent
 fixed: {full_size: 64, small_size: 64, batch_size: 8, backbone: test_resnet}
 space: {learning_rate: {log_range: [1.0e-3, 1.0e-2]}}
-budget: {trials: 60}
+budget: {trials: 120}
 scheduler: {kind: promotion, min_epochs: 1, max_epochs: 2, eta: 3}
 final: {onnx: false}
 resources: {slots: 1, cpus: 1, gpus: 0}
@@ -167,7 +167,7 @@ def test_a_search_from_its_submission_to_its_end_with_everything_between(head, p
     _, notes = log.communicate(timeout=400)
     assert log.returncode == 0, notes
     assert read_status(out)["state"] == "finished"
-    check_accounts(out, trials=60 + 2 + 1)
+    check_accounts(out, trials=120 + 2 + 1)
     assert (out / "submission.csv").is_file()
     check_nothing_left(head, out)
     assert [row["name"] for row in json.loads(hpa("list", *there, "--json"))] == [last, third, second, job]
