@@ -155,6 +155,8 @@ def network(folder: Path, environment: Mapping[str, str]) -> Iterator[Network]:
     finally:
         for host in made.hosts.values():
             host.die()
+            # By itself its end of the cable goes only some time after its namespace.
+            subprocess.run(["ip", "link", "delete", f"b-{host.name}"], capture_output=True, check=False)
             run("ip", "netns", "delete", host.name)
         run("ip", "link", "delete", made.bridge)
 

@@ -158,7 +158,7 @@ def cluster(tmp_path, monkeypatch):
         finally:
             store.end()
             for host in net.hosts.values():
-                print(host.name, host.log.read_text()[-500:])
+                print(host.name, host.log.read_text()[-500:] if host.log.exists() else "was not started")
 
 
 def test_a_search_submitted_from_outside_finishes(cluster):
