@@ -3,6 +3,7 @@
 import pytest
 
 from hpa_search.storage.place import Place
+from hpa_search.storage.store import Store
 from tests.servers.postgres import postgres
 from tests.servers.s3 import Server, environment
 
@@ -51,3 +52,16 @@ def s3(s3_process, monkeypatch):
 def bucket(s3) -> Place:
     """An empty bucket of the test's own."""
     return Place.of(f"s3://{s3.bucket()}")
+
+
+@pytest.fixture
+def fetched(monkeypatch):
+    """The names that are fetched from a store, in no order."""
+    names, fetch = [], Store.fetch
+
+    def watched(self, name, *rest):
+        names.append(name)
+        return fetch(self, name, *rest)
+
+    monkeypatch.setattr(Store, "fetch", watched)
+    return names

@@ -1,12 +1,13 @@
 """The final stage, in order: choose, export, measure what was exported, publish, label the test images."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from hpa_search.bundle.card import write_card
@@ -17,6 +18,7 @@ from hpa_search.bundle.predict import bundle_probabilities
 from hpa_search.bundle.submission import write_submission
 from hpa_search.data.kaggle import Dataset
 from hpa_search.data.packed import pack
+from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.files import write_json
 from hpa_search.finish.fold_members import FoldMembers
@@ -31,6 +33,7 @@ from hpa_search.storage.place import Location
 
 TrainFolds = Callable[[Material, Sequence[Candidate]], FoldMembers | None]
 
+LOCK = ".finish.lock"
 CHECKED = 4
 """Images on which an ONNX graph is compared with PyTorch."""
 ORDER = ((), ("provenance.json", "result.json"))
@@ -54,7 +57,8 @@ def finish(
     now, if it was moved; ``also`` are other searches on the same split, whose trials may become members too, those of
     a search restricted to some labels for these labels alone. ``changes`` are settings of `FinalStage` that count instead of
     the search's. ``train_folds`` trains the chosen members on the other folds too (`folds.train_folds`); where it returns
-    None, because it was stopped, so does this. Raises UserError if no trial has finished an epoch.
+    None, because it was stopped, so does this. Raises UserError if no trial has finished an epoch, and while another final stage is at work
+    in the same folder.
     """
     with ExitStack() as stack:
         work = stack.enter_context(opened(out, cache, *NEEDED, keeps=True, order=ORDER, deletes=DELETES, say=say))
@@ -62,7 +66,23 @@ def finish(
         tell = work.saying(say)
         for other in others:
             tell = other.saying(tell)
-        return _finish(read_material(work, cache, data, others, tell), cache, changes, train_folds, tell)
+        material = read_material(work, cache, data, others, tell)
+        with _alone(work):
+            return _finish(material, cache, changes, train_folds, tell)
+
+
+@contextmanager
+def _alone(work: Opened) -> Iterator[None]:
+    """Refuse a second final stage in the same folder, whose bundle would be made of both."""
+    lock = FileLock(work.folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(f"{work.place}: another final stage is at work on this search; wait for its end") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _finish(

@@ -94,13 +94,14 @@ def take(out: Path, name: str, *, on_lost: Callable[[str], None] = lambda why: N
     """
     if (out / JOURNAL).is_file():
         cut_torn_line(out / JOURNAL)
-    current = Ledger.create(out, name).noted().get("lease")
+    ledger = Ledger.create(out, name, tell=say)
+    current = ledger.noted().get("lease")
     if current and current["held"] and not _holder_is_dead(current):
         say(
             f"Another driver (process {current['pid']} on {current['host']}) may hold this search; waiting {LEASE_SECONDS:.0f} s for it."
         )
-        _wait_for_silence(out, name, current)
-    ledger, asked = Ledger.create(out, name, tell=say), time.monotonic()
+        _wait_for_silence(ledger, out, current)
+    asked = time.monotonic()
     if _taken(current, ledger.noted().get("lease")):
         raise UserError(f"{out}: another driver took this search at the same moment; let it run")
     lease = Lease(ledger, spent=current["spent_seconds"] if current else 0.0, on_lost=on_lost)
@@ -128,14 +129,14 @@ def is_alive(lease: dict[str, Any] | None, seen: Callable[[], dict[str, Any]]) -
     return seen()["beat"] != lease["beat"]
 
 
-def _wait_for_silence(out: Path, name: str, current: dict[str, Any]) -> None:
+def _wait_for_silence(ledger: Ledger, out: Path, current: dict[str, Any]) -> None:
     """Return when the holder of the lease ``current`` has not renewed it for `LEASE_SECONDS`. Raises UserError if it does."""
     left = LEASE_SECONDS
     while left > 0:
         time.sleep(0.5)
         left -= 0.5
         asked = time.monotonic()
-        latest = Ledger.create(out, name).noted()["lease"]
+        latest = ledger.noted()["lease"]
         if time.monotonic() - asked > 1:
             # The ledger was away, also for the holder, which is given its time anew.
             left = LEASE_SECONDS

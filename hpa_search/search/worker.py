@@ -15,8 +15,8 @@ import ray
 from ray.actor import ActorHandle
 
 from hpa_search.errors import UserError
+from hpa_search.training.checkpoint import TakenOverError
 from hpa_search.training.ranks import ALONE, Ranks, joined_ranks, lost_another
-from hpa_search.training.stored_trial import TakenOverError
 
 _DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
 

@@ -112,6 +112,7 @@ def prepare(
         write_workspace(out, text, dataset.ids, split, provenance)
     there, provenance = read_workspace(out)
     _check_external(out, provenance.external, inputs)
+    _say_versions(provenance, say)
     _say_what(search, read_split(out / SPLIT, dataset.ids), provenance, say)
     return make_job(place or out, there, provenance, inputs, cache)
 
@@ -180,6 +181,19 @@ def _check_external(out: Path, there: ExternalRows | None, inputs: Inputs) -> No
     if found != (there.fingerprint if there else None):
         was = f"with the external images of {there.folder}" if there else "without external images"
         raise UserError(f"{out} holds a search {was}; give the same ones, or choose another --out")
+
+
+def _say_versions(provenance: Provenance, say: Callable[[str], None]) -> None:
+    """Say with which other software the search was begun: what comes may then not repeat what is there."""
+    before = {"hpa-search": provenance.version, **provenance.packages}
+    now = {"hpa-search": __version__, **_packages()}
+    changed = [f"{name} {before[name]} (now {here})" for name, here in now.items() if before.get(name, here) != here]
+    if changed:
+        say(f"This search was begun with {', '.join(changed)}; what follows may differ from what that would have found.")
+
+
+def _packages() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "timm", "ray", "optuna", "numpy", "scikit-learn")}
 
 
 def _say_what(search: Search, split: Split, provenance: Provenance, say: Callable[[str], None]) -> None:
@@ -293,6 +307,6 @@ def provenance_of(
         classes=tuple(classes),
         mean=tuple(map(float, mean)),  # type: ignore[arg-type]
         std=tuple(map(float, std)),  # type: ignore[arg-type]
-        packages={name: version(name) for name in ("torch", "timm", "ray", "optuna", "numpy", "scikit-learn")},
+        packages=_packages(),
         external=external,
     )

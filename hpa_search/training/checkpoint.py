@@ -13,6 +13,7 @@ superfluous is removed after. Every epoch of a trial starts from a seed of its o
 import csv
 import io
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ from hpa_search.training.score import Metrics
 logger = logging.getLogger(__name__)
 
 Logits = dict[int, NDArray[np.float16]]
+CHECKPOINT = "checkpoint.pt"
+
+
+class TakenOverError(Exception):
+    """Another worker has trained the trial on: this one was given up for dead, and what it has is not wanted."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +104,29 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         content["trained"] = {"network": dict(checkpoint.trained.network), "updates": checkpoint.trained.updates}
     if checkpoint.micro_batch is not None:
         content["micro_batch"] = checkpoint.micro_batch
-    with whole(folder / "checkpoint.pt") as temporary:
+    with whole(folder / CHECKPOINT) as temporary:
         torch.save(content, temporary)
     _settle(folder, checkpoint.history)
+
+
+def checkpoint_stamp(folder: Path) -> tuple[int, int, int] | None:
+    """Return what tells the checkpoint in ``folder`` from one that another process writes there; None where there is none."""
+    try:
+        # Opened, not only looked at: a file system of the network shows what others wrote when a file is opened.
+        with (folder / CHECKPOINT).open("rb") as file:
+            found = os.fstat(file.fileno())
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def load_checkpoint(folder: Path, *, settle: bool = True) -> Checkpoint | None:
     """Return what the trial in ``folder`` last completed, or None, with a warning in the log, if it cannot be used.
 
-    It also puts the rest of the folder in order, unless ``settle`` is false: of several readers one is to do that. A trial repeats exactly from its seed, so starting it anew costs time and changes nothing.
+    It also puts the rest of the folder in order, unless ``settle`` is false: of several readers one is to do that. A trial
+    repeats exactly from its seed, so starting it anew costs time and changes nothing.
     """
-    path = folder / "checkpoint.pt"
+    path = folder / CHECKPOINT
     if not path.exists():
         return None
     try:
@@ -182,7 +200,7 @@ def _settle(folder: Path, history: tuple[Metrics, ...]) -> None:
     _save_metrics(folder / "metrics.csv", history)
     kept = {weights_path(folder, len(history)), weights_path(folder, best_epoch(history))}
     left_over = [path for path in (folder / "weights").iterdir() if path not in kept]
-    for name in ("logits.npz", "checkpoint.pt", "metrics.csv"):
+    for name in ("logits.npz", CHECKPOINT, "metrics.csv"):
         left_over += folder.glob(f".{name}.*")
     for path in left_over:
         path.unlink(missing_ok=True)

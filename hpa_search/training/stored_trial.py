@@ -13,16 +13,12 @@ from hpa_search.storage.naming import naming
 from hpa_search.storage.opened import mirror_folder
 from hpa_search.storage.place import Place
 from hpa_search.storage.store import Store
+from hpa_search.training.checkpoint import CHECKPOINT, TakenOverError
 from hpa_search.training.score import Metrics
 from hpa_search.training.trainer import Trainer
 
-CHECKPOINT = "checkpoint.pt"
 ORDER = (("weights/*", "logits.npz"), (CHECKPOINT,), ())
 DELETES = ("weights/*",)
-
-
-class TakenOverError(Exception):
-    """Another worker has trained the trial on: this one was given up for dead, and what it has is not wanted."""
 
 
 class StoredTrial:

@@ -24,7 +24,15 @@ from hpa_search.files import write_text
 from hpa_search.models.build import Network, build_network, set_prior
 from hpa_search.models.weights import load_pretrained
 from hpa_search.training.check import check_trial
-from hpa_search.training.checkpoint import Checkpoint, Logits, load_checkpoint, save_checkpoint
+from hpa_search.training.checkpoint import (
+    CHECKPOINT,
+    Checkpoint,
+    Logits,
+    TakenOverError,
+    checkpoint_stamp,
+    load_checkpoint,
+    save_checkpoint,
+)
 from hpa_search.training.class_weights import class_weights
 from hpa_search.training.device import Device, choose_device
 from hpa_search.training.gradients import predict
@@ -124,7 +132,8 @@ class Trainer:
 
         epoch, train_loss and validation_loss (the trial's own loss; not comparable between losses), those of
         `Judge.score`, seconds, learning_rate (of the last step), images_per_second (in training).
-        Raises DivergedError if a loss is not finite, RuntimeError if all ``epochs`` are done.
+        Raises DivergedError if a loss is not finite, TakenOverError if another worker has saved an epoch meanwhile, RuntimeError
+        if all ``epochs`` are done.
         """
         if self.epoch >= self._epochs:
             raise RuntimeError(f"all {self._epochs} epochs of the trial in {self._folder} are done")
@@ -169,6 +178,7 @@ class Trainer:
 
     def _checkpoint(self) -> Checkpoint | None:
         """Return the usable checkpoint in the folder, if there is one."""
+        self._stamp = checkpoint_stamp(self._folder)
         checkpoint = load_checkpoint(self._folder, settle=self._ranks.first)
         if checkpoint is not None and not self._owns(checkpoint.identity):
             raise UserError(f"{self._folder} holds the training of another configuration or seed; use another folder")
@@ -186,7 +196,10 @@ class Trainer:
         size = self._micro_batch.size
         micro_batch = size if size < self.config.batch_size else None
         checkpoint = Checkpoint(self._identity(), self.history, kept, optimizer, self._logits, trained, micro_batch)
+        if checkpoint_stamp(self._folder) != self._stamp:
+            raise TakenOverError(f"{self._folder / CHECKPOINT} was written by another worker meanwhile")
         save_checkpoint(self._folder, checkpoint)
+        self._stamp = checkpoint_stamp(self._folder)
 
     def _note_less_memory(self, before: int, after: int) -> None:
         """Say in the log and in the trial's folder that fewer images are worked on at a time from now on."""

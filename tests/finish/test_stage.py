@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -82,6 +84,21 @@ def test_the_best_single_trial_is_the_one_with_the_best_objective(searched):
 def test_finishing_again_gives_the_same(searched):
     folder, out = searched
     assert finish(out, folder / "cache") == finish(out, folder / "cache")
+
+
+def test_two_final_stages_at_once_do_not_mix(searched):
+    folder, out = searched
+    finish(out, folder / "cache")
+    before = {path: path.read_bytes() for path in (out / "bundle").iterdir()}
+    program = "import sys, time; from pathlib import Path; from hpa_search.finish.stage import _alone; "
+    program += "from hpa_search.storage.opened import Opened\nwith _alone(Opened.of(Path(sys.argv[1]))): print(flush=True); time.sleep(99)"
+    with subprocess.Popen([sys.executable, "-c", program, str(out)], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(UserError, match="another final stage is at work"):
+            finish(out, folder / "cache")
+        other.kill()
+    assert {path: path.read_bytes() for path in (out / "bundle").iterdir()} == before
+    finish(out, folder / "cache")
 
 
 def test_moved_data_is_found_where_it_is_said_to_be(searched, tmp_path):

@@ -93,18 +93,6 @@ def searched(trained, s3):
     return trained
 
 
-@pytest.fixture
-def fetched(monkeypatch):
-    names, fetch = [], Store.fetch
-
-    def watched(self, name, *rest):
-        names.append(name)
-        return fetch(self, name, *rest)
-
-    monkeypatch.setattr(Store, "fetch", watched)
-    return names
-
-
 def test_everything_is_in_the_store_and_the_rest_works_from_there(searched, data, tmp_path, fetched):
     out, node = searched / "out", tmp_path / "node"
     there = Store(out).list()

@@ -1,9 +1,11 @@
 import json
 import shutil
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 
+from hpa_search import __version__
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.data.phantom import make_phantom
@@ -109,6 +111,17 @@ def test_out_can_be_moved(ready, tmp_path):
     again, _ = ready(out=tmp_path / "moved")
     assert again.out == (tmp_path / "moved").resolve()
     assert again.classes == job.classes
+
+
+def test_other_software_than_it_was_begun_with_is_named(ready, tmp_path):
+    _, said = ready()
+    provenance = json.loads((tmp_path / "out" / PROVENANCE).read_text())
+    provenance["version"], provenance["packages"]["torch"] = "0.0.1", "1.0"
+    (tmp_path / "out" / PROVENANCE).write_text(json.dumps(provenance))
+    _, again = ready()
+    (told,) = [line for line in again if line not in said]
+    assert f"hpa-search 0.0.1 (now {__version__}), torch 1.0 (now {version('torch')})" in told
+    assert "timm" not in told
 
 
 def test_an_objective_without_a_class_is_refused_and_nothing_is_written(ready, tmp_path):

@@ -23,19 +23,6 @@ def held(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture
-def fetched(monkeypatch):
-    """The names that were fetched, in no order."""
-    names, fetch = [], Store.fetch
-
-    def watched(self, name, *rest):
-        names.append(name)
-        return fetch(self, name, *rest)
-
-    monkeypatch.setattr(Store, "fetch", watched)
-    return names
-
-
 def test_a_local_folder_is_its_own(tmp_path):
     folder = tmp_path / "data"
     assert localise(folder, tmp_path / "cache") == folder == local_folder(Place.of(folder), tmp_path / "cache")

@@ -8,51 +8,24 @@ import pytest
 import safetensors.torch
 import torch
 
-from hpa_search.config import TrialConfig
 from hpa_search.errors import UserError
 from hpa_search.storage import patience
 from hpa_search.storage import store as store_module
 from hpa_search.storage.opened import MIRRORS
 from hpa_search.storage.store import Store
-from hpa_search.training.checkpoint import best_epoch
-from hpa_search.training.score import Judge
-from hpa_search.training.stored_trial import StoredTrial, TakenOverError, open_stored
+from hpa_search.training.checkpoint import TakenOverError, best_epoch
+from hpa_search.training.stored_trial import StoredTrial, open_stored
 from hpa_search.training.trainer import Trainer
-from hpa_search.training.trial_data import TrialData
+from tests.training.test_trainer import CONFIG as TRAINER_CONFIG
+from tests.training.test_trainer import TIMES, make_data, make_trainer, timeless
 
-CONFIG = TrialConfig(backbone="test_resnet", small_size=32, full_size=32, batch_size=16, channels="rgby", learning_rate=3e-3)
+CONFIG = TRAINER_CONFIG.model_copy(update={"full_size": 32, "dropout": 0.0})
 EPOCHS = 3
-TIMES = ("seconds", "images_per_second")
-
-
-class ArrayImages:
-    def __init__(self, array):
-        self.array = array
-
-    def gather(self, rows):
-        return self.array[rows]
-
-
-def make_data(rows=40) -> TrialData:
-    """Noise in which class k of 4 brightens channel k."""
-    generator = np.random.default_rng(0)
-    labels = np.zeros((rows, 28), dtype=bool)
-    labels[:, :4] = generator.random((rows, 4)) < 0.4
-    array = generator.integers(0, 120, (rows, 4, 32, 32)) + 100 * labels[:, :4, None, None]
-    return TrialData(
-        ArrayImages(array.astype(np.uint8)), labels, np.arange(20), np.arange(20, rows), np.full(4, 0.4), np.full(4, 0.2)
-    )
-
-
-DATA = make_data()
+DATA = make_data(rows=64)
 
 
 def open_local(folder, config=CONFIG, seed=7) -> Trainer:
-    return Trainer(config, DATA, epochs=EPOCHS, seed=seed, folder=folder, judge=Judge(np.arange(28) < 4))
-
-
-def timeless(history):
-    return [{name: value for name, value in row.items() if name not in TIMES} for row in history]
+    return make_trainer(folder, config, data=DATA, epochs=EPOCHS, seed=seed)
 
 
 def results(folder, store=None):

@@ -26,7 +26,7 @@ from hpa_search.data.statistics import channel_statistics
 from hpa_search.errors import UserError
 from hpa_search.scoring.metrics import macro_average_precision, macro_f1
 from hpa_search.scoring.rules import cross_fitted
-from hpa_search.training.checkpoint import read_logits, weights_path
+from hpa_search.training.checkpoint import TakenOverError, read_logits, weights_path
 from hpa_search.training.score import Judge
 from hpa_search.training.trainer import DivergedError, Trainer
 from hpa_search.training.trial_data import TrialData
@@ -91,6 +91,19 @@ def whole_run(tmp_path_factory):
     """A trial that nobody stopped, in its folder, with its history."""
     folder = tmp_path_factory.mktemp("whole")
     return folder, finish(make_trainer(folder)).history
+
+
+def test_a_worker_that_was_given_up_for_dead_does_not_write_over_its_successor(tmp_path, whole_run):
+    lost = make_trainer(tmp_path)
+    lost.run_epoch()
+    successor = make_trainer(tmp_path)
+    successor.run_epoch()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(TakenOverError, match="checkpoint.pt was written by another worker"):
+        lost.run_epoch()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    finish(successor)
+    assert same_results(tmp_path, whole_run[0])
 
 
 def test_learns_what_there_is_to_learn(tmp_path):
