@@ -21,8 +21,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hpa_search.errors import UserError
 from hpa_search.layout import STUDY
+from hpa_search.search.database import is_away, open_database, reason
 from hpa_search.search.journal import JOURNAL, open_journal
-from hpa_search.search.study_place import StudyPlace, is_away, open_database, read_study_place, reason, write_study_place
+from hpa_search.search.study_place import StudyPlace, read_study_place, write_study_place
 from hpa_search.storage.patience import PATIENCE, Patience, Tell, Unreachable
 
 End = Literal["complete", "pruned", "failed"]

@@ -5,8 +5,9 @@ import pytest
 
 from hpa_search.errors import UserError
 from hpa_search.layout import STUDY
+from hpa_search.search.database import open_database
 from hpa_search.search.study import Ledger
-from hpa_search.search.study_place import check_url, choose_study, open_database, read_study_place
+from hpa_search.search.study_place import check_url, choose_study, read_study_place
 
 
 @pytest.mark.parametrize(

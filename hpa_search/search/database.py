@@ -1,0 +1,57 @@
+"""The databases that may hold a study: how they are reached, and what their errors mean."""
+
+from optuna.storages import RDBStorage
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from hpa_search.errors import UserError
+
+DRIVERS = {"postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
+"""What a study's URL may begin with, and what SQLAlchemy calls it."""
+
+CONNECT_SECONDS = 10
+LOCKED_SECONDS = 30
+"""How long a write waits for another process's, in SQLite."""
+
+_NO_ROOM = ("disk is full", "no space left", "could not extend file", "disk i/o error", "readonly database")
+
+
+def open_database(url: str) -> RDBStorage:
+    """Return Optuna's storage in the database at ``url``. Raises UserError if it cannot be reached or refuses."""
+    parsed = make_url(url)
+    parsed = parsed.set(drivername=DRIVERS[parsed.drivername])
+    try:
+        return RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs=_engine_options(parsed))
+    except SQLAlchemyError as error:
+        raise UserError(f"{url}: the study's database cannot be used: {reason(error)}{_advice(parsed)}") from None
+    except RuntimeError as error:  # the tables are another Optuna's
+        raise UserError(f"{url}: the study's database cannot be used: {error}") from None
+    except OSError as error:
+        raise UserError(f"{url}: the study's database cannot be used: {error}") from None
+
+
+def is_away(error: Exception) -> bool:
+    """Whether a failed call may well succeed later: the database's server is away, restarting, or busy."""
+    if not isinstance(error, SQLAlchemyError) or any(word in reason(error).lower() for word in _NO_ROOM):
+        return False
+    lost = getattr(error, "connection_invalidated", False)
+    return lost or type(error).__name__ in ("OperationalError", "InterfaceError", "TimeoutError")
+
+
+def reason(error: SQLAlchemyError) -> str:
+    """Return the database's own words, in one line."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())
+
+
+def _engine_options(url: URL) -> dict[str, object]:
+    if url.drivername.startswith("sqlite"):
+        return {"connect_args": {"timeout": LOCKED_SECONDS}}
+    # A connection that a restart or a router has cut is found before it is used; a dead host does not hang for hours.
+    alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+    return {"pool_pre_ping": True, "pool_timeout": CONNECT_SECONDS, "connect_args": {"connect_timeout": CONNECT_SECONDS, **alive}}
+
+
+def _advice(url: URL) -> str:
+    if url.drivername.startswith("sqlite"):
+        return "; see that its folder is there and may be written to"
+    return "; the password is taken from PGPASSWORD or ~/.pgpass on the machine where the search's driver runs"
