@@ -13,7 +13,7 @@ from ray.actor import ActorHandle
 
 MOST_DEATHS = 2
 PATIENCE = 20.0
-"""Seconds that the first legs wait for all proxies to be up; there may be fewer legs than slots."""
+"""Seconds that the first legs wait for one more proxy to be up; there may be fewer legs than slots."""
 Row = dict[str, Any]
 
 
@@ -210,10 +210,13 @@ class Exchange:
 
     async def _proxies_up(self) -> None:
         async with self._changed:
-            try:
-                await asyncio.wait_for(self._changed.wait_for(lambda: self._closed or self._proxies >= self._awaited), PATIENCE)
-            except TimeoutError:
-                self._awaited = 0
+            while not self._closed and self._proxies < self._awaited:
+                there = self._proxies
+                try:
+                    more = self._changed.wait_for(lambda there=there: self._closed or self._proxies > there)
+                    await asyncio.wait_for(more, PATIENCE)
+                except TimeoutError:
+                    self._awaited = 0
 
     def _is_ending(self, number: int) -> bool:
         return any(slot.leg and slot.leg["number"] == number and slot.leg["target"] == 0 for slot in self._slots)

@@ -9,9 +9,9 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
+from hpa_search.search.cleaner import CleanTorchTrainer
 from hpa_search.search.settings import Resources
 from hpa_search.search.worker import worker_loop
 
@@ -79,7 +79,7 @@ class Slot:
         """Run until the run ends; return why it did."""
         # A worker that dies is replaced for ever, as the exchange counts deaths; a group that never comes up is not.
         failures = FailureConfig(max_failures=-1, controller_failure_limit=MOST_ENDS)
-        trainer = TorchTrainer(
+        trainer = CleanTorchTrainer(
             worker_loop,
             train_loop_config=self._arguments,
             scaling_config=self._scaling,

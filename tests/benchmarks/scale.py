@@ -5,8 +5,8 @@
 rate     1,000 trials of one second: trials per second, ours (TPE, journal, TensorBoard, status lines) against a Tune class
          trainable that sleeps, `reuse_actors=True`, no searcher, no logs. Both from their first trial's start to the last's end.
 results  8 trials of many epochs that do nothing: results per second, ours with all logging against Tune's without any.
-resume   a study of 1,000 trials: seconds until a new driver has taken its lease and knows what runs next, for each kind of
-         study, and until a whole new process has its first leg running.
+resume   a study of 1,000 trials, three of them interrupted, of each kind: seconds until a new driver has taken its lease and
+         knows what runs next, and the same with the start of its process. Slots come up as in any search, and are left out.
 
 Exits with 1 if a target is missed (90 %, 50 %, 10 s).
 """

@@ -97,6 +97,22 @@ def test_legs_wait_for_proxies_no_longer_than_so(monkeypatch):
     run(play, proxies=2)
 
 
+def test_each_proxy_that_comes_is_reason_to_wait_for_the_next(monkeypatch):
+    monkeypatch.setattr("hpa_search.search.exchange.PATIENCE", 0.4)
+
+    async def play(exchange):
+        await waiting(exchange)
+        first = asyncio.create_task(exchange.start(LEG))
+        for _ in range(2):
+            await asyncio.sleep(0.3)
+            assert not first.done()
+            await exchange.hello()
+        assert not first.done()
+        await first
+
+    run(play, slots=2, proxies=3)
+
+
 def test_a_dead_worker_s_leg_goes_to_its_successor():
     async def play(exchange):
         await training(exchange)

@@ -1,0 +1,37 @@
+"""Ray Train's runs, whose cleaners leave with them whatever moment a driver is killed at.
+
+Beside each run's controller Ray Train 2.60 starts a detached actor that frees the workers' places when the controller dies. It
+begins to look after it when the controller tells it to; where that is killed before, it stays, idle, for as long as the cluster.
+Here it begins by itself. To be dropped when Ray's own does so.
+"""
+
+from typing import Any
+
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks import placement_group_callback
+from ray.train.v2._internal.execution.callback import RayTrainCallback
+from ray.train.v2._internal.execution.context import TrainRunContext
+from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
+
+
+class SelfStartingCleaner(PlacementGroupCleaner):
+    """A cleaner that looks after its controller from its first moment."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.start_monitoring()
+
+
+class _CleanerCallback(placement_group_callback.PlacementGroupCleanerCallback):
+    def after_controller_start(self, train_run_context: TrainRunContext) -> None:
+        """Start the cleaner, in the controller's process."""
+        placement_group_callback.PlacementGroupCleaner = SelfStartingCleaner
+        super().after_controller_start(train_run_context)
+
+
+class CleanTorchTrainer(TorchTrainer):
+    """A TorchTrainer with that cleaner."""
+
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        rays_own = placement_group_callback.PlacementGroupCleanerCallback
+        return [_CleanerCallback() if type(one) is rays_own else one for one in super()._create_default_callbacks()]

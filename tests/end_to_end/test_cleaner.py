@@ -1,0 +1,28 @@
+"""What Ray Train starts beside a run goes by itself when the run's controller is gone before it has said a word."""
+
+import time
+
+import pytest
+import ray
+from ray.util.state import list_actors
+
+from hpa_search.search.cleaner import SelfStartingCleaner
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def local_ray():
+    ray.init(address="local", num_cpus=1, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def test_a_cleaner_whose_controller_is_gone_ends_untold(local_ray):
+    settings = {"check_interval_s": 0.5, "get_actor_timeout_s": 10.0, "stop_timeout": None}
+    cleaner = ray.remote(num_cpus=0)(SelfStartingCleaner).options(lifetime="detached")
+    cleaner.remote(controller_actor_id="0" * 32, **settings)
+    deadline = time.monotonic() + 60
+    while not (found := list_actors(filters=[("class_name", "=", "SelfStartingCleaner")])) or found[0].state != "DEAD":
+        assert time.monotonic() < deadline, found
+        time.sleep(0.5)
