@@ -211,12 +211,13 @@ class Exchange:
     async def _proxies_up(self) -> None:
         async with self._changed:
             while not self._closed and self._proxies < self._awaited:
-                there = self._proxies
                 try:
-                    more = self._changed.wait_for(lambda there=there: self._closed or self._proxies > there)
-                    await asyncio.wait_for(more, PATIENCE)
+                    await asyncio.wait_for(self._one_more_proxy(self._proxies), PATIENCE)
                 except TimeoutError:
                     self._awaited = 0
+
+    async def _one_more_proxy(self, there: int) -> None:
+        await self._changed.wait_for(lambda: self._closed or self._proxies > there)
 
     def _is_ending(self, number: int) -> bool:
         return any(slot.leg and slot.leg["number"] == number and slot.leg["target"] == 0 for slot in self._slots)
