@@ -12,7 +12,7 @@ import ray
 from ray import tune
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
-from ray.tune import PlacementGroupFactory, TuneError
+from ray.tune import CheckpointConfig, PlacementGroupFactory, TuneError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hpa_search.errors import UserError
@@ -203,6 +203,9 @@ class _Run:
                     storage_path=str(self._scratch),
                     verbose=0,
                     stop=StopWhen(self._agenda, lambda: self._ending.now, self._close_exchange),
+                    # A save at a leg's end would keep its proxy busy when the next leg is suggested, for which Tune would
+                    # then start a process of its own.
+                    checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
                 ),
             ).fit()
         finally:
