@@ -26,6 +26,8 @@ def ray_up(address: str | None) -> Iterator[None]:
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", str(10**9))
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
+    # A process for each slot that nobody asks: hosts that go are looked for by the fleet.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     # Tune's own tables would stand among ours; its older reporter is the one that can be silenced.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # A slot is several processes; Ray warns when more than one a core start at a time.

@@ -201,6 +201,10 @@ class Exchange:
         await self._tell()
         return sum(not other.lost for other in self._slots)
 
+    async def is_closed(self) -> bool:
+        """Return whether everything is to end."""
+        return self._closed
+
     async def close(self) -> None:
         """End everything: workers go home, proxies return."""
         self._closed = True

@@ -63,12 +63,14 @@ class Fleet:
         self._thread.join()
         deadline = time.monotonic() + (HURRIED_SECONDS if self._is_hurried() else CLOSING_SECONDS)
         for slot in self._slots.values():
-            slot.close(max(deadline - time.monotonic(), 0))
+            slot.retire()
+        for slot in self._slots.values():
+            slot.join(max(deadline - time.monotonic(), 0))
         busy = [index for index, slot in self._slots.items() if slot.is_running]
         for index in busy:
             self._cut_short(index)
         for index in busy:
-            self._slots[index].close(CLOSING_SECONDS)
+            self._slots[index].join(CLOSING_SECONDS)
 
     def _cut_short(self, index: int) -> None:
         """Kill a slot's workers: in the middle of an epoch that nobody waits for, they would hold the GPU for as long as it takes."""

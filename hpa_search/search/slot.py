@@ -11,8 +11,8 @@ from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
-from hpa_search.search.cleaner import CleanTorchTrainer
 from hpa_search.search.settings import Resources
+from hpa_search.search.train_run import SlotTrainer
 from hpa_search.search.worker import worker_loop
 
 MOST_ENDS = 3
@@ -51,15 +51,16 @@ class Slot:
         """Do not start the run again."""
         self._closing.set()
 
-    def close(self, timeout: float) -> None:
-        """Wait for the run's end after the exchange was closed."""
-        self._closing.set()
+    def join(self, timeout: float) -> None:
+        """Wait for the run's end, at most so many seconds."""
         self._thread.join(timeout)
 
     def _keep_running(self) -> None:
         ends, run = 0, 0
         while not self._closing.is_set():
             try:
+                if ray.get(self._exchange.is_closed.remote()):
+                    return
                 before = self._groups()
                 why = self._fit(run)
                 # A place that another search has taken may become free.
@@ -79,7 +80,7 @@ class Slot:
         """Run until the run ends; return why it did."""
         # A worker that dies is replaced for ever, as the exchange counts deaths; a group that never comes up is not.
         failures = FailureConfig(max_failures=-1, controller_failure_limit=MOST_ENDS)
-        trainer = CleanTorchTrainer(
+        trainer = SlotTrainer(
             worker_loop,
             train_loop_config=self._arguments,
             scaling_config=self._scaling,

@@ -1,14 +1,17 @@
-"""Ray Train's runs, whose cleaners leave with them whatever moment a driver is killed at.
+"""Ray Train's runs as slots need them: nothing beside them that a slot has no use for, and nothing that outlives them.
 
 Beside each run's controller Ray Train 2.60 starts a detached actor that frees the workers' places when the controller dies. It
 begins to look after it when the controller tells it to; where that is killed before, it stays, idle, for as long as the cluster.
 Here it begins by itself. To be dropped when Ray's own does so.
+
+What hands out shards of Ray's datasets is left away: it is one process more for each slot.
 """
 
 from typing import Any
 
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks import placement_group_callback
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.execution.callback import RayTrainCallback
 from ray.train.v2._internal.execution.context import TrainRunContext
 from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
@@ -29,9 +32,9 @@ class _CleanerCallback(placement_group_callback.PlacementGroupCleanerCallback):
         super().after_controller_start(train_run_context)
 
 
-class CleanTorchTrainer(TorchTrainer):
-    """A TorchTrainer with that cleaner."""
+class SlotTrainer(TorchTrainer):
+    """A TorchTrainer of a slot's own."""
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
-        rays_own = placement_group_callback.PlacementGroupCleanerCallback
-        return [_CleanerCallback() if type(one) is rays_own else one for one in super()._create_default_callbacks()]
+        replaced = (placement_group_callback.PlacementGroupCleanerCallback, DatasetsCallback)
+        return [one for one in super()._create_default_callbacks() if type(one) not in replaced] + [_CleanerCallback()]
