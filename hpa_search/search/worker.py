@@ -80,6 +80,7 @@ def worker_loop(arguments: dict[str, Any]) -> None:
     post = Post(arguments["exchange"], arguments["slot"], ranks.tell(uuid.uuid4().hex), ranks)
     here = ray.get_runtime_context()
     ray.get(post.exchange.group_started.remote(post.slot, post.incarnation, here.get_node_id(), here.current_actor))
+    gc.freeze()  # what is loaded by now stays, and need not be looked through after each leg
     while (leg := post.take()) is not None:
         run_leg(post, leg, arguments["open_trial"], arguments["job"])
 
