@@ -1,28 +1,16 @@
 """Ray Train's runs as slots need them: nothing beside them that a slot has no use for, and nothing that outlives them.
 
-Beside each run's controller Ray Train 2.60 starts a detached actor that frees the workers' places when the controller dies. It
-begins to look after it when the controller tells it to; where that is killed before, it stays, idle, for as long as the cluster.
-Here it begins by itself. To be dropped when Ray's own does so.
-
-What hands out shards of Ray's datasets is left away: it is one process more for each slot.
+The controller's cleaner is `cleaner.SelfStartingCleaner`. What hands out shards of Ray's datasets is left away: it is one
+process more for each slot.
 """
-
-from typing import Any
 
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks import placement_group_callback
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.execution.callback import RayTrainCallback
 from ray.train.v2._internal.execution.context import TrainRunContext
-from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
 
-
-class SelfStartingCleaner(PlacementGroupCleaner):
-    """A cleaner that looks after its controller from its first moment."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.start_monitoring()
+from hpa_search.search.cleaner import SelfStartingCleaner
 
 
 class _CleanerCallback(placement_group_callback.PlacementGroupCleanerCallback):

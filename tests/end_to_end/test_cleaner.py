@@ -6,7 +6,7 @@ import pytest
 import ray
 from ray.util.state import list_actors
 
-from hpa_search.search.train_run import SelfStartingCleaner
+from hpa_search.search.cleaner import SelfStartingCleaner
 
 pytestmark = pytest.mark.ray
 
