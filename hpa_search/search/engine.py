@@ -90,16 +90,16 @@ class AgendaScheduler(_Unpickled, FIFOScheduler):
         return True
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Take a row from a proxy."""
-        with _or_broken(self._agenda):
-            if self._leg_goes_on(result):
+        """Take the rows that a proxy has."""
+        number: int = result["number"]
+        with _or_broken(self._agenda), self._agenda.ledger.together():
+            if all(self._leg_goes_on(number, row) for row in result["rows"]):
                 return TrialScheduler.CONTINUE
         # Told here, not in on_trial_complete: by then the same trial may be in its next leg.
         self._searcher.running_legs.pop(trial.trial_id)
         return TrialScheduler.STOP
 
-    def _leg_goes_on(self, result: dict[str, Any]) -> bool:
-        number, row = result["number"], _row(result)
+    def _leg_goes_on(self, number: int, row: dict[str, Any]) -> bool:
         if "failed" in row:
             self._on_failure(number, row["details"])
             self._agenda.fail(number, row["failed"])
@@ -142,8 +142,3 @@ def _or_broken(agenda: Agenda) -> Iterator[None]:
         yield
     except (UserError, OSError) as error:
         agenda.broken = agenda.broken or str(error)
-
-
-def _row(result: dict[str, Any]) -> dict[str, Any]:
-    """Tune hands results over flattened: `row/epoch`."""
-    return {key.removeprefix("row/"): value for key, value in result.items() if key.startswith("row/")}

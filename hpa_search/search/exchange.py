@@ -6,6 +6,7 @@ with its slot until it is over, and its rows stay here until the next leg of the
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +42,7 @@ class _Mail:
     @property
     def last_epoch(self) -> int:
         """The last epoch that came back."""
-        return max((row["epoch"] for row in self.rows if "epoch" in row), default=0)
+        return next((row["epoch"] for row in reversed(self.rows) if "epoch" in row), 0)
 
     def post(self, row: Row) -> None:
         self.rows.append(row)
@@ -89,16 +90,15 @@ class Exchange:
             self._mail[leg["number"]] = _Mail()
             self._changed.notify_all()
 
-    async def next(self, number: int, after: int) -> Row:
-        """Return the trial's first row beyond epoch ``after``, or the row that ends its leg: `failed` or `stopped`."""
+    async def next(self, number: int, after: int) -> list[Row]:
+        """Return the trial's rows beyond epoch ``after``, one at least; one that ends its leg is `failed` or `stopped`."""
         while not self._closed:
             mail = self._mail.setdefault(number, _Mail())
-            for row in mail.rows:
-                if "epoch" not in row or row["epoch"] > after:
-                    return row
+            if rows := [row for row in mail.rows if "epoch" not in row or row["epoch"] > after]:
+                return rows
             mail.news.clear()
             await mail.news.wait()
-        return {"stopped": True}
+        return [{"stopped": True}]
 
     async def take(self, index: int, incarnation: str) -> Row | None:
         """Return the leg that a slot's worker is to train, waiting for one; None when the search is over.
@@ -119,17 +119,18 @@ class Exchange:
             slot.waiting, slot.taken_by = None, incarnation
             return slot.leg
 
-    async def report(self, index: int, incarnation: str, row: Row) -> bool:
-        """Take an epoch's row; return whether the worker is to train on."""
+    async def report(self, index: int, incarnation: str, rows: Sequence[Row]) -> bool:
+        """Take the rows of epochs, in order; return whether the worker is to train on."""
         slot = self._slots[index]
         if self._closed or slot.taken_by != incarnation or slot.leg is None:
             return False
         mail = self._mail[slot.leg["number"]]
-        # What a checkpoint held is reported again by the successor of a worker that died, and is no progress.
-        if row["epoch"] > mail.last_epoch:
-            self._deaths[slot.leg["number"]] = 0
-            mail.post(row)
-        if row["epoch"] < slot.leg["target"] and not self._pausing:
+        for row in rows:
+            # What a checkpoint held is reported again by the successor of a worker that died, and is no progress.
+            if row["epoch"] > mail.last_epoch:
+                self._deaths[slot.leg["number"]] = 0
+                mail.post(row)
+        if rows[-1]["epoch"] < slot.leg["target"] and not self._pausing:
             return True
         await self._end_leg(slot)
         return False

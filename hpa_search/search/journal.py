@@ -1,7 +1,10 @@
 """The ledger as a journal file: a lock that dies with its holder, and no torn line under what is appended."""
 
 import os
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from optuna.storages import JournalStorage
@@ -10,9 +13,41 @@ from optuna.storages.journal import JournalFileBackend
 JOURNAL = "study.journal"
 
 
-def open_journal(path: Path) -> JournalStorage:
-    """Return Optuna's storage on the journal at ``path``, which is created where there is none."""
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))  # type: ignore[arg-type]
+class Journal(JournalStorage):
+    """Optuna's storage on the journal at ``path``, which is created where there is none."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _JournalFile(str(path), lock_obj=_JournalLock(path))  # type: ignore[arg-type]
+        super().__init__(self._file)
+
+    def hold(self) -> None:
+        """Keep what this thread writes from now on until `flush`, which appends it in one go; it is not read before."""
+        self._file.hold()
+
+    def flush(self) -> None:
+        """Append what is kept, and keep nothing more."""
+        self._file.flush()
+
+
+class _JournalFile(JournalFileBackend):
+    """A journal to which one thread may append many lines at once: each append is a lock and a wait for the disk."""
+
+    _holder: int | None = None
+    _held: Sequence[dict[str, Any]] = ()
+
+    def hold(self) -> None:
+        self._holder, self._held = threading.get_ident(), []
+
+    def flush(self) -> None:
+        held, self._held, self._holder = self._held, (), None
+        if held:
+            super().append_logs(list(held))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        if self._holder == threading.get_ident():
+            self._held = [*self._held, *logs]
+        else:
+            super().append_logs(logs)
 
 
 def cut_torn_line(journal: Path) -> int:

@@ -19,13 +19,13 @@ class Proxy(tune.Trainable):
         self._leg, self._epoch, self._handed = config["leg"], config["leg"]["reported"], False
 
     def step(self) -> dict[str, Any]:
-        """Return the next epoch's row, or the row that ends the leg."""
+        """Return the rows of the epochs since, the last of which may end the leg."""
         if not self._handed:
             ray.get(self._exchange.start.remote(self._leg))
             self._handed = True
-        row = ray.get(self._exchange.next.remote(self._leg["number"], self._epoch))
-        self._epoch = row.get("epoch", self._epoch)
-        return {"number": self._leg["number"], "row": row}
+        rows = ray.get(self._exchange.next.remote(self._leg["number"], self._epoch))
+        self._epoch = max([self._epoch, *(row["epoch"] for row in rows if "epoch" in row)])
+        return {"number": self._leg["number"], "rows": rows}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next leg in the same process."""

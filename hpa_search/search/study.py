@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hpa_search.errors import UserError
 from hpa_search.layout import STUDY
 from hpa_search.search.database import is_away, open_database, reason
-from hpa_search.search.journal import JOURNAL, open_journal
+from hpa_search.search.journal import JOURNAL, Journal
 from hpa_search.search.study_place import StudyPlace, read_study_place, write_study_place
 from hpa_search.storage.patience import PATIENCE, Patience, Tell, Unreachable
 
@@ -88,7 +88,7 @@ class Ledger:
                 f"{out / JOURNAL}: is gone, and {out / 'trials'} has been trained; restore it, or choose another --out"
             )
         with _named(out / JOURNAL):
-            storage = open_journal(out / JOURNAL)
+            storage = Journal(out / JOURNAL)
             studies = storage.get_all_studies()
             if not studies and (out / JOURNAL).stat().st_size:
                 raise ValueError("it is not empty and holds no study")
@@ -108,7 +108,7 @@ class Ledger:
         if not path.is_file():
             raise UserError(f"{out}: no search here ({JOURNAL} is missing); give the --out of a `hpa-search run`")
         with _named(path):
-            storage = open_journal(path)
+            storage = Journal(path)
             ledgers = [cls(storage, study._study_id, str(path), seconds=0) for study in storage.get_all_studies()]
             for ledger in ledgers:
                 ledger.trials()
@@ -128,6 +128,18 @@ class Ledger:
     def frozen(self) -> list[FrozenTrial]:
         """Return Optuna's own records of all trials, by number."""
         return self._ask(lambda: self.storage.get_all_trials(self._study_id, deepcopy=False))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Bring to the disk what this thread writes in the block at its end, in one append, where the study is a journal."""
+        if not isinstance(self.storage, Journal):
+            yield
+            return
+        self.storage.hold()
+        try:
+            yield
+        finally:
+            self._ask(self.storage.flush)
 
     def add(self, number: int, parameters: dict[str, Any], distributions: dict[str, BaseDistribution], *, target: int) -> None:
         """Record a new trial, the next, in one write."""
@@ -154,6 +166,8 @@ class Ledger:
 
     def end(self, number: int, end: End, why: str) -> None:
         """Record the end of a trial; the value of a complete one is its best report. Ending it again changes nothing."""
+        if isinstance(self.storage, Journal):
+            self._ask(self.storage.flush)  # its reports are read
 
         def once() -> None:
             trial = self.storage.get_trial(self._id(number))

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+from torch.utils.tensorboard import SummaryWriter, summary
 
 from hpa_search.errors import UserError
 from hpa_search.search.agenda import Leg
@@ -43,10 +44,11 @@ class TensorBoard:
 
     def reported(self, number: int, metrics: dict[str, float]) -> None:
         """Write an epoch's scalars, and let a reader see them at once."""
+        scalars = {name: value for name, value in metrics.items() if isinstance(value, int | float) and name not in _NOT_SCALARS}
+        values = [value for name, scalar in scalars.items() for value in summary.scalar(name, scalar).value]
+        # One event for all of them takes half the time of one for each.
         writer = self._writers[number]
-        for name, value in metrics.items():
-            if isinstance(value, int | float) and name not in _NOT_SCALARS:
-                writer.add_scalar(name, value, global_step=int(metrics["epoch"]))
+        writer._get_file_writer().add_summary(Summary(value=values), int(metrics["epoch"]))
         writer.flush()
 
     def ended(self, number: int, state: str, why: str) -> None:

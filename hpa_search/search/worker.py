@@ -5,6 +5,7 @@ The workers of a slot that has several take the same leg: the first one speaks w
 
 import errno
 import gc
+import time
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from hpa_search.errors import UserError
 from hpa_search.training.checkpoint import TakenOverError
 from hpa_search.training.ranks import ALONE, Ranks, joined_ranks, lost_another
 
+SHORT_SECONDS = 0.05
 _DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
 
 
@@ -56,9 +58,9 @@ class Post:
         leg = ray.get(self.exchange.take.remote(self.slot, self.incarnation)) if self.ranks.first else None
         return self.ranks.tell(leg)
 
-    def report(self, row: dict[str, Any]) -> bool:
-        """Hand over an epoch; return whether to go on."""
-        go_on = self.ranks.first and ray.get(self.exchange.report.remote(self.slot, self.incarnation, row))
+    def report(self, rows: Sequence[dict[str, Any]]) -> bool:
+        """Hand over epochs, in order; return whether to go on."""
+        go_on = self.ranks.first and ray.get(self.exchange.report.remote(self.slot, self.incarnation, rows))
         return self.ranks.tell(go_on)
 
     def fail(self, why: str, details: str) -> None:
@@ -115,11 +117,23 @@ def run_leg(post: Post, leg: dict[str, Any], open_trial: OpenTrial, job: Any) ->
 
 def _train(post: Post, leg: dict[str, Any], trial: RunningTrial) -> None:
     """Report what the checkpoint holds and the ledger does not, then train to the target."""
-    for row in trial.history[leg["reported"] : leg["target"]]:
-        if not post.report(row):
-            return
-    while len(trial.history) < leg["target"] and post.report(trial.run_epoch()):
-        pass
+    rows, reported = list(trial.history[leg["reported"] : leg["target"]]), time.monotonic()
+    if rows and not post.report(rows):
+        return
+    rows = []
+    while len(trial.history) < leg["target"]:
+        try:
+            rows.append(trial.run_epoch())
+        except Exception:
+            if rows:
+                post.report(rows)
+            raise
+        now = time.monotonic()
+        # Epochs so short are handed over some at a time. Several workers must not differ in what they take for short.
+        if post.ranks.several or now - reported > SHORT_SECONDS or len(trial.history) >= leg["target"]:
+            if not post.report(rows):
+                return
+            rows, reported = [], now
 
 
 def _in_words(error: Exception) -> str:

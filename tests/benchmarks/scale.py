@@ -212,7 +212,8 @@ def run_resume(slots: int, trials: int) -> tuple[list[tuple[str, str, str, str]]
             url = {"journal": None, "sqlite": f"sqlite:///{out}/study.db", "postgresql": server.url}[kind]
             search = filled_study(out, url, trials, slots)
             # In a process of its own: what was written is not in its memory.
-            program = f"import sys; sys.path[:0] = {sys.path[:2]!r}; import scale; from pathlib import Path; "
+            paths = [str(ROOT), str(Path(__file__).parent)]
+            program = f"import sys; sys.path[:0] = {paths!r}; import scale; from pathlib import Path; "
             program += f"print(scale.resume_seconds(scale.search_of({search.budget.trials}, 9, {slots}), Path({str(out)!r})))"
             began = time.monotonic()
             seconds = float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)

@@ -31,10 +31,10 @@ async def training(exchange, leg=LEG, slot=0, incarnation="a"):
 def test_a_leg_goes_to_a_worker_and_its_epochs_come_back():
     async def play(exchange):
         await training(exchange)
-        assert await exchange.report(0, "a", {"epoch": 1}) is True
-        assert await exchange.report(0, "a", {"epoch": 2}) is False
-        assert (await exchange.next(7, 0))["epoch"] == 1
-        assert (await exchange.next(7, 1))["epoch"] == 2
+        assert await exchange.report(0, "a", [{"epoch": 1}]) is True
+        assert await exchange.report(0, "a", [{"epoch": 2}]) is False
+        assert (await exchange.next(7, 0))[0]["epoch"] == 1
+        assert (await exchange.next(7, 1))[0]["epoch"] == 2
 
     run(play)
 
@@ -42,10 +42,10 @@ def test_a_leg_goes_to_a_worker_and_its_epochs_come_back():
 def test_a_proxy_that_dies_loses_no_epoch():
     async def play(exchange):
         await training(exchange)
-        await exchange.report(0, "a", {"epoch": 1})
+        await exchange.report(0, "a", [{"epoch": 1}])
         await exchange.next(7, 0)  # taken by a proxy that dies before Tune hears of it
         await exchange.start(LEG)  # its successor finds the leg in training
-        assert (await exchange.next(7, 0))["epoch"] == 1
+        assert (await exchange.next(7, 0))[0]["epoch"] == 1
 
     run(play)
 
@@ -56,7 +56,7 @@ def test_a_second_leg_waits_for_a_free_slot():
         second = asyncio.create_task(exchange.start({**LEG, "number": 8}))
         await asyncio.sleep(0.05)
         assert not second.done()
-        await exchange.report(0, "a", {"epoch": 2})
+        await exchange.report(0, "a", [{"epoch": 2}])
         assert (await exchange.take(0, "a"))["number"] == 8
         await second
 
@@ -117,8 +117,8 @@ def test_a_dead_worker_s_leg_goes_to_its_successor():
     async def play(exchange):
         await training(exchange)
         assert await exchange.take(0, "b") == LEG
-        assert await exchange.report(0, "a", {"epoch": 1}) is False  # the dead speak no more
-        assert await exchange.report(0, "b", {"epoch": 1}) is True
+        assert await exchange.report(0, "a", [{"epoch": 1}]) is False  # the dead speak no more
+        assert await exchange.report(0, "b", [{"epoch": 1}]) is True
 
     run(play)
 
@@ -128,7 +128,7 @@ def test_a_worker_that_died_waiting_takes_nothing_from_its_successor():
         dead = await waiting(exchange, incarnation="dead")
         await training(exchange, incarnation="b")
         assert await dead is None
-        assert await exchange.report(0, "b", {"epoch": 1}) is True
+        assert await exchange.report(0, "b", [{"epoch": 1}]) is True
 
     run(play)
 
@@ -139,7 +139,7 @@ def test_a_trial_that_kills_every_worker_fails():
         for incarnation in range(1, MOST_DEATHS):
             await exchange.take(0, str(incarnation))
         last = await waiting(exchange, incarnation="last")
-        assert "died" in (await exchange.next(7, 0))["failed"]
+        assert "died" in (await exchange.next(7, 0))[0]["failed"]
         await exchange.start({**LEG, "number": 8})
         assert (await last)["number"] == 8
 
@@ -150,7 +150,7 @@ def test_deaths_with_an_epoch_done_between_do_not_add_up():
     async def play(exchange):
         await training(exchange, {**LEG, "target": 9}, incarnation="1")
         for epoch in range(1, 6):
-            assert await exchange.report(0, str(epoch), {"epoch": epoch})
+            assert await exchange.report(0, str(epoch), [{"epoch": epoch}])
             await exchange.take(0, str(epoch + 1))
 
     run(play)
@@ -159,13 +159,13 @@ def test_deaths_with_an_epoch_done_between_do_not_add_up():
 def test_an_epoch_reported_again_is_no_progress():
     async def play(exchange):
         await training(exchange, incarnation="0")
-        await exchange.report(0, "0", {"epoch": 1})
+        await exchange.report(0, "0", [{"epoch": 1}])
         for incarnation in ("1", "2"):
             call = await waiting(exchange, incarnation=incarnation)
             await asyncio.sleep(0.05)
             if call.done():
-                await exchange.report(0, incarnation, {"epoch": 1})
-        assert "died" in (await exchange.next(7, 1))["failed"]
+                await exchange.report(0, incarnation, [{"epoch": 1}])
+        assert "died" in (await exchange.next(7, 1))[0]["failed"]
 
     run(play)
 
@@ -174,7 +174,7 @@ def test_a_failure_ends_the_leg():
     async def play(exchange):
         await training(exchange)
         await exchange.fail(0, "a", "ValueError: no", "Traceback ...")
-        assert await exchange.next(7, 0) == {"failed": "ValueError: no", "details": "Traceback ..."}
+        assert await exchange.next(7, 0) == [{"failed": "ValueError: no", "details": "Traceback ..."}]
         await training(exchange, {**LEG, "number": 8})
 
     run(play)
@@ -184,7 +184,7 @@ def test_a_cancelled_leg_ends_at_its_next_epoch():
     async def play(exchange):
         await training(exchange, {**LEG, "target": 9})
         await exchange.cancel(7)
-        assert await exchange.report(0, "a", {"epoch": 1}) is False
+        assert await exchange.report(0, "a", [{"epoch": 1}]) is False
         await training(exchange, {**LEG, "number": 8})
 
     run(play)
@@ -195,7 +195,7 @@ def test_a_trial_goes_back_to_the_slot_that_knows_it():
         for slot in (0, 1):
             await training(exchange, {**LEG, "number": slot}, slot, "w")
         for slot in (0, 1):
-            await exchange.report(slot, "w", {"epoch": 2})
+            await exchange.report(slot, "w", [{"epoch": 2}])
         calls = [await waiting(exchange, slot, "w") for slot in (0, 1)]
         await exchange.start({**LEG, "number": 1})
         assert (await calls[1])["number"] == 1
@@ -207,7 +207,7 @@ def test_a_slot_given_up_gives_its_leg_back():
     async def play(exchange):
         await training(exchange)
         assert await exchange.lose_slot(0) == 0
-        assert await exchange.next(7, 0) == {"stopped": True}
+        assert await exchange.next(7, 0) == [{"stopped": True}]
 
     run(play)
 
@@ -234,7 +234,7 @@ def test_closing_frees_whoever_waits(call):
         await asyncio.sleep(0.05)
         await exchange.close()
         await stuck
-        assert await exchange.report(0, "a", {"epoch": 1}) is False
+        assert await exchange.report(0, "a", [{"epoch": 1}]) is False
 
     run(play, slots=2)
 
@@ -244,8 +244,8 @@ def test_a_halt_ends_the_leg_and_says_why():
         await training(exchange)
         await exchange.halt(0, "another", "not mine")
         await exchange.halt(0, "a", "the disk is full")
-        assert await exchange.next(7, 0) == {"halted": "the disk is full"}
-        assert await exchange.report(0, "a", {"epoch": 1}) is False
+        assert await exchange.next(7, 0) == [{"halted": "the disk is full"}]
+        assert await exchange.report(0, "a", [{"epoch": 1}]) is False
 
     run(play)
 
@@ -260,14 +260,14 @@ def test_a_slot_more_takes_legs_and_a_lost_one_sends_its_worker_home():
         assert await exchange.groups_started() == 3
         call = await waiting(exchange, slot=1, incarnation="b")
         assert await exchange.lose_slot(0) == 1
-        assert await exchange.next(7, 0) == {"stopped": True}
+        assert await exchange.next(7, 0) == [{"stopped": True}]
         assert await exchange.hosts() == {1: ("node-b", "node-c")}
         await exchange.start(LEG)
         assert await call == LEG
         # The first slot's worker was only cut off, and comes back: what it brings is not taken, and it goes home.
-        assert await exchange.report(0, "a", {"epoch": 1}) is False
+        assert await exchange.report(0, "a", [{"epoch": 1}]) is False
         assert await exchange.take(0, "a") is None
-        assert await exchange.report(1, "b", {"epoch": 1}) is True
+        assert await exchange.report(1, "b", [{"epoch": 1}]) is True
 
     run(play)
 
@@ -285,9 +285,9 @@ def test_a_leg_that_is_given_back_is_free_to_be_started_again():
     async def play(exchange):
         await training(exchange)
         await exchange.give_back(0, "another")
-        assert await exchange.report(0, "a", {"epoch": 1}) is True
+        assert await exchange.report(0, "a", [{"epoch": 1}]) is True
         await exchange.give_back(0, "a")
-        assert (await exchange.next(7, 1)) == {"stopped": True}
+        assert (await exchange.next(7, 1)) == [{"stopped": True}]
         call = await waiting(exchange, incarnation="b")
         await exchange.start({**LEG, "reported": 1})
         assert (await call)["reported"] == 1
@@ -300,12 +300,12 @@ def test_a_trial_that_is_being_ended_and_wanted_again_starts_anew():
 
     async def play(exchange):
         await training(exchange)
-        assert await exchange.report(0, "a", {"epoch": 1}) is True
+        assert await exchange.report(0, "a", [{"epoch": 1}]) is True
         await exchange.cancel(7)
         started = asyncio.create_task(exchange.start({**LEG, "reported": 1, "target": 3}))
         await asyncio.sleep(0)
         assert not started.done()
-        assert await exchange.report(0, "a", {"epoch": 2}) is False
+        assert await exchange.report(0, "a", [{"epoch": 2}]) is False
         call = await waiting(exchange)
         await started
         assert (await call)["target"] == 3
@@ -317,9 +317,9 @@ def test_a_pause_ends_legs_with_their_running_epoch_and_starts_none():
     async def play(exchange):
         await training(exchange)
         await exchange.pause()
-        assert await exchange.report(0, "a", {"epoch": 1}) is False
-        assert (await exchange.next(7, 0))["epoch"] == 1
+        assert await exchange.report(0, "a", [{"epoch": 1}]) is False
+        assert (await exchange.next(7, 0))[0]["epoch"] == 1
         await exchange.start({**LEG, "number": 8})
-        assert await exchange.next(8, 0) == {"stopped": True}
+        assert await exchange.next(8, 0) == [{"stopped": True}]
 
     run(play)

@@ -54,6 +54,25 @@ def test_a_complete_trial_is_worth_its_best_epoch(ledger):
     assert ledger.frozen()[0].value == 0.6
 
 
+def test_what_is_written_together_is_there_at_the_end_and_counts_in_between(ledger, tmp_path):
+    first, second = add(ledger), add(ledger)
+    with ledger.together():
+        for epoch, value in ((1, 0.2), (2, 0.6), (3, 0.4)):
+            ledger.report(first, epoch, value)
+        ledger.end(first, "complete", "done")
+        ledger.report(second, 1, 0.1)
+    assert [facts.reports for facts in Ledger.open(tmp_path).trials()] == [{1: 0.2, 2: 0.6, 3: 0.4}, {1: 0.1}]
+    assert ledger.frozen()[0].value == 0.6
+
+
+def test_what_is_written_together_is_kept_where_the_block_fails(ledger, tmp_path):
+    number = add(ledger)
+    with pytest.raises(KeyError), ledger.together():
+        ledger.report(number, 1, 0.2)
+        raise KeyError("a watcher's")
+    assert Ledger.open(tmp_path).trials()[0].reports == {1: 0.2}
+
+
 def test_no_search_is_said_so(tmp_path):
     with pytest.raises(UserError, match="no search here"):
         Ledger.open(tmp_path)

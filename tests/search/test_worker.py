@@ -1,5 +1,6 @@
 import pytest
 
+from hpa_search.search import worker
 from hpa_search.search.worker import run_leg
 from hpa_search.training.ranks import ALONE, Ranks
 
@@ -10,10 +11,11 @@ class Box:
     ranks = ALONE
 
     def __init__(self, most=99):
-        self.rows, self.failures, self._most = [], [], most
+        self.rows, self.reports, self.failures, self._most = [], [], [], most
 
-    def report(self, row):
-        self.rows.append(row)
+    def report(self, rows):
+        self.reports.append(list(rows))
+        self.rows += rows
         return len(self.rows) < self._most
 
     def fail(self, why, details):
@@ -60,8 +62,36 @@ def test_what_the_checkpoint_holds_and_the_ledger_does_not_is_reported_once(done
     assert epochs(play(Trial(done), reported)) == expected
 
 
-def test_it_stops_when_told():
+@pytest.fixture
+def each(monkeypatch):
+    """No epoch is too short to be handed over by itself."""
+    monkeypatch.setattr(worker, "SHORT_SECONDS", -1.0)
+
+
+def test_it_stops_when_told(each):
     assert epochs(play(Trial(), most=2)) == [1, 2]
+
+
+def test_short_epochs_are_handed_over_together_and_long_ones_at_once(monkeypatch):
+    monkeypatch.setattr(worker, "SHORT_SECONDS", 99.0)
+    assert [len(rows) for rows in play(Trial(1), target=5).reports] == [1, 4]
+    monkeypatch.setattr(worker, "SHORT_SECONDS", -1.0)
+    assert [len(rows) for rows in play(Trial(1), target=5).reports] == [1, 1, 1, 1, 1]
+
+
+def test_short_epochs_before_a_failure_are_handed_over(monkeypatch):
+    monkeypatch.setattr(worker, "SHORT_SECONDS", 99.0)
+    trial = Trial()
+    run_two = trial.run_epoch
+
+    def fails_third():
+        if len(trial.history) == 2:
+            raise ValueError("the third")
+        return run_two()
+
+    trial.run_epoch = fails_third
+    box = play(trial, target=5)
+    assert epochs(box) == [1, 2] and box.failures[0][0] == "ValueError: the third"
 
 
 @pytest.mark.parametrize("error", [ValueError("no such thing\nmore"), MemoryError(), KeyError("x")])
