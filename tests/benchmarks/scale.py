@@ -53,7 +53,7 @@ scheduler: {{kind: none, max_epochs: {epochs}}}
 resources: {{slots: {slots}, cpus: {cpus}, gpus: 0}}
 final: {{members: 1}}
 """
-EPOCHS = 400
+EPOCHS = 2000
 
 
 class Times:
