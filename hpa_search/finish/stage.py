@@ -1,5 +1,6 @@
 """The final stage, in order: choose, export, measure what was exported, publish, label the test images."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -30,6 +31,8 @@ from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.search.settings import FinalStage
 from hpa_search.storage.opened import Opened, opened
 from hpa_search.storage.place import Location
+
+logger = logging.getLogger(__name__)
 
 TrainFolds = Callable[[Material, Sequence[Candidate]], FoldMembers | None]
 
@@ -79,6 +82,8 @@ def _alone(work: Opened) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout:
         raise UserError(f"{work.place}: another final stage is at work on this search; wait for its end") from None
+    except (OSError, NotImplementedError):
+        logger.warning("%s: cannot be locked; see that no other final stage is at work there", work.place)
     try:
         yield
     finally:

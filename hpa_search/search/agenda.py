@@ -6,7 +6,8 @@ that wrote it would have. It knows neither Ray nor a clock of its own.
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -73,6 +74,7 @@ class Agenda:
         self.pausing = False
         self.broken: str | None = None
         self._spent_seconds, self._watchers = spent_seconds, watchers
+        self._untold: list[tuple[str, tuple[Any, ...]]] | None = None
         self._losses, self._failures_in_a_row = Counter[int](), 0
         self._points, self._most_trials = search.points, search.most_trials
         # Without rungs every trial is trained to the end, and nothing has to be kept for finishing some.
@@ -289,6 +291,21 @@ class Agenda:
     def _update(self, number: int, **changes: Any) -> None:
         self.trials[number] = Facts(**{**vars(self.trials[number]), **changes})
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Record what comes of the block in one write; watchers hear of it after that."""
+        self._untold = untold = list[tuple[str, tuple[Any, ...]]]()
+        try:
+            with self.ledger.together():
+                yield
+        finally:
+            self._untold = None
+        for event, arguments in untold:
+            self._tell(event, *arguments)
+
     def _tell(self, event: str, *arguments: Any) -> None:
+        if self._untold is not None:
+            self._untold.append((event, arguments))
+            return
         for watcher in self._watchers:
             getattr(watcher, event)(*arguments)

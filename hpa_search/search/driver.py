@@ -214,8 +214,8 @@ class _Run:
     def _close_exchange(self) -> None:
         self._exchange.close.remote()
 
-    def _cancel(self, number: int) -> None:
-        self._exchange.cancel.remote(number)
+    def _cancel(self, number: int, epoch: float) -> None:
+        self._exchange.cancel.remote(number, epoch)
 
     def _is_up(self) -> bool:
         """Whether the exchange answers; without it every leg is lost, through no fault of any trial's."""

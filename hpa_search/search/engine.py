@@ -4,6 +4,7 @@ A Tune trial is one leg of ours. It never pauses: a leg ends at its target, and 
 as a new leg, exactly as one that an earlier driver left behind.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -33,7 +34,7 @@ class AgendaSearcher(_Unpickled, Searcher):
         agenda: Agenda,
         exchange_name: str,
         is_up: Callable[[], bool],
-        cancel: Callable[[int], None],
+        cancel: Callable[[int, float], None],
         should_stop: Callable[[], bool],
     ) -> None:
         super().__init__(metric="number", mode="max")
@@ -62,7 +63,7 @@ class AgendaSearcher(_Unpickled, Searcher):
             if error and self._is_up():
                 self._agenda.lose(number)
                 if self._agenda.trials[number].end is not None:
-                    self._cancel(number)
+                    self._cancel(number, math.inf)
             else:
                 self._agenda.release(number)
 
@@ -76,11 +77,15 @@ class AgendaSearcher(_Unpickled, Searcher):
 class AgendaScheduler(_Unpickled, FIFOScheduler):
     """Records each epoch and ends a leg where the agenda says so.
 
-    ``cancel`` is told of a trial whose leg ends before its target, ``on_failure`` of a failure's traceback.
+    ``cancel`` is told of a trial whose leg is over, and after which epoch; ``on_failure`` of a failure's traceback.
     """
 
     def __init__(
-        self, agenda: Agenda, searcher: AgendaSearcher, cancel: Callable[[int], None], on_failure: Callable[[int, str], None]
+        self,
+        agenda: Agenda,
+        searcher: AgendaSearcher,
+        cancel: Callable[[int, float], None],
+        on_failure: Callable[[int, str], None],
     ) -> None:
         super().__init__()
         self._agenda, self._searcher, self._cancel, self._on_failure = agenda, searcher, cancel, on_failure
@@ -92,7 +97,7 @@ class AgendaScheduler(_Unpickled, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Take the rows that a proxy has."""
         number: int = result["number"]
-        with _or_broken(self._agenda), self._agenda.ledger.together():
+        with _or_broken(self._agenda), self._agenda.together():
             if all(self._leg_goes_on(number, row) for row in result["rows"]):
                 return TrialScheduler.CONTINUE
         # Told here, not in on_trial_complete: by then the same trial may be in its next leg.
@@ -111,7 +116,7 @@ class AgendaScheduler(_Unpickled, FIFOScheduler):
         elif not self._agenda.report(number, row):
             return True
         else:
-            self._cancel(number)
+            self._cancel(number, row["epoch"])
         return False
 
 

@@ -5,6 +5,7 @@ with its slot until it is over, and its rows stay here until the next leg of the
 """
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -108,6 +109,8 @@ class Exchange:
         """
         slot = self._slots[index]
         async with self._changed:
+            if slot.leg and slot.leg["target"] == 0:  # it was ended, and whoever trained it is gone
+                slot.leg = None
             if slot.leg and slot.taken_by not in (None, incarnation):
                 self._count_death(slot)
             slot.waiting = incarnation
@@ -147,10 +150,10 @@ class Exchange:
         self._pausing = True
         await self._tell()
 
-    async def cancel(self, number: int) -> None:
-        """End a trial's leg at its next epoch."""
+    async def cancel(self, number: int, epoch: float = math.inf) -> None:
+        """End a trial's leg at its next epoch, if it began before ``epoch``: one that began there is another."""
         for slot in self._slots:
-            if slot.leg and slot.leg["number"] == number:
+            if slot.leg and slot.leg["number"] == number and slot.leg["reported"] < epoch:
                 slot.leg = {**slot.leg, "target": 0}
 
     async def give_back(self, index: int, incarnation: str) -> None:

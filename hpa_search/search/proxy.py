@@ -7,7 +7,7 @@ from ray import tune
 
 
 class Proxy(tune.Trainable):
-    """Hands its leg to the exchange and passes its epochs on to Tune, one a step."""
+    """Hands its leg to the exchange and passes its epochs on to Tune, those that have come since at each step."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Say hello to the exchange, once a process."""

@@ -131,7 +131,10 @@ class Ledger:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Bring to the disk what this thread writes in the block at its end, in one append, where the study is a journal."""
+        """Bring to the disk what this thread writes in the block at its end, or when a trial ends, in one append.
+
+        Of a database each write is a call of its own as ever.
+        """
         if not isinstance(self.storage, Journal):
             yield
             return
@@ -139,7 +142,10 @@ class Ledger:
         try:
             yield
         finally:
-            self._ask(self.storage.flush)
+            try:
+                self._flush()
+            finally:
+                self.storage.let_go()
 
     def add(self, number: int, parameters: dict[str, Any], distributions: dict[str, BaseDistribution], *, target: int) -> None:
         """Record a new trial, the next, in one write."""
@@ -166,8 +172,7 @@ class Ledger:
 
     def end(self, number: int, end: End, why: str) -> None:
         """Record the end of a trial; the value of a complete one is its best report. Ending it again changes nothing."""
-        if isinstance(self.storage, Journal):
-            self._ask(self.storage.flush)  # its reports are read
+        self._flush()  # its reports are read
 
         def once() -> None:
             trial = self.storage.get_trial(self._id(number))
@@ -195,6 +200,11 @@ class Ledger:
         if number not in self._ids:
             self._ids[number] = self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         return self._ids[number]
+
+    def _flush(self) -> None:
+        """Append what `together` keeps."""
+        if isinstance(self.storage, Journal) and self.storage.holds:
+            self._write(self.storage.flush)
 
     def _write(self, call: Callable[[], None]) -> None:
         """Write as `_ask` asks, but not in the place of another driver: `guard` is called before each attempt."""

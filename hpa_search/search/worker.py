@@ -5,6 +5,7 @@ The workers of a slot that has several take the same leg: the first one speaks w
 
 import errno
 import gc
+import logging
 import time
 import traceback
 import uuid
@@ -20,6 +21,10 @@ from hpa_search.training.checkpoint import TakenOverError
 from hpa_search.training.ranks import ALONE, Ranks, joined_ranks, lost_another
 
 SHORT_SECONDS = 0.05
+"""Epochs that take less are handed over some at a time."""
+
+logger = logging.getLogger(__name__)
+
 _DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
 
 
@@ -101,6 +106,7 @@ def run_leg(post: Post, leg: dict[str, Any], open_trial: OpenTrial, job: Any) ->
         if _poisons_device(error) or (post.ranks.several and lost_another(error)):
             raise
         if isinstance(error, TakenOverError):
+            logger.warning("trial %s is given back: %s", leg["number"], error)
             post.give_back()
         elif _is_no_trials_fault(error):
             post.halt(str(error))

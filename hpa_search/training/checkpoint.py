@@ -109,7 +109,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     _settle(folder, checkpoint.history)
 
 
-def checkpoint_stamp(folder: Path) -> tuple[int, int, int] | None:
+def checkpoint_stamp(folder: Path) -> tuple[int, int] | None:
     """Return what tells the checkpoint in ``folder`` from one that another process writes there; None where there is none."""
     try:
         # Opened, not only looked at: a file system of the network shows what others wrote when a file is opened.
@@ -117,7 +117,7 @@ def checkpoint_stamp(folder: Path) -> tuple[int, int, int] | None:
             found = os.fstat(file.fileno())
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_mtime_ns, found.st_size
 
 
 def load_checkpoint(folder: Path, *, settle: bool = True) -> Checkpoint | None:

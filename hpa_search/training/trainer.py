@@ -196,10 +196,15 @@ class Trainer:
         size = self._micro_batch.size
         micro_batch = size if size < self.config.batch_size else None
         checkpoint = Checkpoint(self._identity(), self.history, kept, optimizer, self._logits, trained, micro_batch)
-        if checkpoint_stamp(self._folder) != self._stamp:
+        if checkpoint_stamp(self._folder) != self._stamp and not self._is_last_saved():
             raise TakenOverError(f"{self._folder / CHECKPOINT} was written by another worker meanwhile")
         save_checkpoint(self._folder, checkpoint)
         self._stamp = checkpoint_stamp(self._folder)
+
+    def _is_last_saved(self) -> bool:
+        """Whether the checkpoint that is there is the one before this epoch after all, whatever its file looks like."""
+        there = load_checkpoint(self._folder, settle=False)
+        return there is not None and list(there.history) == self._history[:-1]
 
     def _note_less_memory(self, before: int, after: int) -> None:
         """Say in the log and in the trial's folder that fewer images are worked on at a time from now on."""

@@ -180,6 +180,43 @@ def test_a_failure_ends_the_leg():
     run(play)
 
 
+def test_a_cancelled_leg_whose_worker_died_is_over():
+    async def play(exchange):
+        await training(exchange)
+        await exchange.cancel(7)
+        successor = await waiting(exchange, incarnation="b")
+        await asyncio.sleep(0.05)
+        assert not successor.done()
+        await exchange.start({**LEG, "number": 8})
+        assert (await successor)["number"] == 8
+
+    run(play)
+
+
+def test_a_cancel_that_comes_late_ends_no_later_leg():
+    async def play(exchange):
+        await training(exchange, {**LEG, "reported": 2, "target": 6})
+        await exchange.cancel(7, 2)
+        assert await exchange.report(0, "a", [{"epoch": 3}]) is True
+        await exchange.cancel(7, 3)
+        assert await exchange.report(0, "a", [{"epoch": 4}]) is False
+
+    run(play)
+
+
+def test_epochs_that_come_together_come_back_once_each():
+    async def play(exchange):
+        leg = {**LEG, "target": 4}
+        await training(exchange, leg)
+        assert await exchange.report(0, "a", [{"epoch": 1}, {"epoch": 2}]) is True
+        assert await exchange.take(0, "b") == leg
+        assert await exchange.report(0, "b", [{"epoch": 2}, {"epoch": 3}]) is True
+        assert await exchange.report(0, "b", [{"epoch": 4}]) is False
+        assert [row["epoch"] for row in await exchange.next(7, 1)] == [2, 3, 4]
+
+    run(play)
+
+
 def test_a_cancelled_leg_ends_at_its_next_epoch():
     async def play(exchange):
         await training(exchange, {**LEG, "target": 9})

@@ -5,6 +5,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from hpa_search.errors import UserError
+from hpa_search.search.journal import JOURNAL
 from hpa_search.search.study import Ledger, LedgerError
 from hpa_search.search.study_place import choose_study
 
@@ -162,6 +163,22 @@ def test_a_driver_that_was_asleep_writes_nothing_into_its_successors_ledger(ledg
     successor.ledger.report(0, 1, 0.25)
     successor.release()
     assert Ledger.open(tmp_path).trials()[0].reports == {1: 0.25}
+
+
+def test_what_a_driver_kept_while_it_slept_is_not_written_either(ledger, tmp_path):
+    def refuse():
+        raise LedgerError("another driver has taken this search")
+
+    number = add(ledger)
+    with pytest.raises(LedgerError, match="another driver"), ledger.together():
+        ledger.report(number, 1, 0.5)
+        ledger.guard = refuse
+        if ledger.where.startswith("postgresql") or ledger.where.startswith("sqlite"):
+            ledger.report(number, 2, 0.5)
+    assert Ledger.open(tmp_path).trials()[0].reports == ({} if ledger.where.endswith(JOURNAL) else {1: 0.5})
+    ledger.guard = lambda: None
+    ledger.report(number, 3, 0.5)
+    assert 3 in Ledger.open(tmp_path).trials()[0].reports
 
 
 def test_anothers_trial_is_not_taken_for_ones_own(ledger):

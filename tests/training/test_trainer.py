@@ -106,6 +106,14 @@ def test_a_worker_that_was_given_up_for_dead_does_not_write_over_its_successor(t
     assert same_results(tmp_path, whole_run[0])
 
 
+def test_a_file_system_that_tells_other_times_takes_nobody_for_a_successor(tmp_path):
+    trainer = make_trainer(tmp_path)
+    for epoch in (1, 2, 3):
+        trainer.run_epoch()
+        os.utime(tmp_path / "checkpoint.pt", (epoch, epoch))
+    assert trainer.epoch == 3
+
+
 def test_learns_what_there_is_to_learn(tmp_path):
     config = CONFIG.model_copy(update={"schedule": "constant", "dropout": 0.0})
     trainer = make_trainer(tmp_path, config, epochs=12)
