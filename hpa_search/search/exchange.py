@@ -30,6 +30,7 @@ class _Slot:
     up: str | None = None
     hosts: tuple[str, ...] = ()
     workers: tuple[ActorHandle | None, ...] = ()
+    controller: ActorHandle | None = None
     lost: bool = False
 
 
@@ -178,9 +179,14 @@ class Exchange:
             slot.up, slot.hosts, slot.workers = incarnation, (), ()
         slot.hosts, slot.workers = (*slot.hosts, host), (*slot.workers, worker)
 
-    async def workers(self, index: int) -> list[ActorHandle]:
-        """Return the workers of a slot's group that came up last."""
-        return [worker for worker in self._slots[index].workers if worker is not None]
+    async def controller_started(self, index: int, controller: ActorHandle) -> None:
+        """The ``controller`` of a slot's run is up."""
+        self._slots[index].controller = controller
+
+    async def actors(self, index: int) -> list[ActorHandle]:
+        """Return what a slot's run consists of, as it came up last: its controller, and its workers."""
+        slot = self._slots[index]
+        return [actor for actor in (slot.controller, *slot.workers) if actor is not None]
 
     async def hosts(self) -> dict[int, tuple[str, ...]]:
         """Return on which nodes the workers of each slot are; none for a slot that has not come up yet, or is lost."""

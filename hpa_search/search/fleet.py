@@ -48,6 +48,7 @@ class Fleet:
         self._on_change, self._on_trouble, self._say = on_change, on_trouble, say
         self._is_hurried = is_hurried
         self._slots: dict[int, Slot] = {}
+        self._retired: dict[int, Slot] = {}
         self._given_up, self._empty_since = 0, time.monotonic()
         self._over, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._follow, name="fleet", daemon=True)
@@ -66,17 +67,18 @@ class Fleet:
             slot.retire()
         for slot in self._slots.values():
             slot.join(max(deadline - time.monotonic(), 0))
-        busy = [index for index, slot in self._slots.items() if slot.is_running]
+        slots = {**self._slots, **self._retired}
+        busy = [index for index, slot in slots.items() if slot.is_running]
         for index in busy:
             self._cut_short(index)
         for index in busy:
-            self._slots[index].join(CLOSING_SECONDS)
+            slots[index].join(CLOSING_SECONDS)
 
     def _cut_short(self, index: int) -> None:
-        """Kill a slot's workers: in the middle of an epoch that nobody waits for, they would hold the GPU for as long as it takes."""
+        """Kill a slot's run: it may be in the middle of an epoch that nobody waits for, or wait for a host that never comes."""
         with suppress(RayError):
-            for worker in ray.get(self._exchange.workers.remote(index)):
-                ray.kill(worker)
+            for actor in ray.get(self._exchange.actors.remote(index)):
+                ray.kill(actor)
 
     def _follow(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
@@ -110,10 +112,12 @@ class Fleet:
             self._on_trouble(f"no node that could hold a slot has been there for {LONGEST_WITHOUT / 60:.0f} minutes")
 
     def _retire(self, index: int, why: str) -> None:
-        """Do without a slot. Its run ends by itself: at the latest when it gets workers again and finds itself retired."""
+        """Do without a slot, whose run would wait for another place."""
         self._say(f"Slot {index} is gone: {why}; its trial goes on elsewhere.")
         ray.get(self._exchange.lose_slot.remote(index))
-        self._slots.pop(index).retire()
+        self._retired[index] = slot = self._slots.pop(index)
+        slot.retire()
+        self._cut_short(index)
 
     def _give_up(self, index: int, why: str) -> None:
         """A slot's thread says that its run cannot be kept going."""

@@ -4,6 +4,8 @@ The controller's cleaner is `cleaner.SelfStartingCleaner`. What hands out shards
 process more for each slot.
 """
 
+import ray
+from ray.actor import ActorHandle
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks import placement_group_callback
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
@@ -13,16 +15,24 @@ from ray.train.v2._internal.execution.context import TrainRunContext
 from hpa_search.search.cleaner import SelfStartingCleaner
 
 
-class _CleanerCallback(placement_group_callback.PlacementGroupCleanerCallback):
+class _Start(placement_group_callback.PlacementGroupCleanerCallback):
+    """What happens in the controller's process when it is up: the exchange hears of it, and the cleaner starts."""
+
+    def __init__(self, exchange: ActorHandle, slot: int) -> None:
+        super().__init__()
+        self._exchange, self._slot = exchange, slot
+
     def after_controller_start(self, train_run_context: TrainRunContext) -> None:
-        """Start the cleaner, in the controller's process."""
+        """Act on the start."""
+        self._exchange.controller_started.remote(self._slot, ray.get_runtime_context().current_actor)
         placement_group_callback.PlacementGroupCleaner = SelfStartingCleaner
         super().after_controller_start(train_run_context)
 
 
 class SlotTrainer(TorchTrainer):
-    """A TorchTrainer of a slot's own."""
+    """A TorchTrainer of a slot's own; its loop's config names ``exchange`` and ``slot``."""
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         replaced = (placement_group_callback.PlacementGroupCleanerCallback, DatasetsCallback)
-        return [one for one in super()._create_default_callbacks() if type(one) not in replaced] + [_CleanerCallback()]
+        start = _Start(self.train_loop_config["exchange"], self.train_loop_config["slot"])
+        return [one for one in super()._create_default_callbacks() if type(one) not in replaced] + [start]

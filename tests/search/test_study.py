@@ -1,5 +1,6 @@
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -104,17 +105,15 @@ def test_two_searches_in_one_database_do_not_meet(tmp_path, postgres_url):
 
 
 def test_a_server_that_is_away_is_waited_for(tmp_path, own_postgres):
-    said = []
+    said, told = [], threading.Event()
     choose_study(tmp_path, own_postgres.url, "toy")
-    ledger = Ledger.create(tmp_path, "toy", tell=said.append)
+    ledger = Ledger.create(tmp_path, "toy", tell=lambda line: (said.append(line), told.set()))
     add(ledger)
     own_postgres.stop()
-    timer = threading.Timer(3, own_postgres.start)
-    timer.start()
-    started = time.monotonic()
-    ledger.report(0, 1, 0.5)
-    timer.join()
-    assert time.monotonic() - started > 2.5
+    with ThreadPoolExecutor() as other:
+        restart = other.submit(lambda: told.wait(60) and own_postgres.start())
+        ledger.report(0, 1, 0.5)
+        restart.result()
     assert [facts.reports for facts in Ledger.open(tmp_path).trials()] == [{1: 0.5}]
     assert len(said) == 2
     assert "does not answer" in said[0]
