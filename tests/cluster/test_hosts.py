@@ -29,12 +29,12 @@ pytestmark = [pytest.mark.ray, needs_hosts, pytest.mark.timeout(900)]
 
 SPACE = """
 name: spread
-fixed: {full_size: 32, small_size: 32, batch_size: 16, backbone: test_resnet}
-space: {learning_rate: {log_range: [1.0e-3, 1.0e-2]}}
-budget: {trials: 5}
-scheduler: {kind: promotion, min_epochs: 3, max_epochs: 27, eta: 3}
-final: {onnx: false, members: 2}
-resources: {cpus: 1, gpus: 0}
+fixed: {{full_size: 32, small_size: 32, batch_size: {batch_size}, backbone: test_resnet}}
+space: {{learning_rate: {{log_range: [1.0e-3, 1.0e-2]}}}}
+budget: {{trials: 5}}
+scheduler: {{kind: promotion, min_epochs: 3, max_epochs: 27, eta: 3}}
+final: {{onnx: false, members: 2}}
+resources: {{cpus: 1, gpus: 0}}
 """
 TRIALS = 5
 
@@ -89,8 +89,9 @@ class Cluster:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def submit(self) -> str:
+    def submit(self, batch_size: int = 16) -> str:
         """Submit the search; return the job's name."""
+        (self.folder / "space.yaml").write_text(SPACE.format(batch_size=batch_size))
         data = f"s3://{self.bucket}/data"
         told = self.ask(
             "submit", "space.yaml", "--address", self.dashboard, "--data", data, "--out", self.out, "--study", self.study
@@ -153,7 +154,6 @@ def cluster(tmp_path, monkeypatch):
             client(store.url).create_bucket(Bucket="hpa")
             make_phantom(tmp_path / "data", images=240, size=32, seed=1, test_images=4, workers=1)
             Mirror(Store(Place.of("s3://hpa/data")), tmp_path / "data").push()
-            (tmp_path / "space.yaml").write_text(SPACE)
             yield Cluster(net, tmp_path, database.url, "hpa", dict(os.environ))
         finally:
             store.end()
@@ -173,7 +173,7 @@ def test_a_search_submitted_from_outside_finishes(cluster):
 @pytest.mark.parametrize("loss", ["cut_off", "die"])
 def test_a_host_that_goes_in_mid_trial_costs_no_trial(cluster, loss):
     hosts = cluster.start(workers=2)
-    job = cluster.submit()
+    job = cluster.submit(batch_size=2)  # long enough for Ray to miss a host, which takes it half a minute
     cluster.wait_for_epochs(4, job)
     wait_until(lambda: hosts[0].processes("ray::RayTrainWorker"), 60)
     getattr(hosts[0], loss)()
