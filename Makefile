@@ -18,11 +18,17 @@ demo: install
 	$(BIN)/hpa-search data phantom demo/data --images 900 --test-images 60 --size 96 --seed 1 --lift 24
 	$(BIN)/hpa-search run search_spaces/demo.yaml --data demo/data --out demo/out
 
+# What needs no Ray runs on every core; two Rays on one host disturb each other, so those tests run one by one.
+PYTEST := $(BIN)/pytest -q
+PARALLEL := --numprocesses logical --dist loadfile
+
 test: install lint
-	$(BIN)/pytest -m "not slow" -q
+	$(PYTEST) -m "not slow and not ray" $(PARALLEL)
+	$(PYTEST) -m "not slow and ray"
 
 test-all: install lint
-	$(BIN)/pytest -q
+	$(PYTEST) -m "not ray" $(PARALLEL)
+	$(PYTEST) -m "ray"
 
 lint: install
 	$(BIN)/ruff check
