@@ -55,7 +55,8 @@ def run_search(
     """Run the search in ``out``, from wherever its ledger is, and return how it ended.
 
     ``open_trial(job, number, parameters)`` opens a trial in a worker. ``study`` is the URL of a database for the ledger, which
-    is otherwise a journal in ``out``; ``commands`` is where people leave commands, OUT/commands if None. ``ray_address`` names a Ray to join; without one a local Ray is started and ended.
+    is otherwise a journal in ``out``; ``commands`` is where people leave commands, OUT/commands if None. ``ray_address`` names
+    a Ray to join; without one a local Ray is started and ended.
     Raises UserError while another driver holds the search, when no slot can run, and when the ledger or ``out`` cannot be
     written any more.
     """

@@ -28,9 +28,9 @@ HURRIED_SECONDS = 5.0
 class Fleet:
     """Keeps one slot for each of the ``places`` that the cluster's nodes offer, while it is entered.
 
-    A slot whose node is gone hands its leg back, to be taken up where its last checkpoint is. ``make(index, on_given_up)``
-    starts a slot; ``on_change`` hears how many there are, ``on_trouble`` why none can be kept; ``is_hurried`` says
-    whether the end is to come at once.
+    A slot whose node is gone hands its leg back, to be taken up where its last checkpoint is. One that could not be kept
+    running is done without until the cluster has other nodes. ``make(index, on_given_up)`` starts a slot; ``on_change``
+    hears how many there are, ``on_trouble`` why none can be kept; ``is_hurried`` says whether the end is to come at once.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Fleet:
         self._is_hurried = is_hurried
         self._slots: dict[int, Slot] = {}
         self._retired: dict[int, Slot] = {}
-        self._given_up, self._empty_since = 0, time.monotonic()
+        self._nodes, self._given_up, self._empty_since = set[str](), 0, time.monotonic()
         self._over, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._follow, name="fleet", daemon=True)
 
@@ -92,6 +92,8 @@ class Fleet:
         hosts = ray.get(self._exchange.hosts.remote())
         with self._lock:
             before = len(self._slots)
+            if alive != self._nodes:
+                self._nodes, self._given_up = alive, 0
             for index in [i for i in self._slots if not alive.issuperset(hosts.get(i, ()))]:
                 self._retire(index, "a host of its workers is gone")
             wanted = max(self._places() - self._given_up, 0)

@@ -1,8 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 
 from hpa_search.errors import UserError
 from hpa_search.search import fleet
-from hpa_search.search.fleet import first_places
+from hpa_search.search.fleet import Fleet, first_places
 
 
 def test_a_cluster_that_comes_up_is_waited_for(monkeypatch):
@@ -19,3 +21,43 @@ def test_one_that_cannot_grow_is_refused_at_once():
 
 def test_a_driver_that_is_to_end_waits_for_no_node():
     assert not first_places(lambda: 0, 300, "each 9 CPU(s)", print, lambda: True)
+
+
+class Cluster:
+    """Nodes of one place each, and an exchange that only counts slots: what a fleet sees of Ray."""
+
+    def __init__(self, monkeypatch, *nodes: str) -> None:
+        self.nodes, self.opened = set(nodes), 0
+        exchange = SimpleNamespace(
+            hosts=self._call(dict), open_slot=self._call(self._open), lose_slot=self._call(lambda index: None)
+        )
+        listed = lambda: [{"NodeID": node, "Alive": True} for node in self.nodes]  # noqa: E731
+        monkeypatch.setattr(fleet, "ray", SimpleNamespace(nodes=listed, get=lambda answer: answer))
+        self.counts = []
+        self.fleet = Fleet(
+            exchange,
+            places=lambda: len(self.nodes),
+            make=lambda index, on_given_up: SimpleNamespace(retire=lambda: None),
+            on_change=self.counts.append,
+            on_trouble=pytest.fail,
+            is_hurried=lambda: False,
+            say=lambda line: None,
+        )
+
+    def _call(self, answer):
+        return SimpleNamespace(remote=answer)
+
+    def _open(self):
+        self.opened += 1
+        return self.opened - 1
+
+
+def test_a_slot_given_up_comes_back_only_with_other_nodes(monkeypatch):
+    cluster = Cluster(monkeypatch, "a", "b")
+    cluster.fleet._look()
+    cluster.fleet._give_up(0, "its workers do not start")
+    cluster.fleet._look()
+    assert cluster.counts == [2, 1, 1]
+    cluster.nodes = {"a", "c"}
+    cluster.fleet._look()
+    assert cluster.counts[-1] == 2 and cluster.opened == 3
