@@ -20,15 +20,18 @@ OBEYED_SECONDS = 30.0
 Say = Callable[[str], None]
 
 
-def rest(work: Opened, command: Command, *, wait: bool, say: Say) -> None:
+def rest(work: Opened, command: Command, *, wait: bool, say: Say, coming: bool = False) -> None:
     """Pause or stop the search in ``work``; ``wait`` for its driver's end.
 
-    Where no driver is at work this is noted, and status says so. Raises UserError where there is no search.
+    Where no driver is at work this is noted, and status says so, unless one is ``coming`` up. Raises UserError where there is
+    no search.
     """
     out, word = work.place, {"pause": "paused", "stop": "stopped"}[command.wish]
     state = read_status(work.folder)["state"]
     if state == "finished":
         say(f"The search in {out} is finished; there is nothing to {command.wish}.")
+    elif state != "running" and coming:
+        say(f"The driver of {out} is coming up and takes no commands yet.")
     elif state != "running":
         _note_rest(work.folder, word, say)
         say(f"No driver is at work on {out}: {word}. To go on: hpa-search resume {out}")
@@ -90,16 +93,23 @@ def _wait_for_end(out: Path) -> None:
         time.sleep(1)
 
 
-def remembered(work: Opened, data: Location | None) -> tuple[Path, Location, Location | None]:
+def remembered(work: Opened, data: Location | None, external: Location | None) -> tuple[Path, Location, Location | None]:
     """Return the search file, dataset and external images that the search in ``work`` was started with.
 
-    ``data`` is where the dataset is now, if it was moved. Raises UserError where no search has begun.
+    ``data`` and ``external`` are where these are now, if they were moved. Raises UserError where no search has begun.
     """
     from hpa_search.search.workspace import read_workspace
 
     _, provenance = read_workspace(work.folder)
-    external = Place.of(provenance.external.folder).plain if provenance.external else None
     found = Place.of(data or provenance.data)
-    if found.is_local and not found.local.exists():
-        raise UserError(f"{found}: the dataset of the search in {work.place} is not there any more; give its new place as --data")
-    return work.folder / SEARCH, found.plain, external
+    _check_there(found, "dataset", "--data", work)
+    if provenance.external is None and external is None:
+        return work.folder / SEARCH, found.plain, None
+    more = Place.of(external or provenance.external.folder)  # type: ignore[union-attr]
+    _check_there(more, "external images", "--external", work)
+    return work.folder / SEARCH, found.plain, more.plain
+
+
+def _check_there(place: Place, what: str, option: str, work: Opened) -> None:
+    if place.is_local and not place.local.exists():
+        raise UserError(f"{place}: no {what} of the search in {work.place} any more; give their new place as {option}")

@@ -15,7 +15,7 @@ from hpa_search.data.progress import progress
 from hpa_search.errors import UserError
 from hpa_search.finish.stage import DELETES, ORDER, finish
 from hpa_search.finish.summary import summary
-from hpa_search.layout import BEGUN
+from hpa_search.layout import BEGUN, STUDY
 from hpa_search.search.commands import COMMANDS
 from hpa_search.search.driver import run_search
 from hpa_search.search.ending import Outcome
@@ -73,7 +73,13 @@ def run(
         choose_study(work.folder, study, search.name)
         work.push()  # before the workers look for the split, and anything is written to the study
         search, _ = read_workspace(work.folder)  # the same, but for the order of its dimensions, on which suggestions depend
-        with view.showing():
+        with ExitStack() as shown:
+            shown.enter_context(view.showing())
+
+            def conclude() -> None:
+                shown.close()
+                _finish(work, given, data, view.say)
+
             outcome = run_search(
                 search,
                 work.folder,
@@ -82,16 +88,19 @@ def run(
                 commands=work.place / COMMANDS,
                 ray_address=ray_address,
                 watchers=(TensorBoard(work.folder), view),
+                conclude=conclude,
                 say=say,
             )
         if outcome != "finished":
             view.say(f"{outcome.capitalize()}; everything so far is in {work.place}. To go on: hpa-search resume {work.place}")
-            return outcome
-        result = finish(work, cache, data=data, say=view.say)
-        assert result is not None
-        for line in summary(work.place, result):
-            view.say(line)
         return outcome
+
+
+def _finish(work: Opened, given: _Given, data: Location, say: Callable[[str], None]) -> None:
+    result = finish(work, given.cache, data=data, say=say)
+    assert result is not None
+    for line in summary(work.place, result):
+        say(line)
 
 
 def _check_study(work: Opened, study: str | None) -> None:
@@ -117,7 +126,16 @@ def _ready(work: Opened, search: Search, text: str, given: _Given, say: Callable
         check_weights(search)
         external = None if given.external is None else given.external.resolve().plain
         inputs = Inputs(dataset, images, more, external, given.data)
+        _check_still_free(work)
         return prepare(work.folder, search, text, inputs, given.cache, say, place=work.place, names=names)
+
+
+def _check_still_free(work: Opened) -> None:
+    """Refuse an OUT in a store in which another driver has begun a search since it was opened, of whose study nothing is known."""
+    if work.mirror is not None and read_study_place(work.folder) is None and STUDY in work.names():
+        raise UserError(
+            f"{work.place}: another driver has begun a search there meanwhile; give the same command again to wait for it"
+        )
 
 
 @contextmanager

@@ -1,11 +1,15 @@
 """What tests of several packages share: real servers, started once and only where they are asked for."""
 
 import pytest
+from hypothesis import settings
 
 from hpa_search.storage.place import Place
 from hpa_search.storage.store import Store
 from tests.servers.postgres import postgres
 from tests.servers.s3 import Server, environment
+
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hpa_search.storage.opened import Opened
 
 WAIT = click.option("--wait", is_flag=True, help="Return when the driver has ended.")
+COMING = click.option("--coming", is_flag=True, hidden=True, help="A driver is at work, or coming up: note nothing in its place.")
 TARGET = click.argument("target")
 ADDRESS = click.option(
     "--address",
@@ -50,8 +51,9 @@ def status(target: str, address: str | None, as_json: bool, watch: bool) -> None
 @TARGET
 @ADDRESS
 @WAIT
+@COMING
 @told
-def pause(target: str, address: str | None, wait: bool) -> None:
+def pause(target: str, address: str | None, wait: bool, coming: bool) -> None:
     """End the driver of the search TARGET when its running epochs are done, which frees its GPUs."""
     if address:
         from hpa_search.cluster.control import pause as pause_there
@@ -59,15 +61,16 @@ def pause(target: str, address: str | None, wait: bool) -> None:
 
         pause_there(Dashboard(address), target, wait=wait, say=click.echo)
     else:
-        _rest(target, "pause", wait)
+        _rest(target, "pause", wait, coming)
 
 
 @click.command()
 @TARGET
 @ADDRESS
 @WAIT
+@COMING
 @told
-def stop(target: str, address: str | None, wait: bool) -> None:
+def stop(target: str, address: str | None, wait: bool, coming: bool) -> None:
     """End the driver of the search TARGET now; running epochs are trained again when it goes on.
 
     With --address this always waits for the job's end, and has Ray end a job that does not.
@@ -78,15 +81,15 @@ def stop(target: str, address: str | None, wait: bool) -> None:
 
         stop_there(Dashboard(address), target, say=click.echo)
     else:
-        _rest(target, "stop", wait)
+        _rest(target, "stop", wait, coming)
 
 
-def _rest(target: str, wish: Any, wait: bool) -> None:
+def _rest(target: str, wish: Any, wait: bool, coming: bool) -> None:
     from hpa_search.control import rest
     from hpa_search.search.commands import Command
 
     with _opened(target) as work:
-        rest(work, Command(wish=wish), wait=wait, say=click.echo)
+        rest(work, Command(wish=wish), wait=wait, say=click.echo, coming=coming)
 
 
 @click.command()
@@ -119,26 +122,28 @@ def extend(target: str, address: str | None, trials: int | None, hours: float | 
 @TARGET
 @ADDRESS
 @click.option("--data", "folder", default=None, help="Where the dataset is now, if it was moved.")
+@click.option("--external", default=None, help="Where the external images are now, if they were moved.")
 @click.option("--ray", default=None, help="A Ray to join, such as auto or HOST:6379; without it one is started here.")
 @CACHE
 @told
-def resume(target: str, address: str | None, folder: str | None, ray: str | None, cache: Path) -> None:
+def resume(target: str, address: str | None, folder: str | None, external: str | None, ray: str | None, cache: Path) -> None:
     """Go on with the search TARGET, with the data it was started with; with --address as a new job."""
     if address:
-        _resume_there(target, address, folder, ray, cache)
+        _resume_there(target, address, folder, external, ray, cache)
         return
     from hpa_search.control import remembered
     from hpa_search.run import run
     from hpa_search.storage.place import Place
 
     with _opened(target, cache) as work:
-        space, data, external = remembered(work, None if folder is None else Place.of(folder).plain)
+        given = [None if place is None else Place.of(place).plain for place in (folder, external)]
+        space, data, more = remembered(work, *given)
         out = work.place.plain
-        outcome = run(space, data, out, cache, external=external, ray_address=ray, console=console_here())
+        outcome = run(space, data, out, cache, external=more, ray_address=ray, console=console_here())
     sys.exit(130 if outcome == "interrupted" else 0)
 
 
-def _resume_there(target: str, address: str, folder: str | None, ray: str | None, cache: Path) -> None:
+def _resume_there(target: str, address: str, folder: str | None, external: str | None, ray: str | None, cache: Path) -> None:
     from hpa_search.cluster.control import resumable
     from hpa_search.cluster.dashboard import Dashboard
     from hpa_search.cluster.sending import resume as resume_there
@@ -149,7 +154,7 @@ def _resume_there(target: str, address: str, folder: str | None, ray: str | None
     given = click.get_current_context().get_parameter_source("cache") is ParameterSource.COMMANDLINE
     dashboard = Dashboard(address)
     found = resumable(dashboard, target)
-    for line in resume_there(dashboard, found, data=folder, cache=str(cache) if given else None):
+    for line in resume_there(dashboard, found, data=folder, external=external, cache=str(cache) if given else None):
         click.echo(line)
 
 

@@ -100,7 +100,8 @@ def resumable(dashboard: Dashboard, target: str) -> Target:
 
 def _ask_to_rest(dashboard: Dashboard, found: Target, wish: str) -> tuple[str | None, Answer]:
     """Return the state that a search was in, None if it had none, and what came of the wish."""
-    status, answer = ask(dashboard, ["status", found.out, "--json"], [wish, found.out])
+    coming = ["--coming"] if _runs(found) else []
+    status, answer = ask(dashboard, ["status", found.out, "--json"], [wish, found.out, *coming])
     return (json.loads(status.out)["state"] if status.code == 0 else None), answer
 
 

@@ -35,4 +35,7 @@ def submit(
     dashboard = Dashboard(address)
     check_idle(dashboard, tidy(out))
     command = ["run", "search.yaml", *given, *RAY]
-    return send(dashboard, command, search=search.name, out=tidy(out), cache=cache, text=text)
+    lines = send(dashboard, command, search=search.name, out=tidy(out), cache=cache, text=text)
+    if "://" in out and study is None:
+        lines.append(f"Where no search has begun in {out}, the job will ask for --study: an object store holds no study.")
+    return lines

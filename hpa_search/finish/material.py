@@ -20,6 +20,7 @@ from hpa_search.search.study import Facts, Ledger
 from hpa_search.search.workspace import Provenance, read_workspace
 from hpa_search.storage.data_cache import localised
 from hpa_search.storage.opened import Opened
+from hpa_search.storage.patience import PATIENCE
 from hpa_search.storage.place import Location, Place
 from hpa_search.training.checkpoint import read_logits, read_objectives, weights_path
 from hpa_search.training.job import trial_folder
@@ -107,7 +108,7 @@ def _check_rows(out: Path, other: Path, provenance: Provenance) -> None:
 def _read_pool(work: Opened, dataset: Dataset, split: Split, say: Callable[[str], None]) -> Pool:
     out = work.folder
     search, provenance = read_workspace(out)
-    trials = Ledger.open(out).trials()
+    trials = Ledger.open(out, seconds=PATIENCE, tell=say).trials()
     found: list[_Epoch] = []
     for facts in trials:
         folder = trial_folder(out, facts.number)

@@ -1,4 +1,4 @@
-"""Whether the place where timm's weights are can be reached, found out within seconds.
+"""Whether the place where timm's weights are can be reached, found out within seconds, and whether it may be later.
 
 timm and huggingface_hub would try for about a minute, and then not say what to do.
 """
@@ -20,9 +20,29 @@ SECONDS = 5
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 
+_CLIENTS = ("httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3")
+"""The libraries that huggingface_hub has come to speak HTTP with, whose errors have no class in common."""
+
+
+class HubAway(UserError):  # noqa: N818  (named for the hub's state)
+    """timm's weights cannot be had now, and may be later."""
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Whether ``error``, or what it came of, says that the hub is out of reach, overloaded or in trouble of its own."""
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "code", None)
+        if isinstance(status, int):
+            return status == 429 or status >= 500
+        away = (urllib.error.URLError, ConnectionError, TimeoutError, huggingface_hub.errors.LocalEntryNotFoundError)
+        if isinstance(error, away) or type(error).__module__.partition(".")[0] in _CLIENTS:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
 
 def require_reachable(backbone: str) -> None:
-    """Raise UserError, saying what to do, unless timm's weights of ``backbone`` are in the cache or their place answers."""
+    """Raise HubAway, saying what to do, unless timm's weights of ``backbone`` are in the cache or their place answers."""
     entry = published(backbone)
     name, _, revision = (entry.hf_hub_id or "").partition("@")
     files = (entry.hf_hub_filename, *FILES) if entry.hf_hub_filename else FILES
@@ -47,11 +67,11 @@ def _ask(url: str) -> None:
 
 
 def _require_answer(url: str, ask: Callable[[str], None]) -> None:
-    """Raise UserError unless ``url`` answers, whatever it is: if that is a refusal, timm knows better what to do."""
+    """Raise HubAway unless ``url`` answers, whatever it is: if that is a refusal, timm knows better what to do."""
     try:
         ask(url)
     except Exception as error:  # of the operating system, of TLS, of the hub's client, which has changed its library before
-        raise UserError(
+        raise HubAway(
             f"weights: timm's hub cannot be reached from here ({cause(error)}); on a machine that can, download {url} and give the "
             f"file's path: weights: /path/to/{Path(url).name}"
         ) from None

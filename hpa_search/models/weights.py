@@ -19,10 +19,12 @@ from hpa_search.config import TrialConfig
 from hpa_search.errors import UserError
 from hpa_search.models.channels import parse_channels
 from hpa_search.models.create import RGB, cause, create_published, first_layers, meta_backbone, published, usual_size
-from hpa_search.models.hub import require_reachable
+from hpa_search.models.hub import HubAway, is_away, require_reachable
 from hpa_search.models.matching import COUNTER, Shapes, match
 from hpa_search.registry import Registry
+from hpa_search.storage.patience import patiently
 
+FROM_FILE = "on a machine that reaches it, download the weights, and give the file: weights: /path/to/file"
 WITHIN = ("state_dict_ema", "state_dict", "model_ema", "model", "network")
 """Where checkpoints of training programs keep the model's weights."""
 
@@ -124,11 +126,14 @@ def load_pretrained(network: nn.Module, config: TrialConfig) -> None:
 def pretrained_state(config: TrialConfig) -> dict[str, Tensor]:
     """Return the weights that ``config.weights`` names, by the names of the backbone's and for three channels.
 
-    A file whose first layer has the network's own channels, as that of a trained network has, is taken as it is. Raises
-    UserError as `check_weights` does.
+    A file whose first layer has the network's own channels, as that of a trained network has, is taken as it is. A hub that
+    is away is waited for: days into a search, its moment's trouble is no reason to end. Raises UserError as `check_weights`
+    does.
     """
     if config.weights == "timm":
-        return _published_state(config)
+        return patiently(
+            lambda: _published_state(config), "timm's hub", transient=lambda error: isinstance(error, HubAway), hint=FROM_FILE
+        )
     path = _path(config.weights)
     with _readable(path):
         tensors = safetensors.torch.load_file(path) if _is_safetensors(path) else _unpickled(path)
@@ -232,11 +237,12 @@ def _state_within(content: Mapping[str, Any]) -> Any | None:
 
 
 def _published_state(config: TrialConfig) -> dict[str, Tensor]:
-    """Return the weights that timm's hub has of the backbone, brought to the network's size."""
+    """Return the weights that timm's hub has of the backbone, brought to the network's size. Raises HubAway, and UserError."""
     require_reachable(config.backbone)
     try:
         with torch.random.fork_rng(devices=[]):
             made = create_published(config.backbone, config.resolution, config.network_size)
     except Exception as error:  # of the hub, of the file, or of the model
-        raise UserError(f"weights: timm's of '{config.backbone}' cannot be had: {cause(error)}") from None
+        kind = HubAway if is_away(error) else UserError
+        raise kind(f"weights: timm's of '{config.backbone}' cannot be had: {cause(error)}") from None
     return {name: tensor for name, tensor in made.state_dict().items() if not name.endswith(COUNTER)}

@@ -35,8 +35,8 @@ class Leg:
 class Watcher(Protocol):
     """Is told what happens, after it is in the ledger."""
 
-    def resumed(self, trials: list[Facts], spent_seconds: float) -> None:
-        """A driver begins with these trials of earlier ones."""
+    def resumed(self, trials: list[Facts], spent_seconds: Callable[[], float]) -> None:
+        """A driver begins with these trials of earlier ones; ``spent_seconds`` are those of the budget's hours, now and later."""
 
     def extended(self, search: Search) -> None:
         """The search goes on with another budget."""
@@ -54,7 +54,8 @@ class Watcher(Protocol):
 class Agenda:
     """Decides which leg runs next and takes the legs' reports.
 
-    ``spent_seconds`` tells the wall-clock seconds spent on this search, earlier drivers' included.
+    ``spent_seconds`` tells the seconds spent of the budget's hours, under earlier drivers too. While it is ``pausing``, or
+    ``regrouping`` for slots of another kind, legs end with their epochs and none begins.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Agenda:
         self.trials: dict[int, Facts] = {}
         self.live: set[int] = set()
         self.stopping = False
-        self.pausing = False
+        self.pausing = self.regrouping = False
         self.broken: str | None = None
         self._spent_seconds, self._watchers = spent_seconds, watchers
         self._untold: list[tuple[str, tuple[Any, ...]]] | None = None
@@ -86,13 +87,13 @@ class Agenda:
         for facts in self.trials.values():
             for epoch, objective in facts.reports.items():
                 self.rungs.report(facts.number, epoch, objective)
-        self._tell("resumed", list(self.trials.values()), self._spent_seconds())
+        self._tell("resumed", list(self.trials.values()), self._spent_seconds)
         for facts in list(self.trials.values()):
             self._settle(facts)
 
     def next(self) -> Leg | None:
         """Return the leg to run now, or None if there is none at this moment."""
-        if self.stopping or self.pausing or self.broken or self.out_of_time or len(self.live) >= self.slots:
+        if self.is_held_back or self.out_of_time or len(self.live) >= self.slots:
             return None
         choice = self._choice()
         return self._start(self._enact(*choice)) if choice else None
@@ -119,10 +120,14 @@ class Agenda:
         return number
 
     @property
+    def is_held_back(self) -> bool:
+        """Whether no leg is to begin under this driver, or none yet, whatever there is to do."""
+        return bool(self.stopping or self.pausing or self.regrouping or self.broken)
+
+    @property
     def finished(self) -> bool:
         """Whether no leg runs and none ever will."""
-        ended = self.live or self.stopping or self.pausing or self.broken
-        return not ended and (self.out_of_time or self._choice() is None)
+        return not (self.live or self.is_held_back) and (self.out_of_time or self._choice() is None)
 
     def extend(self, budget: Budget) -> None:
         """Go on with another budget."""
@@ -149,7 +154,7 @@ class Agenda:
             self.rungs.report(number, epoch, objective)
             self._tell("reported", number, metrics)
         if epoch < self.trials[number].target and not self._stale(self.trials[number]):
-            over = self.out_of_time or self.pausing
+            over = self.out_of_time or self.pausing or self.regrouping
             if over:
                 self.live.discard(number)
             return over

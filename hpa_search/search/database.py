@@ -1,10 +1,15 @@
 """The databases that may hold a study: how they are reached, and what their errors mean."""
 
+import logging
+
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpa_search.errors import UserError
+from hpa_search.storage.patience import Tell, patiently
+
+logger = logging.getLogger(__name__)
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
 """What a study's URL may begin with, and what SQLAlchemy calls it."""
@@ -14,14 +19,21 @@ LOCKED_SECONDS = 30
 """How long a write waits for another process's, in SQLite."""
 
 _NO_ROOM = ("disk is full", "no space left", "could not extend file", "disk i/o error", "readonly database")
+_REFUSED = ("password", "authentication failed", "no pg_hba.conf entry", "does not exist", "permission denied")
 
 
-def open_database(url: str) -> RDBStorage:
-    """Return Optuna's storage in the database at ``url``. Raises UserError if it cannot be reached or refuses."""
+def open_database(url: str, *, seconds: float = 0.0, tell: Tell = logger.warning) -> RDBStorage:
+    """Return Optuna's storage in the database at ``url``; one that is away is waited for, for so many ``seconds``.
+
+    Raises UserError if it cannot be reached or refuses.
+    """
     parsed = make_url(url)
     parsed = parsed.set(drivername=DRIVERS[parsed.drivername])
+    address, options = parsed.render_as_string(hide_password=False), _engine_options(parsed)
     try:
-        return RDBStorage(parsed.render_as_string(hide_password=False), engine_kwargs=_engine_options(parsed))
+        if not seconds:
+            return RDBStorage(address, engine_kwargs=options)
+        return patiently(lambda: RDBStorage(address, engine_kwargs=options), url, transient=is_away, seconds=seconds, tell=tell)
     except SQLAlchemyError as error:
         raise UserError(f"{url}: the study's database cannot be used: {reason(error)}{_advice(parsed)}") from None
     except RuntimeError as error:  # the tables are another Optuna's
@@ -32,7 +44,7 @@ def open_database(url: str) -> RDBStorage:
 
 def is_away(error: Exception) -> bool:
     """Whether a failed call may well succeed later: the database's server is away, restarting, or busy."""
-    if not isinstance(error, SQLAlchemyError) or any(word in reason(error).lower() for word in _NO_ROOM):
+    if not isinstance(error, SQLAlchemyError) or any(word in reason(error).lower() for word in (*_NO_ROOM, *_REFUSED)):
         return False
     lost = getattr(error, "connection_invalidated", False)
     return lost or type(error).__name__ in ("OperationalError", "InterfaceError", "TimeoutError")

@@ -30,14 +30,15 @@ from hpa_search.search.proxy import Proxy
 from hpa_search.search.slot import Slot, count_slots, gpus_per_worker, in_words, scaling
 from hpa_search.search.space import Search
 from hpa_search.search.status import FINISHED, RESTS
+from hpa_search.search.stopwatch import Stopwatch
 from hpa_search.search.study import LedgerError
 from hpa_search.search.study_place import choose_study
 from hpa_search.search.worker import OpenTrial
 from hpa_search.storage.place import Place
 
 ANSWER_SECONDS = 30.0
-CLUSTER_SECONDS = 300.0
-"""How long a cluster that was joined may take to bring its first node up."""
+GPUS = "gpus"
+"""The ledger's note of a search that has trained on GPUs because its cluster has some."""
 
 
 def run_search(
@@ -50,13 +51,15 @@ def run_search(
     commands: Place | None = None,
     ray_address: str | None = None,
     watchers: tuple[Watcher, ...] = (),
+    conclude: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Run the search in ``out``, from wherever its ledger is, and return how it ended.
 
     ``open_trial(job, number, parameters)`` opens a trial in a worker. ``study`` is the URL of a database for the ledger, which
     is otherwise a journal in ``out``; ``commands`` is where people leave commands, OUT/commands if None. ``ray_address`` names
-    a Ray to join; without one a local Ray is started and ended.
+    a Ray to join, whose nodes may come and go; without one a local Ray is started and ended. ``conclude`` is called, after that,
+    when no trial is left to train: the search is finished when it has returned.
     Raises UserError while another driver holds the search, when no slot can run, and when the ledger or ``out`` cannot be
     written any more.
     """
@@ -73,16 +76,16 @@ def run_search(
         if ledger.noted().get(RESTS):
             ledger.note(RESTS, None)
         if agenda.finished:
-            return _conclude(agenda, ending)
+            return _conclude(agenda, ending, conclude)
         if ledger.noted().get(FINISHED):  # more was added to it
             ledger.note(FINISHED, False)
-        patience = CLUSTER_SECONDS if ray_address else 0.0
         with ray_up(ray_address), signals(ending), Listener(box, agenda, search.budget, ending, say) as listener:
             # Once more where the search was extended while its slots were closing.
             while not (agenda.finished or agenda.pausing or ending.now):
                 with _scratch() as scratch:
-                    _Run(agenda, out, scratch, listener, open_trial, job, ending, say).to_the_end(patience)
-        return _conclude(agenda, ending)
+                    run = _Run(agenda, out, scratch, listener, open_trial, job, ending, held.stopwatch, say)
+                    run.to_the_end(joined=ray_address is not None)
+        return _conclude(agenda, ending, conclude)
     finally:
         held.release()
 
@@ -94,11 +97,12 @@ def _scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _conclude(agenda: Agenda, ending: Ending) -> Outcome:
+def _conclude(agenda: Agenda, ending: Ending, conclude: Callable[[], None]) -> Outcome:
     """Close the ledger of a search that is finished, or note that it rests; return how the driver ended."""
     paused, agenda.pausing, agenda.stopping = agenda.pausing, False, ending.now
     if agenda.finished:
         agenda.close()
+        conclude()
         agenda.ledger.note(FINISHED, True)
         return "finished"
     outcome: Outcome = "paused" if paused and not ending.now else ending.outcome
@@ -119,19 +123,37 @@ class _Run:
         open_trial: OpenTrial,
         job: Any,
         ending: Ending,
+        stopwatch: Stopwatch,
         say: Callable[[str], None],
     ) -> None:
         self._agenda, self._out, self._scratch, self._listener = agenda, out, scratch, listener
-        self._ending, self._say = ending, say
+        self._ending, self._stopwatch, self._say = ending, stopwatch, say
         self._arguments = {"open_trial": open_trial, "job": job}
 
-    def to_the_end(self, patience: float) -> None:
-        """Search until there is nothing to run, or the driver is to end; nodes that hold a slot are waited for so many seconds."""
-        resources = self._agenda.search.resources
-        gpus = gpus_per_worker(resources)
-        places = partial(count_slots, resources, gpus)
-        if not first_places(places, patience, in_words(resources, gpus), self._say, lambda: self._ending.now):
+    def to_the_end(self, *, joined: bool) -> None:
+        """Search until there is nothing to run, the driver is to end, or GPUs have come to a cluster that had none.
+
+        Nodes that hold a slot are waited for in a cluster that was ``joined``.
+        """
+        resources, ledger = self._agenda.search.resources, self._agenda.ledger
+        # The nodes of a cluster may come one after the other: what has had GPUs waits for them.
+        needed = joined and bool(ledger.noted().get(GPUS))
+
+        def gpus_now() -> float:
+            return gpus_per_worker(resources, needed=needed)
+
+        if not first_places(
+            lambda: count_slots(resources, gpus_now()),
+            lambda: in_words(resources, gpus_now()),
+            may_come=joined,
+            say=self._say,
+            over=lambda: self._ending.now,
+        ):
             return
+        self._gpus = gpus = gpus_now()
+        if joined and gpus and resources.gpus == "auto":
+            ledger.note(GPUS, True)
+        places = partial(count_slots, resources, gpus)
         self._say(f"{places()} slot(s), {in_words(resources, gpus)}.")
         name = f"exchange-{uuid.uuid4().hex[:8]}"
         self._exchange = self._open_exchange(name, places())
@@ -142,6 +164,7 @@ class _Run:
                 places=places,
                 make=partial(self._slot, gpus),
                 on_change=self._count,
+                on_look=self._looked,
                 on_trouble=self._ending.because_of,
                 is_hurried=lambda: self._ending.now,
                 say=self._say,
@@ -151,6 +174,8 @@ class _Run:
             raise UserError(f"the search was broken off, and goes on when it is run again; the reason: {error}") from error
         finally:
             self._close()
+            self._stopwatch.run(False)
+        self._agenda.regrouping = self._agenda.stopping = False
         if why := self._ending.trouble or self._agenda.broken:
             raise UserError(
                 f"the search was broken off: {why}. Mend that and run it again; everything until then is kept "
@@ -159,6 +184,15 @@ class _Run:
 
     def _count(self, slots: int) -> None:
         self._agenda.slots = slots
+
+    def _looked(self, up: bool) -> None:
+        """Count the budget's hours while a slot is up, and see whether GPUs have come."""
+        self._stopwatch.run(up)
+        resources, agenda = self._agenda.search.resources, self._agenda
+        if resources.gpus == "auto" and not self._gpus and not agenda.regrouping and count_slots(resources, 1.0):
+            self._say("The cluster has GPUs now: the running epochs are trained to their ends, and all goes on with a GPU each.")
+            agenda.regrouping = True
+            self._pause()
 
     def _close(self) -> None:
         self._listener.on_pause = None

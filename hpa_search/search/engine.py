@@ -49,7 +49,7 @@ class AgendaSearcher(_Unpickled, Searcher):
             leg = agenda.next()
         if leg is None:
             # Told to wait, Tune asks nothing else for minutes, also not whether to stop.
-            over = agenda.broken or agenda.stopping or agenda.pausing or self._should_stop()
+            over = agenda.is_held_back or self._should_stop()
             return Searcher.FINISHED if over or agenda.finished else None
         self.running_legs[trial_id] = leg.number
         return {"leg": asdict(leg), "exchange": self._exchange_name}
@@ -121,7 +121,9 @@ class AgendaScheduler(_Unpickled, FIFOScheduler):
 
 
 class StopWhen(_Unpickled, Stopper):
-    """Ends the experiment once it ``should``, the agenda is broken, or it pauses and no leg runs; ``on_stop`` frees what waits."""
+    """Ends the experiment once it ``should``, the agenda is broken, or pauses or regroups and no leg runs; ``on_stop`` frees what
+    waits.
+    """
 
     def __init__(self, agenda: Agenda, should: Callable[[], bool], on_stop: Callable[[], None]) -> None:
         self._agenda, self._should, self._on_stop = agenda, should, on_stop
@@ -133,7 +135,7 @@ class StopWhen(_Unpickled, Stopper):
     def stop_all(self) -> bool:
         """Return whether to end everything now."""
         agenda = self._agenda
-        over = self._should() or agenda.broken or (agenda.pausing and not agenda.live)
+        over = self._should() or agenda.broken or ((agenda.pausing or agenda.regrouping) and not agenda.live)
         if over and not agenda.stopping:
             agenda.stopping = True
             self._on_stop()

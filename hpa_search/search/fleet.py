@@ -17,8 +17,8 @@ from hpa_search.search.slot import Slot
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
-LONGEST_WITHOUT = 1800.0
-"""Seconds that a search waits for nodes when none that could hold a slot is left."""
+TELL_SECONDS = 600.0
+"""How often it is said that nodes are waited for."""
 CLOSING_SECONDS = 40.0
 """How long slots may take to end; one whose workers are just being replaced needs the longest."""
 HURRIED_SECONDS = 5.0
@@ -29,8 +29,10 @@ class Fleet:
     """Keeps one slot for each of the ``places`` that the cluster's nodes offer, while it is entered.
 
     A slot whose node is gone hands its leg back, to be taken up where its last checkpoint is. One that could not be kept
-    running is done without until the cluster has other nodes. ``make(index, on_given_up)`` starts a slot; ``on_change``
-    hears how many there are, ``on_trouble`` why none can be kept; ``is_hurried`` says whether the end is to come at once.
+    running is done without until the cluster has other nodes. Where no node could hold a slot, one is waited for.
+
+    ``make(index, on_given_up)`` starts a slot; ``on_change`` hears how many there are, ``on_look`` every few seconds whether
+    the workers of any are up, ``on_trouble`` why none can be kept; ``is_hurried`` says whether the end is to come at once.
     """
 
     def __init__(
@@ -40,16 +42,17 @@ class Fleet:
         places: Callable[[], int],
         make: Callable[[int, Callable[[int, str], None]], Slot],
         on_change: Callable[[int], None],
+        on_look: Callable[[bool], None],
         on_trouble: Callable[[str], None],
         is_hurried: Callable[[], bool],
         say: Callable[[str], None],
     ) -> None:
         self._exchange, self._places, self._make = exchange, places, make
-        self._on_change, self._on_trouble, self._say = on_change, on_trouble, say
+        self._on_change, self._on_look, self._on_trouble, self._say = on_change, on_look, on_trouble, say
         self._is_hurried = is_hurried
         self._slots: dict[int, Slot] = {}
         self._retired: dict[int, Slot] = {}
-        self._nodes, self._given_up, self._empty_since = set[str](), 0, time.monotonic()
+        self._nodes, self._given_up, self._told = set[str](), 0, -TELL_SECONDS
         self._over, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._follow, name="fleet", daemon=True)
 
@@ -105,13 +108,13 @@ class Fleet:
             if len(self._slots) != before and self._thread.is_alive():  # how many there are at first, the driver says
                 self._say(f"{len(self._slots)} slot(s) now.")
             self._on_change(len(self._slots))
-            self._mind_emptiness()
+            self._tell_of_emptiness()
+        self._on_look(any(hosts.get(index) for index in self._slots))
 
-    def _mind_emptiness(self) -> None:
-        if self._slots:
-            self._empty_since = time.monotonic()
-        elif time.monotonic() - self._empty_since > LONGEST_WITHOUT:
-            self._on_trouble(f"no node that could hold a slot has been there for {LONGEST_WITHOUT / 60:.0f} minutes")
+    def _tell_of_emptiness(self) -> None:
+        if not self._slots and time.monotonic() - self._told > TELL_SECONDS:
+            self._say("No node that could hold a slot is left; waiting for one.")
+            self._told = time.monotonic()
 
     def _retire(self, index: int, why: str) -> None:
         """Do without a slot, whose run would wait for another place."""
@@ -135,22 +138,23 @@ class Fleet:
 
 
 def first_places(
-    places: Callable[[], int], patience: float, slot: str, say: Callable[[str], None], over: Callable[[], bool]
+    places: Callable[[], int], slot: Callable[[], str], *, may_come: bool, say: Callable[[str], None], over: Callable[[], bool]
 ) -> bool:
-    """Wait for nodes that can hold a ``slot``, in a cluster that is still coming up; return whether there are some.
+    """Wait for nodes that can hold a ``slot``, in words; return whether there are some.
 
-    There are none where the driver is to end, which ``over`` tells. Raises UserError after ``patience`` seconds.
+    There are none where the driver is to end, which ``over`` tells. Raises UserError where no more nodes ``may_come``.
     """
-    began, told = time.monotonic(), False
+    told = -TELL_SECONDS
     while not places():
         if over():
             return False
-        if time.monotonic() - began >= patience:
-            raise UserError(
-                f"the nodes of the Ray cluster hold no slot ({slot}); lower resources in the search file, or add nodes"
+        if not may_come:
+            raise UserError(f"the nodes of the Ray cluster hold no slot ({slot()}); lower resources in the search file")
+        if time.monotonic() - told >= TELL_SECONDS:
+            say(
+                f"No node of the cluster can hold a slot yet ({slot()}); waiting for one. If none is to come, stop the search and "
+                "lower resources in its file."
             )
-        if not told:
-            say(f"The nodes of the cluster hold no slot yet ({slot}); waiting up to {patience / 60:.0f} min for one.")
-            told = True
+            told = time.monotonic()
         time.sleep(LOOK_SECONDS)
     return True

@@ -12,6 +12,7 @@ from typing import Any
 
 from hpa_search.errors import UserError
 from hpa_search.search.journal import JOURNAL, cut_torn_line
+from hpa_search.search.stopwatch import Stopwatch
 from hpa_search.search.study import Ledger, LedgerError
 
 logger = logging.getLogger(__name__)
@@ -24,13 +25,17 @@ SETTLING_SECONDS = 0.3
 
 
 class Lease:
-    """Held by the driver that runs a search; a thread renews it, with the seconds spent, every few seconds."""
+    """Held by the driver that runs a search; a thread renews it, with the seconds spent, every few seconds.
+
+    Its ``stopwatch`` counts them: whoever holds the lease lets it run while the search does.
+    """
 
     def __init__(self, ledger: Ledger, *, spent: float, on_lost: Callable[[str], None] = lambda why: None) -> None:
         self.ledger = ledger
-        self._holder, self._beat, self._spent_before, self._began = uuid.uuid4().hex, 0, spent, time.monotonic()
+        self.stopwatch = Stopwatch(spent)
+        self._holder, self._beat = uuid.uuid4().hex, 0
         self._on_lost, self._ended = on_lost, threading.Event()
-        self._renewed = self._began
+        self._renewed = time.monotonic()
         self._write(held=True)
         ledger.guard = self._guard
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -38,8 +43,8 @@ class Lease:
 
     @property
     def spent_seconds(self) -> float:
-        """Wall-clock seconds that drivers have held this search, all of them together."""
-        return self._spent_before + time.monotonic() - self._began
+        """Seconds in which this search had a slot, under all its drivers together."""
+        return self.stopwatch.seconds
 
     def release(self) -> None:
         """Give the lease back, so that the next driver need not wait; it runs out by itself where that cannot be written."""
@@ -82,8 +87,9 @@ class Lease:
 
     def _write(self, *, held: bool) -> None:
         self._beat += 1
-        lease = {"holder": self._holder, "beat": self._beat, "held": held, "place": _place(), "pid": os.getpid()}
-        self.ledger.note("lease", {**lease, "host": socket.gethostname(), "spent_seconds": self.spent_seconds})
+        process = {"place": _place(), "pid": os.getpid(), "started": _started(os.getpid()), "host": socket.gethostname()}
+        lease = {"holder": self._holder, "beat": self._beat, "held": held, **process}
+        self.ledger.note("lease", {**lease, "spent_seconds": self.spent_seconds})
         self._renewed = time.monotonic()
 
 
@@ -150,8 +156,20 @@ def _wait_for_silence(ledger: Ledger, out: Path, current: dict[str, Any]) -> Non
 
 
 def _holder_is_dead(lease: dict[str, Any]) -> bool:
-    """Only a process of this very machine and process namespace can be known to be dead at once."""
-    return lease["place"] == _place() != "" and not Path(f"/proc/{lease['pid']}").exists()
+    """Only a process of this very machine and process namespace can be known to be dead at once.
+
+    Numbers of processes, and of namespaces, are given out again: another process has started at another moment.
+    """
+    return lease["place"] == _place() != "" and _started(lease["pid"]) != lease["started"]
+
+
+def _started(pid: int) -> int | None:
+    """When a process of this namespace started, in ticks since the machine did (proc(5), stat); None if it runs no more."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def _place() -> str:

@@ -1,5 +1,6 @@
 """Slots: long-lived Ray Train runs, owned by the driver, whose workers are started once and train leg after leg."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,11 +10,14 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from hpa_search.search.settings import Resources
 from hpa_search.search.train_run import SlotTrainer
 from hpa_search.search.worker import worker_loop
+
+logger = logging.getLogger(__name__)
 
 MOST_ENDS = 3
 SLOT_THREAD = "slot-"
@@ -70,7 +74,8 @@ class Slot:
                 return  # the exchange is gone, and the search with it
             run += 1
             if ends >= MOST_ENDS and not self._closing.is_set():
-                self._on_given_up(self.index, why)
+                logger.warning("slot %s: %s", self.index, why)
+                self._on_given_up(self.index, why.strip().splitlines()[-1])  # of a traceback, what was raised
                 return
 
     def _groups(self) -> int:
@@ -82,6 +87,8 @@ class Slot:
         failures = FailureConfig(max_failures=-1, controller_failure_limit=MOST_ENDS)
         trainer = SlotTrainer(
             worker_loop,
+            # One that is alone talks to nobody, and needs no NCCL, which takes some of the GPU's memory.
+            torch_config=TorchConfig(backend="gloo" if self._scaling.num_workers == 1 else None),
             train_loop_config=self._arguments,
             scaling_config=self._scaling,
             run_config=RunConfig(name=f"slot-{self.index}-{run}", storage_path=str(self._scratch), failure_config=failures),
@@ -99,9 +106,11 @@ def scaling(resources: Resources, gpus: float) -> ScalingConfig:
     return ScalingConfig(num_workers=resources.workers, use_gpu=gpus > 0, resources_per_worker=per_worker)
 
 
-def gpus_per_worker(resources: Resources) -> float:
-    """Return the GPUs of each worker of a slot; `auto` is one where the cluster has any."""
-    return float(ray.cluster_resources().get("GPU", 0) > 0) if resources.gpus == "auto" else resources.gpus
+def gpus_per_worker(resources: Resources, *, needed: bool = False) -> float:
+    """Return the GPUs of each worker of a slot; `auto` is one where the cluster has any now, or where they are ``needed``."""
+    if resources.gpus != "auto":
+        return resources.gpus
+    return float(needed or ray.cluster_resources().get("GPU", 0) > 0)
 
 
 def in_words(resources: Resources, gpus: float) -> str:

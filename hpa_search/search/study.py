@@ -98,10 +98,13 @@ class Ledger:
         return ledger
 
     @classmethod
-    def open(cls, out: Path) -> "Ledger":
-        """Open the study of the search in ``out`` for reading, without patience. Raises UserError where there is no search."""
+    def open(cls, out: Path, *, seconds: float = 0.0, tell: Tell = logger.warning) -> "Ledger":
+        """Open the study of the search in ``out`` for reading; a database that is away is waited for, for so many ``seconds``.
+
+        Raises UserError where there is no search.
+        """
         if (place := read_study_place(out)) is not None:
-            if (found := _in_database(place, 0, logger.warning)) is not None:
+            if (found := _in_database(place, seconds, tell)) is not None:
                 return found
             raise UserError(f"{out}: holds no search yet; give the --out of a `hpa-search run`")
         path = out / JOURNAL
@@ -236,8 +239,11 @@ def _unwrapped(call: Callable[[], T]) -> T:
 
 
 def _in_database(place: StudyPlace, seconds: float, tell: Tell) -> Ledger | None:
-    """Return the ledger in a database, None if it has not been begun. Raises UserError if it was, and is not there."""
-    storage = open_database(place.url)
+    """Return the ledger in a database, None if it has not been begun. Raises UserError if it was, and is not there.
+
+    One that was begun is waited for; with the first one somebody waits, and its address may have been mistyped.
+    """
+    storage = open_database(place.url, seconds=seconds if place.begun else 0.0, tell=tell)
     try:
         study_id = storage.get_study_id_from_name(place.name)
     except KeyError:

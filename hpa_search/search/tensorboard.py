@@ -28,7 +28,7 @@ class TensorBoard:
         self._folder = out / FOLDER
         self._writers: dict[int, SummaryWriter] = {}
 
-    def resumed(self, trials: list[Facts], spent_seconds: float) -> None:
+    def resumed(self, trials: list[Facts], spent_seconds: Callable[[], float]) -> None:
         """Nothing: what earlier drivers wrote is there."""
 
     def extended(self, search: Search) -> None:

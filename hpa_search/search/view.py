@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, Group
@@ -27,7 +27,8 @@ class View:
         self._epochs: dict[int, int] = {}
         self._targets: dict[int, int] = {}
         self._objectives: dict[int, float] = {}
-        self._began, self._spent_before = time.monotonic(), 0.0
+        self._began = time.monotonic()
+        self._spent_seconds: Callable[[], float] = lambda: 0.0
         self._epochs_before, self._epochs_done = 0, 0
         self._live: Live | None = None
 
@@ -45,9 +46,9 @@ class View:
         """Print a line, above the table if there is one."""
         self._console.print(line, highlight=False, markup=False)
 
-    def resumed(self, trials: list[Facts], spent_seconds: float) -> None:
+    def resumed(self, trials: list[Facts], spent_seconds: Callable[[], float]) -> None:
         """Take over what earlier drivers have done."""
-        self._spent_before, self._epochs_before = spent_seconds, sum(facts.epochs for facts in trials)
+        self._spent_seconds, self._epochs_before = spent_seconds, sum(facts.epochs for facts in trials)
         for facts in trials:
             self._states[facts.number] = trial_state(facts, running=False)
             self._epochs[facts.number], self._targets[facts.number] = facts.epochs, facts.target
@@ -113,7 +114,7 @@ class View:
         """An estimate from the epochs so far: those of the trials to come at the first rungs' mean, and the finishers'."""
         budget, elapsed = self._search.budget, time.monotonic() - self._began
         if budget.hours is not None:
-            return f"at most {max(budget.hours * 3600 - self._spent_before - elapsed, 0) / 60:.0f} min left"
+            return f"at most {max(budget.hours * 3600 - self._spent_seconds(), 0) / 60:.0f} min left"
         if not self._epochs_done:
             return ""
         pace = elapsed / self._epochs_done

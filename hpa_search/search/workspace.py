@@ -94,6 +94,7 @@ def prepare(
 ) -> Job:
     """Make ``out`` ready for the search, or check that it holds this very search on this very data.
 
+    Where the data are, and what of a cluster a trial gets, may have changed; that is written down.
     ``place`` is what ``out`` mirrors, where workers find it, and ``names`` what lies there; None where ``out`` is that itself.
     Raises UserError as `check_out` does, if no class has enough positives, or if the external images are others.
     """
@@ -112,6 +113,11 @@ def prepare(
         write_workspace(out, text, dataset.ids, split, provenance)
     there, provenance = read_workspace(out)
     _check_external(out, provenance.external, inputs)
+    if there.resources != search.resources:
+        write_text(out / SEARCH, text)
+        there = search
+    if (moved := _moved(provenance, inputs)) != provenance:
+        write_json(out / PROVENANCE, moved.model_dump(mode="json"))
     _say_versions(provenance, say)
     _say_what(search, read_split(out / SPLIT, dataset.ids), provenance, say)
     return make_job(place or out, there, provenance, inputs, cache)
@@ -183,6 +189,14 @@ def _check_external(out: Path, there: ExternalRows | None, inputs: Inputs) -> No
         raise UserError(f"{out} holds a search {was}; give the same ones, or choose another --out")
 
 
+def _moved(provenance: Provenance, inputs: Inputs) -> Provenance:
+    """Return the provenance with the places where data of the same fingerprints are now."""
+    external = provenance.external
+    if external is not None:
+        external = external.model_copy(update={"folder": str(inputs.external_folder)})
+    return provenance.model_copy(update={"data": str(inputs.data), "external": external})
+
+
 def _say_versions(provenance: Provenance, say: Callable[[str], None]) -> None:
     """Say with which other software the search was begun: what comes may then not repeat what is there."""
     before = {"hpa-search": provenance.version, **provenance.packages}
@@ -247,8 +261,10 @@ def _objective_classes(search: Search, labels: np.ndarray, split: Split, externa
 
 def _check_same(out: Path, search: Search, fingerprint: str) -> None:
     there, provenance = read_workspace(out)
-    if there != search:
-        changed = [name for name in Search.model_fields if getattr(there, name) != getattr(search, name)]
+    changed = [name for name in Search.model_fields if getattr(there, name) != getattr(search, name)]
+    if "resources" in changed and list(there.space) == list(search.space):  # its file may then take the other's place
+        changed.remove("resources")
+    if changed:
         raise UserError(
             f"{out} holds another search: {', '.join(changed)} differ from {out / SEARCH}; choose another --out, or run that file"
         )

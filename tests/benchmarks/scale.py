@@ -66,7 +66,7 @@ class Times:
     def __init__(self) -> None:
         self.first, self.last, self.results = 0.0, 0.0, 0
 
-    def resumed(self, trials: list[Facts], spent_seconds: float) -> None: ...
+    def resumed(self, trials: list[Facts], spent_seconds: Callable[[], float]) -> None: ...
 
     def extended(self, search: Search) -> None: ...
 
@@ -170,7 +170,7 @@ def filled_journal(out: Path, trials: int, slots: int) -> Search:
     search = search_of(2 * trials, 9, slots)
     # What the trials are is of no account here, and TPE would take minutes over it.
     agenda = Agenda(
-        search.model_copy(update={"sampler": "random"}), Ledger.create(out, "scale"), slots=3, spent_seconds=lambda: 0.0
+        search.model_copy(update={"sampler": "random"}), Ledger.create(out, "scale"), slots=4, spent_seconds=lambda: 0.0
     )
     legs: list[Leg] = []
     while len(agenda.trials) < trials:

@@ -52,7 +52,7 @@ def test_a_probability_on_its_threshold_has_the_label_and_one_row_below_is_fille
     assert torch.nonzero(labels).tolist() == [[0, 3], [1, 7]]
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(crop=st.sampled_from([32, 40, 48]), how=st.sampled_from(["none", "mean", "max"]), images=st.integers(1, 3))
 def test_crops_and_views_as_one_batch_are_what_they_are_one_after_another(crop, how, images):
     torch.manual_seed(0)

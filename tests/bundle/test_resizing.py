@@ -21,7 +21,7 @@ def test_the_bytes_are_those_that_the_networks_were_trained_on(native, px):
     np.testing.assert_array_equal(found, expected)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(px=st.integers(1, 70), native=st.integers(1, 70), seed=st.integers(0, 9), top=st.sampled_from([1, 2, 255]))
 def test_they_are_so_at_every_size(px, native, seed, top):
     images = np.random.default_rng(seed).integers(0, top + 1, (1, 2, native, native), dtype=np.uint8)

@@ -15,7 +15,7 @@ def field(size=96, seed=0, mitosis=False, division=False):
     return draw_field(size, np.random.default_rng(seed), mitosis, division)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(size=SIZES, seed=SEEDS)
 def test_no_two_cells_share_ground_and_all_lie_on_the_field(size, seed):
     owners, cells = np.zeros((size, size), dtype=int), field(size, seed).cells
@@ -28,7 +28,7 @@ def test_no_two_cells_share_ground_and_all_lie_on_the_field(size, seed):
     assert owners.max() == 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(size=SIZES, seed=SEEDS)
 def test_planes_say_where_in_the_cell_a_pixel_is(size, seed):
     for cell in field(size, seed).cells:
@@ -59,7 +59,7 @@ def test_landmarks_lie_where_they_belong():
         assert np.allclose(cell.poles.mean(axis=0), cell.centre)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(size=SIZES, seed=SEEDS)
 def test_dividing_cells_are_the_first_and_whole_enough_to_be_seen(size, seed):
     mitosis, division = field(size, seed, mitosis=True).cells, field(size, seed, division=True).cells

@@ -76,7 +76,7 @@ def test_lysosomes_never_come_without_endosomes(lift):
     assert not drawn[:, list(NEVER_ALONE)][drawn.sum(axis=1) == 1].any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(number=st.integers(1, 300), part=st.floats(0, 0.03), seed=st.integers(0, 2**32))
 def test_every_class_is_lifted_and_every_set_is_real(number, part, seed):
     lift = int(part * number)

@@ -16,7 +16,7 @@ space:
   learning_rate: {{log_range: [1.0e-4, 1.0e-1]}}
 budget: {budget}
 scheduler: {{kind: {kind}, min_epochs: 1, max_epochs: {top}, eta: 3}}
-resources: {{slots: {slots}, cpus: {cpus}, gpus: 0}}
+resources: {{slots: {slots}, cpus: {cpus}, gpus: {gpus}, workers: {workers}}}
 seed: {seed}
 """
 
@@ -24,7 +24,7 @@ seed: {seed}
 def main() -> None:
     out, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
-    shape = {"budget": "{trials: 9}", "slots": 2, "cpus": 0.5, "kind": "promotion", "top": 9, "seed": 0}
+    shape = {"budget": "{trials: 9}", "slots": 2, "cpus": 0.5, "gpus": 0, "workers": 1, "kind": "promotion", "top": 9, "seed": 0}
     shape |= {name: settings.pop(name) for name in shape if name in settings}
     if "trials" in settings:
         shape["budget"] = f"{{trials: {settings.pop('trials')}}}"

@@ -51,7 +51,7 @@ def small_hub(use_hub, tmp_path):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self):
             server.asked.append((self.command, self.path))
-            self.send_response(200 if self.path == FILE else 404)
+            self.send_response(503 if server.in_trouble else 200 if self.path == FILE else 404)
             self.send_header("X-Repo-Commit", "1" * 40)
             self.send_header("ETag", '"1"')
             self.send_header("Content-Length", str(len(content)))
@@ -65,7 +65,7 @@ def small_hub(use_hub, tmp_path):
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.asked, server.model = [], model
+    server.asked, server.model, server.in_trouble = [], model, False
     use_hub(server.server_port)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
@@ -90,8 +90,19 @@ def test_a_hub_that_is_not_there_is_given_up_at_once(use_hub):
     use_hub(port)
     started = time.perf_counter()
     with pytest.raises(UserError, match="cannot be reached from here .*refused"):
-        load_pretrained(build_network(CONFIG, [0.1] * 4, [0.1] * 4), CONFIG)
+        check_weights(CONFIG)
     assert time.perf_counter() - started < 15  # timm and its hub need a minute
+
+
+def test_a_trial_waits_for_a_hub_that_is_in_trouble(small_hub):
+    small_hub.in_trouble = True
+    with pytest.raises(hub.HubAway):
+        check_weights(CONFIG)
+    threading.Timer(2.0, lambda: setattr(small_hub, "in_trouble", False)).start()
+    network = build_network(CONFIG, [0.1] * 4, [0.1] * 4)
+    load_pretrained(network, CONFIG)
+    for name, weight in network.backbone.state_dict().items():
+        torch.testing.assert_close(weight, small_hub.model.state_dict()[name], rtol=0, atol=0)
 
 
 def test_weights_without_a_hub_of_their_own_are_asked_for_where_they_are(monkeypatch, tmp_path):

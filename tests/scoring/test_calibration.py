@@ -16,7 +16,7 @@ def penalised_loss(z, y, slope, offset, ridge_slope=1.0, ridge_offset=1.0):
     return (np.logaddexp(0, u) - y * u).sum() + ridge_slope / 2 * (slope - 1) ** 2 + ridge_offset / 2 * offset**2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seeds, st.integers(1, 80), st.sampled_from([1e-3, 1.0, 30.0, 1e4]))
 def test_no_other_map_has_a_lower_loss(seed, rows, spread):
     z, y = miscalibrated(seed, rows, 3, spread)

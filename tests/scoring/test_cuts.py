@@ -16,7 +16,7 @@ def expected_f1(p, kept):
     return 2 * p[kept].sum() / max(kept.sum() + p.sum(), 1e-300)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(cases)
 def test_plug_in_has_the_highest_expected_f1_of_all_cuts(case):
     p, _ = probabilities(*case)
@@ -26,7 +26,7 @@ def test_plug_in_has_the_highest_expected_f1_of_all_cuts(case):
         assert threshold == (pytest.approx(max(cuts) / 2, abs=1e-12) if column.any() else 1.0)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(cases)
 def test_exact_has_the_highest_f1_of_all_cuts(case):
     p, labels = probabilities(*case)
@@ -36,7 +36,7 @@ def test_exact_has_the_highest_f1_of_all_cuts(case):
         assert found[c] == pytest.approx(max(cuts), abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases)
 def test_proportion_claims_as_many_as_there_are(case):
     p, labels = probabilities(*case)
@@ -46,7 +46,7 @@ def test_proportion_claims_as_many_as_there_are(case):
         assert (p[:, c] > last_kept).sum() < labels[:, c].sum() <= claimed[:, c].sum() == (p[:, c] >= last_kept).sum()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cases)
 def test_grid_plus_takes_the_first_of_the_best_of_a_thousand_cuts(case):
     p, labels = probabilities(*case)
@@ -55,7 +55,7 @@ def test_grid_plus_takes_the_first_of_the_best_of_a_thousand_cuts(case):
     np.testing.assert_allclose(grid_plus(p, labels), grid[scores.argmax(axis=0)] + 1e-4, rtol=0, atol=1e-15)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cases)
 def test_shared_has_the_highest_macro_f1_of_its_grid(case):
     p, labels = probabilities(*case)
@@ -64,7 +64,7 @@ def test_shared_has_the_highest_macro_f1_of_its_grid(case):
 
 
 @pytest.mark.parametrize("name", EVERY)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(case=cases, random=st.randoms(use_true_random=False))
 def test_order_of_rows_and_classes_does_not_matter(name, case, random):
     p, labels = probabilities(*case)

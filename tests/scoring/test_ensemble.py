@@ -122,7 +122,7 @@ def test_independent_members_are_combined_with_gain():
 
 
 @pytest.mark.parametrize("name", SELECTIONS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds, random=st.randoms(use_true_random=False))
 def test_order_of_members_and_classes_does_not_matter(name, seed, random):
     members, labels = pool(seed, [1, 1.3, 2, 1.1], rows=150)
@@ -166,7 +166,7 @@ def test_classes_and_rounds_are_obeyed():
         greedy(members, labels, classes=[3])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1e-3, 1.0, 40.0]))
 def test_a_round_is_exact_where_it_counts(seed, size):
     """Scores are first sorted in steps; those that may win are scored again."""
@@ -215,7 +215,7 @@ def test_few_members_are_kept(most, least, expected):
     np.testing.assert_allclose(limited([0.5, 0.19, 0.3, 0.01], most, least), np.array(expected) / sum(expected))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8).filter(any), st.integers(1, 8), st.randoms(use_true_random=False))
 def test_limited_weights_sum_to_one_in_any_order(weights, most, random):
     found, order = limited(weights, most), random.sample(range(len(weights)), len(weights))
@@ -278,7 +278,7 @@ def test_standard_scores_are_calibrated_and_spread_by_one_within_the_classes():
     np.testing.assert_allclose(unit, unit[0, 0], rtol=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.floats(0.02, 3), st.floats(-5, 5))
 def test_a_member_on_another_scale_and_place_says_the_same(seed, factor, shift):
     """Small spreads around a large bias among them: what an early epoch gives."""

@@ -30,7 +30,7 @@ def test_folds_are_even_and_stratified(seed):
         assert np.abs(np.bincount(fold[labels[:, c]], minlength=5) - share).max() <= 3 + 2.5 * np.sqrt(share)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seeds, st.integers(2, 40), st.integers(2, 5), st.booleans())
 def test_every_fold_has_rows_and_groups_stay_whole(seed, rows, folds, grouped):
     rng = np.random.default_rng(seed)

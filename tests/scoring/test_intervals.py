@@ -177,7 +177,7 @@ def test_one_row_has_an_interval_without_width():
     assert edges(bootstrap_interval([[1, 0]], [[1, 1]])) == (0.5, 0.5, 0.5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seeds, st.integers(1, 30), st.integers(2, 250))
 def test_redraws_draw_as_many_rows_as_there_are(seed, rows, samples):
     drawn = np.concatenate(list(redraws(rows, samples, seed)))
@@ -191,7 +191,7 @@ def test_every_row_is_drawn_alike_and_no_redraw_is_another():
     assert len(np.unique(drawn, axis=0)) == 2000
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from(["b", "a", "c"]), min_size=1, max_size=12))
 def test_groups_are_summed(names):
     ids = group_ids(names, len(names))

@@ -28,7 +28,7 @@ def draw(seed, rows, classes=5, distinct=None, dtype=np.float64):
 shapes = st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 6), st.sampled_from([None, 1, 3]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shapes, st.sampled_from([np.float64, np.float32, np.float16]))
 def test_average_precision_is_sklearns(case, dtype):
     scores, labels = draw(*case, dtype=dtype)
@@ -44,7 +44,7 @@ def test_average_precision_is_sklearns(case, dtype):
         assert abs(macro_average_precision(scores, labels) - sklearns) < 1e-12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shapes)
 def test_f1_is_sklearns(case):
     scores, labels = draw(*case)
@@ -58,7 +58,7 @@ def test_f1_is_sklearns(case):
     assert abs(macro_f1(predicted, labels) - np.mean(per_class)) < 1e-12
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shapes)
 def test_order_of_rows_and_classes_and_monotone_maps_change_nothing(case):
     scores, labels = draw(*case)

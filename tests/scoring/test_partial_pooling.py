@@ -23,7 +23,7 @@ def profile_gradient(z, y, slope, shared):
     return ((expit(slope * z + offsets) - y) * z).sum(), RIDGE_OFFSET * (shared - offsets).sum()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.integers(20, 300), st.integers(1, 6), st.sampled_from([0.3, 1.0, 4.0]))
 def test_the_shared_map_is_a_stationary_point_of_the_joint_loss(seed, rows, classes, factor):
     z, y = alike(seed, rows, classes)
@@ -36,7 +36,7 @@ def test_the_shared_map_is_a_stationary_point_of_the_joint_loss(seed, rows, clas
     assert slope == 0.01 or across == pytest.approx(-_FREE * shared, abs=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.integers(2, 300), st.booleans())
 def test_no_other_map_around_the_shared_one_has_a_lower_loss(seed, rows, odd):
     z, y = (miscalibrated if odd else alike)(seed, rows, 3)
@@ -61,7 +61,7 @@ def test_gradient_vanishes_at_the_fit():
     assert np.abs(error.sum(axis=0) + RIDGE_OFFSET * fit.around.offset).max() < 1e-8
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds, st.floats(0.05, 4), st.floats(-5, 5))
 def test_logits_that_are_scaled_and_shifted_give_the_same_probabilities(seed, factor, shift):
     z, y = alike(seed, rows=200)
@@ -71,7 +71,7 @@ def test_logits_that_are_scaled_and_shifted_give_the_same_probabilities(seed, fa
     np.testing.assert_allclose(PooledFit.of(moved, y).moderated(), PooledFit.of(z, y).moderated(), rtol=0, atol=1e-7)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.randoms(use_true_random=False))
 def test_order_of_rows_and_classes_does_not_matter(seed, random):
     z, y = miscalibrated(seed, rows=100)
@@ -81,7 +81,7 @@ def test_order_of_rows_and_classes_does_not_matter(seed, random):
     np.testing.assert_allclose(other.offset, fit.offset[classes], atol=1e-7)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds)
 def test_where_it_starts_does_not_matter(seed):
     z, y = alike(seed, rows=150)

@@ -65,7 +65,7 @@ def test_plug_in_cuts_where_the_moderated_probabilities_say(seed):
 
 
 @pytest.mark.parametrize("name", RULES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=seeds, rows=st.sampled_from([1, 2, 5, 60]), random=st.randoms(use_true_random=False))
 def test_order_of_rows_and_classes_does_not_matter(name, seed, rows, random):
     z, labels = miscalibrated(seed, rows)
@@ -75,7 +75,7 @@ def test_order_of_rows_and_classes_does_not_matter(name, seed, rows, random):
     np.testing.assert_allclose(other.platt.slope, rule.platt.slope[classes], atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.floats(0.1, 4), st.floats(-5, 5))
 def test_the_default_does_not_mind_scaled_and_shifted_logits(seed, factor, shift):
     z, labels = alike(seed, rows=150)

@@ -194,7 +194,8 @@ def test_what_earlier_drivers_did_is_told_once(make_search, tmp_path):
     agenda.report(leg.number, {"epoch": 1, "objective": 0.5})
     notes = Notes()
     again = Agenda(make_search(), Ledger.create(tmp_path, "toy"), slots=1, spent_seconds=lambda: 7.0, watchers=(notes,))
-    assert notes == [("resumed", list(again.trials.values()), 7.0)]
+    ((event, trials, spent_seconds),) = notes
+    assert (event, trials, spent_seconds()) == ("resumed", list(again.trials.values()), 7.0)
 
 
 def stale_search(make_search, kind):

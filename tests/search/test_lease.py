@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -61,10 +62,36 @@ def test_a_driver_killed_on_this_machine_is_not_waited_for(tmp_path):
 def test_time_spent_adds_up_over_drivers(tmp_path):
     first = take(tmp_path)
     time.sleep(0.5)
+    first.stopwatch.run()
+    time.sleep(0.5)
+    first.stopwatch.run(False)
+    time.sleep(0.5)
     first.release()
     second = take(tmp_path)
-    assert second.spent_seconds >= 0.5
+    assert 0.5 <= second.spent_seconds < 0.9, "of this only the time in which the search ran counts"
     second.release()
+
+
+def test_another_process_with_a_dead_drivers_number_is_not_taken_for_it(tmp_path):
+    held = take(tmp_path)
+    held._ended.set()
+    held._thread.join()
+    noted = held.ledger.noted()["lease"]
+    assert lease.is_alive(noted, lambda: pytest.fail("this process runs"))
+    held.ledger.note("lease", {**noted, "started": noted["started"] - 1})
+    assert not lease.is_alive(held.ledger.noted()["lease"], lambda: pytest.fail("it is known to be dead"))
+    started = time.monotonic()
+    take(tmp_path).release()
+    assert time.monotonic() - started < 1
+
+
+def test_a_driver_that_has_ended_and_was_not_waited_for_is_dead(tmp_path):
+    process = subprocess.Popen(["true"])
+    while "Z" not in (Path("/proc") / str(process.pid) / "stat").read_text():
+        time.sleep(0.01)
+    assert lease._started(process.pid) is None and lease._started(os.getpid()) is not None
+    process.wait()
+    assert lease._started(process.pid) is None
 
 
 def test_a_driver_that_lost_its_lease_is_told(tmp_path):

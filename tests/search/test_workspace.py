@@ -92,17 +92,28 @@ def test_another_search_is_refused_and_nothing_changes(ready, tmp_path, old, new
 
 def test_other_data_is_refused_and_a_copy_elsewhere_is_not(ready, tmp_path, data):
     job, _ = ready()
-    before = contents(tmp_path / "out")
     copy = tmp_path / "copy"
     shutil.copytree(data, copy)
     moved, _ = ready(root=copy)
     assert moved.data == copy.resolve()
     assert (moved.classes, moved.mean) == (job.classes, job.mean)
+    assert read_workspace(tmp_path / "out")[1].data == str(copy.resolve()), "the next one finds them by itself"
+    before = contents(tmp_path / "out")
     table = (copy / "train.csv").read_text().splitlines()
     (copy / "train.csv").write_text("\n".join([table[0], table[1].split(",")[0] + ",27", *table[2:]]) + "\n")
     with pytest.raises(UserError, match="other data"):
         ready(root=copy)
     assert contents(tmp_path / "out") == before
+
+
+def test_on_another_cluster_trials_may_get_something_else(ready, tmp_path):
+    ready()
+    text = TEXT + "resources: {cpus: 1, gpus: 0}  # a smaller one\n"
+    job, _ = ready(text=text)
+    assert (tmp_path / "out" / SEARCH).read_text() == text
+    assert job.space.resources.cpus == read_workspace(tmp_path / "out")[0].resources.cpus == 1
+    with pytest.raises(UserError, match="holds another search: seed differ"):
+        ready(text=TEXT.replace("seed: 3", "seed: 4"))
 
 
 def test_out_can_be_moved(ready, tmp_path):
