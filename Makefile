@@ -19,7 +19,7 @@ demo: install
 	$(BIN)/hpa-search run search_spaces/demo.yaml --data demo/data --out demo/out
 
 # What needs no Ray runs on every core; two Rays on one host disturb each other, so those tests run one by one.
-PYTEST := $(BIN)/pytest -q
+PYTEST := $(BIN)/pytest -q --durations 15
 PARALLEL := --numprocesses logical --dist loadfile
 
 test: install lint
