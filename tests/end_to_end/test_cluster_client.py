@@ -115,6 +115,7 @@ def training(out, more_than=0):
     return lambda: read_status(out)["state"] == "running" and trained(out) > more_than
 
 
+@pytest.mark.slow
 def test_a_search_from_its_submission_to_its_end_with_everything_between(head, proxy, address, tmp_path):
     (tmp_path / "sent.yaml").write_text(SPACE)
     out, there = tmp_path / "out", ("--address", address)

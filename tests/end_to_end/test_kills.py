@@ -44,6 +44,7 @@ def test_a_killed_process_costs_no_trial_and_no_epoch(start_search, victim):
     assert sum(sum(counts.values()) - len(counts) for counts in begun) <= 1
 
 
+@pytest.mark.slow
 def test_sigkill_of_everything_at_random_moments_loses_nothing(start_search):
     chooser = random.Random(SEED)
     epochs_before: dict[int, dict[int, float]] = {}
