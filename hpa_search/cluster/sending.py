@@ -19,8 +19,8 @@ def resume(
 ) -> list[str]:
     """Send a job that goes on with the search of ``target``.
 
-    ``data`` and ``external`` are the new places of its dataset and external images, if these were moved. ``cache`` is the job's before, if None. Returns the lines that tell how to go on from there. Raises UserError while a
-    job is at work on it.
+    ``data`` and ``external`` are the new places of its dataset and external images, if these were moved. ``cache`` is the job's
+    before, if None. Returns the lines that tell how to go on from there. Raises UserError while a job is at work on it.
     """
     check_idle(dashboard, target.out)
     before = target.job

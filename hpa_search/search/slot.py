@@ -87,7 +87,7 @@ class Slot:
         failures = FailureConfig(max_failures=-1, controller_failure_limit=MOST_ENDS)
         trainer = SlotTrainer(
             worker_loop,
-            # One that is alone talks to nobody, and needs no NCCL, which takes some of the GPU's memory.
+            # One that is alone talks to nobody, and needs no NCCL.
             torch_config=TorchConfig(backend="gloo" if self._scaling.num_workers == 1 else None),
             train_loop_config=self._arguments,
             scaling_config=self._scaling,
