@@ -9,11 +9,25 @@ not wait for PyTorch.
 from typing import Any
 
 from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
+from ray.util.placement_group import PlacementGroup
 
 
 class SelfStartingCleaner(PlacementGroupCleaner):
-    """A cleaner that looks after its controller from its first moment."""
+    """A cleaner that looks after its controller from its first moment, and ends at once when it is told to."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._registered: PlacementGroup | None = None
         self.start_monitoring()
+
+    def register_placement_group(self, placement_group: PlacementGroup) -> None:
+        """Look after another group from now on."""
+        self._registered = placement_group
+        super().register_placement_group(placement_group)
+
+    def stop(self) -> None:
+        """End, and let what sleeps until the next look wake up."""
+        self._stop_event.set()
+        if self._registered is not None:
+            self._pg_queue.put(self._registered)
+        super().stop()

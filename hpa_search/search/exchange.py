@@ -78,10 +78,11 @@ class Exchange:
         async with self._changed:
             # One that is being ended is waited for: its trial may be wanted for longer now.
             await self._changed.wait_for(lambda: self._closed or not self._is_ending(leg["number"]))
-            if any(slot.leg and slot.leg["number"] == leg["number"] for slot in self._slots):
-                return
-            await self._changed.wait_for(lambda: self._closed or self._pausing or self._free(leg["number"]))
-            if self._closed:
+            # A proxy that was killed while it waited here may still have a call, by which its successor's leg is in training.
+            await self._changed.wait_for(
+                lambda: self._closed or self._pausing or self._in_training(leg["number"]) or self._free(leg["number"])
+            )
+            if self._closed or self._in_training(leg["number"]):
                 return
             if self._pausing:
                 self._mail.setdefault(leg["number"], _Mail()).post({"stopped": True})
@@ -164,6 +165,14 @@ class Exchange:
             self._mail[slot.leg["number"]].post({"stopped": True})
             await self._end_leg(slot)
 
+    async def begin_again(self, index: int, incarnation: str, micro_batch: int) -> None:
+        """One of a slot's workers has memory for ``micro_batch`` images at a time only: their successors take the leg with that."""
+        slot = self._slots[index]
+        if slot.taken_by == incarnation and slot.leg is not None:
+            # No death of the trial's; but nothing would end what begins again with as many.
+            assert micro_batch < slot.leg.get("micro_batch", math.inf)
+            slot.leg, slot.taken_by = {**slot.leg, "micro_batch": micro_batch}, None
+
     async def halt(self, index: int, incarnation: str, why: str) -> None:
         """The leg cannot go on for a reason that is not the trial's, such as a full disk, and that other trials will meet too."""
         slot = self._slots[index]
@@ -232,6 +241,9 @@ class Exchange:
 
     async def _one_more_proxy(self, there: int) -> None:
         await self._changed.wait_for(lambda: self._closed or self._proxies > there)
+
+    def _in_training(self, number: int) -> bool:
+        return any(slot.leg and slot.leg["number"] == number for slot in self._slots)
 
     def _is_ending(self, number: int) -> bool:
         return any(slot.leg and slot.leg["number"] == number and slot.leg["target"] == 0 for slot in self._slots)

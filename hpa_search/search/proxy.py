@@ -16,13 +16,17 @@ class Proxy(tune.Trainable):
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._leg, self._epoch, self._handed = config["leg"], config["leg"]["reported"], False
+        self._leg, self._epoch = config["leg"], config["leg"]["reported"]
+        self._started: ray.ObjectRef | None = None
+
+    def _start(self) -> None:
+        if self._started is None:
+            self._started = self._exchange.start.remote(self._leg)
 
     def step(self) -> dict[str, Any]:
         """Return the rows of the epochs since, the last of which may end the leg."""
-        if not self._handed:
-            ray.get(self._exchange.start.remote(self._leg))
-            self._handed = True
+        self._start()
+        ray.get(self._started)
         rows = ray.get(self._exchange.next.remote(self._leg["number"], self._epoch))
         self._epoch = max([self._epoch, *(row["epoch"] for row in rows if "epoch" in row)])
         return {"number": self._leg["number"], "rows": rows}
@@ -30,6 +34,9 @@ class Proxy(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next leg in the same process."""
         self._begin(new_config)
+        # Its slot waits, and Tune asks for a step only when it has heard of this. A process that is new may yet be dropped
+        # for another that has become free, and hands its leg over when it is asked.
+        self._start()
         return True
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

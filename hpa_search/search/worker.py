@@ -18,6 +18,7 @@ from ray.actor import ActorHandle
 
 from hpa_search.errors import UserError
 from hpa_search.training.checkpoint import TakenOverError
+from hpa_search.training.memory import FewerAtATimeError
 from hpa_search.training.ranks import ALONE, Ranks, joined_ranks, lost_another
 
 SHORT_SECONDS = 0.05
@@ -45,7 +46,8 @@ class RunningTrial(Protocol):
 OpenTrial = Callable[..., RunningTrial]
 """Opens a trial of a job, as open_trial(job, number, parameters), where its checkpoint left it.
 
-Where slots have several workers, each of these calls it with its `Ranks` as a fourth argument.
+Where slots have several workers, each of these calls it with its `Ranks` as a fourth argument, and as a fifth with how many
+images at a time their memory is known to hold, None if it has not run out.
 """
 
 
@@ -76,6 +78,10 @@ class Post:
         """Hand the leg back, to be taken up where its last checkpoint is."""
         ray.get(self.exchange.give_back.remote(self.slot, self.incarnation))
 
+    def begin_again(self, micro_batch: int) -> None:
+        """Hand the leg to the successors of all workers, who are to work on so many images at a time; any of them may."""
+        ray.get(self.exchange.begin_again.remote(self.slot, self.incarnation, micro_batch))
+
     def halt(self, why: str) -> None:
         """Hand over what keeps every trial from going on."""
         ray.get(self.exchange.halt.remote(self.slot, self.incarnation, why))
@@ -96,11 +102,11 @@ def run_leg(post: Post, leg: dict[str, Any], open_trial: OpenTrial, job: Any) ->
     """Train one leg; an exception is this trial's failure, unless it leaves the device unusable for the next.
 
     One of several workers raises it as well: the others wait for this one, and Train replaces them all. That another worker
-    died is no fault of the trial's, which goes on with their successors.
+    died is no fault of the trial's, which goes on with their successors, and that one ran out of memory is none yet.
     """
-    trial = None
+    trial, together = None, (post.ranks, leg.get("micro_batch")) if post.ranks.several else ()
     try:
-        trial = open_trial(job, leg["number"], leg["parameters"], *([post.ranks] if post.ranks.several else []))
+        trial = open_trial(job, leg["number"], leg["parameters"], *together)
         _train(post, leg, trial)
     except Exception as error:
         if _poisons_device(error) or (post.ranks.several and lost_another(error)):
@@ -108,6 +114,9 @@ def run_leg(post: Post, leg: dict[str, Any], open_trial: OpenTrial, job: Any) ->
         if isinstance(error, TakenOverError):
             logger.warning("trial %s is given back: %s", leg["number"], error)
             post.give_back()
+        elif isinstance(error, FewerAtATimeError):
+            logger.warning("trial %s: %s", leg["number"], error)
+            post.begin_again(error.images)
         elif _is_no_trials_fault(error):
             post.halt(str(error))
         else:

@@ -21,6 +21,7 @@ from hpa_search.explain import explain
 from hpa_search.files import write_json, write_text
 from hpa_search.labels import LABELS, to_target, to_vector
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT, STUDY
+from hpa_search.search import lease
 from hpa_search.search.reading import parse_checked
 from hpa_search.search.space import Search
 from hpa_search.storage.place import Location, Place
@@ -96,7 +97,8 @@ def prepare(
 
     Where the data are, and what of a cluster a trial gets, may have changed; that is written down.
     ``place`` is what ``out`` mirrors, where workers find it, and ``names`` what lies there; None where ``out`` is that itself.
-    Raises UserError as `check_out` does, if no class has enough positives, or if the external images are others.
+    Raises UserError as `check_out` does, if no class has enough positives, if the external images are others, or where what has
+    changed would be written beside a driver at work.
     """
     dataset, images = inputs.dataset, inputs.images
     fingerprint = check_out(out, search, text, dataset, cache, names)
@@ -113,10 +115,13 @@ def prepare(
         write_workspace(out, text, dataset.ids, split, provenance)
     there, provenance = read_workspace(out)
     _check_external(out, provenance.external, inputs)
+    moved = _moved(provenance, inputs)
     if there.resources != search.resources:
+        lease.check_free(out, search.name, say)  # what another driver was given stays
         write_text(out / SEARCH, text)
         there = search
-    if (moved := _moved(provenance, inputs)) != provenance:
+    if moved != provenance:
+        lease.check_free(out, search.name, say)
         write_json(out / PROVENANCE, moved.model_dump(mode="json"))
     _say_versions(provenance, say)
     _say_what(search, read_split(out / SPLIT, dataset.ids), provenance, say)

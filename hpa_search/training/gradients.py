@@ -9,52 +9,77 @@ time, paid only by trials that run out of memory.
 
 Both passes draw the same for dropout. Batch norms normalise each part by itself, alike in both passes, and count every
 part into their running statistics, once.
+
+Of several workers each computes the loss of the whole batch from the logits of all, and goes back from its own rows' logits:
+the sum over workers is the gradient of that loss, whatever it is. They cut their shares into equally many parts, and a part is
+then what all of them work on at a time.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from hpa_search.training.batch_norm import WholeBatch
 from hpa_search.training.device import Device
 from hpa_search.training.losses import Loss
 from hpa_search.training.memory import Portion
-from hpa_search.training.ranks import Ranks
+from hpa_search.training.ranks import ALONE, Ranks
 
 
-def backward(network: nn.Module, images: Tensor, labels: Tensor, loss_of: Loss, device: Device, size: int) -> Tensor:
+@dataclass(frozen=True)
+class Rows:
+    """How the ``batch`` rows of a step are worked on: parted among the workers, and at most ``size`` at a time by each."""
+
+    batch: int
+    size: int
+    ranks: Ranks = ALONE
+
+    @property
+    def weight(self) -> int:
+        """By what a gradient is multiplied because the workers' are averaged: of parts it is their sum that counts."""
+        return self.ranks.world if self.ranks.parted(self.batch) else 1
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts each worker cuts its share.
+
+        Batch norms may need two images: three are one part if ``size`` is 2. That of several workers may be one for each, and
+        is two for those whose shares are one image larger than the others', if ``size`` is 1.
+        """
+        fewest, most = self.ranks.extremes(self.batch)
+        least = 1 if self.size == 1 or self.ranks.parted(self.batch) else 2
+        return min(-(-most // self.size), max(1, fewest // least))
+
+    def gather(self, own: Tensor) -> Tensor:
+        """Return the rows of all workers."""
+        return self.ranks.gather(own, self.batch)
+
+    def whole_norms(self) -> AbstractContextManager[object]:
+        """Return the context in which batch norms see what all workers work on at a time."""
+        return WholeBatch() if self.ranks.parted(self.batch) else nullcontext()
+
+    def alone(self, network: nn.Module) -> AbstractContextManager[object]:
+        """Return the context in which this worker's gradients of ``network``, `Ranks.parallel`'s, are kept, not yet averaged."""
+        return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+
+def backward(network: nn.Module, images: Tensor, labels: Tensor, loss_of: Loss, device: Device, rows: Rows) -> Tensor:
     """Put the gradients of a batch's loss into ``network``, in place of those there; return the loss, still on the device.
 
-    ``images`` (b, c, s, s) are worked on at most ``size`` at a time, ``labels`` are (b, k). Raises MemoryError where a batch
-    norm would have to work on a single image.
+    ``images`` (b, c, s, s) and ``labels`` (b, k) are this worker's share of the ``rows``. Where there are several workers, all
+    must call this, ``network`` is `Ranks.parallel`'s, and the gradients are those of all.
+    Raises MemoryError where a batch norm would have to work on a single image.
     """
-    if len(images) > size:
-        return _in_parts(network, images, labels, loss_of, device, size)
-    with device.autocast():
-        logits = network(images)
-    loss = loss_of(logits.float(), labels)
+    if rows.parts > 1:
+        return _in_parts(network, images, labels, loss_of, device, rows)
+    logits = _logits(network, images, device, rows)
+    loss = loss_of(rows.gather(logits), rows.gather(labels))
     network.zero_grad(set_to_none=True)
-    loss.backward()
-    return loss.detach()
-
-
-def backward_together(
-    network: nn.Module, images: Tensor, labels: Tensor, batch: int, loss_of: Loss, device: Device, ranks: Ranks
-) -> Tensor:
-    """Do what `backward` does for a batch of ``batch`` rows, of which ``images`` and ``labels`` are this worker's share.
-
-    ``network`` is `Ranks.parallel`'s, and all workers must call this. Each computes the loss of the whole batch from the
-    logits of all, and goes back from its own rows' logits: the sum over workers is the gradient of that loss, whatever it is.
-    """
-    parted = ranks.parted(batch)
-    with WholeBatch() if parted else nullcontext(), device.autocast():
-        logits = network(images)
-    loss = loss_of(ranks.gather(logits.float(), batch), ranks.gather(labels, batch))
-    network.zero_grad(set_to_none=True)
-    # The workers' gradients are averaged: of parts it is their sum that counts.
-    (loss * ranks.world if parted else loss).backward()
+    (loss * rows.weight).backward()
     return loss.detach()
 
 
@@ -68,32 +93,22 @@ def predict(network: nn.Module, images: Tensor, device: Device, portion: Portion
     return portion.fit(len(images), work)
 
 
-def parts(images: Tensor, size: int) -> tuple[Tensor, ...]:
-    """Cut ``images`` into parts of about the same length, at most ``size``.
-
-    No part has a single image unless ``size`` is 1, for batch norms may need two: three images are one part if ``size`` is 2.
-    """
-    count = -(-len(images) // size)
-    if size > 1:
-        count = min(count, max(1, len(images) // 2))
-    return images.tensor_split(count)
-
-
-def _in_parts(network: nn.Module, images: Tensor, labels: Tensor, loss_of: Loss, device: Device, size: int) -> Tensor:
+def _in_parts(network: nn.Module, images: Tensor, labels: Tensor, loss_of: Loss, device: Device, rows: Rows) -> Tensor:
     """Do what `backward` does, in two passes over the parts."""
     network.zero_grad(set_to_none=True)
-    cut = parts(images, size)
-    with torch.no_grad(), _as_it_was(network, device.device), _needs_two(size):
-        logits = torch.cat([_logits(network, part, device) for part in cut])
-    loss = loss_of(logits.requires_grad_(), labels)
-    (gradient,) = torch.autograd.grad(loss, logits)
-    for part, of_part in zip(cut, gradient.split([len(part) for part in cut]), strict=True):
-        _logits(network, part, device).backward(of_part)
+    cut = images.tensor_split(rows.parts)
+    with torch.no_grad(), _as_it_was(network, device.device), _needs_two(rows.size):
+        logits = torch.cat([_logits(network, part, device, rows) for part in cut])
+    loss = loss_of(rows.gather(logits.requires_grad_()), rows.gather(labels))
+    (gradient,) = torch.autograd.grad(loss * rows.weight, logits)
+    for index, (part, of_part) in enumerate(zip(cut, gradient.tensor_split(rows.parts), strict=True)):
+        with rows.alone(network) if index < rows.parts - 1 else nullcontext():
+            _logits(network, part, device, rows).backward(of_part)
     return loss.detach()
 
 
-def _logits(network: nn.Module, images: Tensor, device: Device) -> Tensor:
-    with device.autocast():
+def _logits(network: nn.Module, images: Tensor, device: Device, rows: Rows) -> Tensor:
+    with rows.whole_norms(), device.autocast():
         logits: Tensor = network(images)
     return logits.float()
 

@@ -78,22 +78,28 @@ def trial_name(number: int) -> str:
     return f"trials/{number:04d}"
 
 
-def open_trial(job: Job, number: int, parameters: dict[str, Any], ranks: Ranks = ALONE) -> Trainer | StoredTrial:
+def open_trial(
+    job: Job, number: int, parameters: dict[str, Any], ranks: Ranks = ALONE, micro_batch: int | None = None
+) -> Trainer | StoredTrial:
     """Open trial ``number`` where its checkpoint left it. The dataset is read once a process and shared by its trials.
 
-    Each of several ``ranks`` that train it together must call this; they see the same folder.
+    Each of several ``ranks`` that train it together must call this; they see the same folder. ``micro_batch`` is how many
+    images at a time their memory is known to hold, where it has run out.
 
     device.txt in its folder says where and in what precision it runs, and why: a worker's log is gone with Ray's session.
     """
     logging.basicConfig(level=logging.INFO)
     out = Place.of(job.out)
+
+    def trainer(folder: Path) -> Trainer:
+        return _trainer(job, number, parameters, folder, ranks, micro_batch)
+
     if out.is_local:
-        return _trainer(job, number, parameters, trial_folder(out.local, number), ranks)
-    place = out / trial_name(number)
-    return open_stored(place, job.cache, lambda folder: _trainer(job, number, parameters, folder, ranks), first=ranks.first)
+        return trainer(trial_folder(out.local, number))
+    return open_stored(out / trial_name(number), job.cache, trainer, first=ranks.first)
 
 
-def _trainer(job: Job, number: int, parameters: dict[str, Any], folder: Path, ranks: Ranks) -> Trainer:
+def _trainer(job: Job, number: int, parameters: dict[str, Any], folder: Path, ranks: Ranks, micro_batch: int | None) -> Trainer:
     config = job.space.trial_config(parameters)
     if ranks.first:
         others = f"{ranks.world} workers, the first of them on\n" if ranks.several else ""
@@ -106,6 +112,7 @@ def _trainer(job: Job, number: int, parameters: dict[str, Any], folder: Path, ra
         folder=folder,
         judge=job.judge,
         ranks=ranks,
+        micro_batch=micro_batch,
     )
 
 

@@ -1,7 +1,6 @@
 """What a trial trains: its network, an update for each batch, and the average of its states where that is what is judged."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,9 +12,9 @@ from hpa_search.models.freezing import apply_freeze
 from hpa_search.training.averaging import AveragedNetwork
 from hpa_search.training.checkpoint import Checkpoint, Trained
 from hpa_search.training.device import Device
-from hpa_search.training.gradients import backward, backward_together
+from hpa_search.training.gradients import Rows, backward
 from hpa_search.training.losses import Loss
-from hpa_search.training.memory import Portion, is_out_of_memory
+from hpa_search.training.memory import FewerAtATimeError, Portion, is_out_of_memory
 from hpa_search.training.optim import build_optimizer, set_learning_rate
 from hpa_search.training.ranks import Ranks
 
@@ -23,7 +22,7 @@ from hpa_search.training.ranks import Ranks
 class Learner:
     """Trains ``network`` on ``device`` as ``config`` says, together with the other ``ranks`` if there are any.
 
-    ``micro_batch`` is how many images of a batch are worked on at a time; with several workers that is all of each one's.
+    ``micro_batch`` is how many images of a batch each of them works on at a time.
     """
 
     def __init__(self, network: Network, config: TrialConfig, device: Device, ranks: Ranks, micro_batch: Portion) -> None:
@@ -49,7 +48,8 @@ class Learner:
     def update(self, images: Tensor, labels: Tensor, batch: int, rate: float, loss_of: Loss) -> Tensor:
         """Update the weights once, with learning rate ``rate``; return the loss of the whole batch, still on the device.
 
-        ``images`` and ``labels`` are this worker's share of the ``batch`` rows.
+        ``images`` and ``labels`` are this worker's share of the ``batch`` rows. Raises FewerAtATimeError where one of several
+        workers runs out of memory.
         """
         set_learning_rate(self._optimizer, rate)
         loss = self._backward(images, labels, batch, loss_of)
@@ -75,27 +75,14 @@ class Learner:
             self._network.load_state_dict(checkpoint.trained.network)
 
     def _backward(self, images: Tensor, labels: Tensor, batch: int, loss_of: Loss) -> Tensor:
-        if self._ranks.several:
-            with _only_whole(len(images), self._ranks.world):
-                return backward_together(self._parallel, images, labels, batch, loss_of, self._device, self._ranks)
-        return self._micro_batch.fit(
-            len(images), lambda size: backward(self._network, images, labels, loss_of, self._device, size)
-        )
+        def work(size: int) -> Tensor:
+            return backward(self._parallel, images, labels, loss_of, self._device, Rows(batch, size, self._ranks))
 
-
-@contextmanager
-def _only_whole(images: int, workers: int) -> Iterator[None]:
-    """Say why several workers do not go on with smaller micro-batches.
-
-    One that runs out does so between two talks with the others, who wait for it; they could not be told without a talk more
-    at every step, nor be called back from the middle of a backward pass.
-    """
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
+        if not self._ranks.several:
+            return self._micro_batch.fit(len(images), work)
+        try:
+            return work(self._micro_batch.size)
+        except Exception as error:
+            if is_out_of_memory(error) and (fewer := self._micro_batch.fewer(len(images))):
+                raise FewerAtATimeError(fewer) from error
             raise
-        raise MemoryError(
-            f"{images} images on each of {workers} workers are too many, and only a trial with one worker goes on with "
-            f"smaller micro-batches; take more workers, one, or a smaller batch_size ({str(error).splitlines()[0]})"
-        ) from error

@@ -8,8 +8,23 @@ import torch
 
 Result = TypeVar("Result")
 
-IN_OTHER_WORDS = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED", "can't allocate memory")
-"""How the CUDA runtime, cuBLAS and cuDNN, and torch's allocator for the host say it, each as a plain RuntimeError."""
+IN_OTHER_WORDS = ("CUDA error: out of memory", "'out of memory'", "_STATUS_ALLOC_FAILED", "can't allocate memory")
+"""How the CUDA runtime, NCCL, cuBLAS and cuDNN, and torch's allocator for the host say it, as RuntimeErrors."""
+
+
+class FewerAtATimeError(Exception):
+    """Memory does not hold a step's images on one of several workers, which start again together, with ``images`` at a time.
+
+    It runs out between two talks with the others: they wait for it, some in the middle of a backward pass, and cannot be told
+    without a talk more at every step.
+    """
+
+    def __init__(self, images: int) -> None:
+        super().__init__(images)
+        self.images = images
+
+    def __str__(self) -> str:
+        return f"out of memory; all workers of the trial start again, each with {self.images} images at a time"
 
 
 class Portion:
@@ -22,16 +37,20 @@ class Portion:
         self.size = size
         self._on_less = on_less
 
+    def fewer(self, images: int) -> int:
+        """Return half of what is worked on at a time where there are so many ``images``: 0 if that is a single one."""
+        return min(self.size, images) // 2
+
     def fit(self, images: int, work: Callable[[int], Result]) -> Result:
         """Return ``work(size)``, done on so many of ``images`` at a time; what it raises, if memory does not even hold one."""
         while True:
             try:
                 return work(self.size)
             except Exception as error:
-                if not is_out_of_memory(error) or min(self.size, images) == 1:
+                if not is_out_of_memory(error) or not self.fewer(images):
                     raise
             # Only here, where the exception is gone, are the tensors of the frames that it held.
-            before, self.size = min(self.size, images), min(self.size, images) // 2
+            before, self.size = min(self.size, images), self.fewer(images)
             _free()
             self._on_less(before, self.size)
 

@@ -54,6 +54,12 @@ class Ranks:
         """Return which of ``count`` rows are this worker's."""
         return self._share(count, self.rank) if self.parted(count) else slice(0, count)
 
+    def extremes(self, count: int) -> tuple[int, int]:
+        """Return how many of ``count`` rows that worker has that has the fewest, and that has the most."""
+        if not self.parted(count):
+            return count, count
+        return count // self.world, -(-count // self.world)
+
     def gather(self, own: Tensor, count: int) -> Tensor:
         """Return the ``count`` rows of all workers in order, ``own`` (its share, ...) being this one's.
 

@@ -77,7 +77,8 @@ class Trainer:
     seed, or pretrained weights cannot be had; ValueError for images of a wrong size or an unusable configuration.
 
     Of several ``ranks`` that train the trial together, all do all of this, each with its share of the rows, and the first
-    one writes the files. What a trial becomes does not depend on how many there are, but for dropout and rounding.
+    one writes the files. What a trial becomes does not depend on how many there are, but for dropout and rounding. When one of
+    them runs out of memory, `run_epoch` raises FewerAtATimeError there; all are then to start again, with its ``micro_batch``.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Trainer:
         judge: Judge,
         device: Device | None = None,
         ranks: Ranks = ALONE,
+        micro_batch: int | None = None,
     ) -> None:
         check_trial(config)
         data.check_images(config.input_size)
@@ -110,6 +112,8 @@ class Trainer:
         self._start(fresh=checkpoint is None)
         if checkpoint is not None:
             self._resume(checkpoint)
+        if micro_batch is not None:
+            self._begin_with(micro_batch)
         ranks.require_alike("the epochs that its checkpoint holds", self.epoch)
 
     @property
@@ -191,6 +195,12 @@ class Trainer:
         self._logits = checkpoint.logits
         self._micro_batch.size = checkpoint.micro_batch or self.config.batch_size
 
+    def _begin_with(self, micro_batch: int) -> None:
+        """Work on so many images at a time, where one of the workers had no memory for as many as until now."""
+        if micro_batch < self._micro_batch.size:
+            self._micro_batch.size = micro_batch
+            self._note_memory(f"out of memory on one of {self._ranks.world} workers; {micro_batch} images at a time from now on")
+
     def _save(self) -> None:
         kept, optimizer, trained = self._learner.state()
         size = self._micro_batch.size
@@ -208,13 +218,17 @@ class Trainer:
 
     def _note_less_memory(self, before: int, after: int) -> None:
         """Say in the log and in the trial's folder that fewer images are worked on at a time from now on."""
-        line = f"epoch {self.epoch + 1}: out of memory with {before} images at a time; {after} at a time from now on"
+        self._note_memory(f"out of memory with {before} images at a time; {after} at a time from now on")
+
+    def _note_memory(self, what: str) -> None:
+        line = f"epoch {self.epoch + 1}: {what}"
         logger.warning("%s, %s; the effective batch stays %s", self._folder, line, self.config.batch_size)
         if not self._ranks.first:
             return
         path = self._folder / MEMORY
         noted = path.read_text(encoding="utf-8") if path.exists() else ""
-        write_text(path, f"{noted}{line}\n")
+        if line not in noted.splitlines():
+            write_text(path, f"{noted}{line}\n")
 
     def _identity(self) -> dict[str, Any]:
         return {"config": self.config.model_dump(mode="json"), "seed": self._seed}

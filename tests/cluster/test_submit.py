@@ -47,6 +47,15 @@ def test_a_job_carries_its_search_and_folder(stand_in, dashboard, space):
         assert any(f"hpa-search {word} {name} --address {dashboard.address}" in line for line in lines[1:])
 
 
+@pytest.mark.parametrize(
+    ("out", "study", "said"),
+    [("s3://bucket/out", None, True), ("s3://bucket/out", "postgresql://me@host/studies", False), ("/shared/out", None, False)],
+)
+def test_a_folder_in_a_store_without_a_study_is_spoken_of(stand_in, dashboard, space, out, study, said):
+    lines = submit(space, dashboard.address, "/data", out, study=study)
+    assert any("the job will ask for --study" in line for line in lines) == said
+
+
 def test_a_cluster_that_has_just_come_up_is_waited_for(stand_in, dashboard, space):
     stand_in.busy = 2
     submit(space, dashboard.address, "/data", "/out")

@@ -4,13 +4,20 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.files import write_text
+from hpa_search.models.build import Network
 from hpa_search.search.driver import run_search
 from hpa_search.search.reading import parse_search
 from hpa_search.search.workspace import Inputs, prepare
@@ -30,16 +37,35 @@ resources: {{slots: 1, workers: {workers}, cpus: 1, gpus: 0}}
 
 @dataclass(frozen=True)
 class FaultyJob:
-    """A job, how long an epoch takes at least, and in which trials' second epoch the second worker raises."""
+    """A job, how long an epoch takes at least, in which trials' second epoch the second worker raises, and in which its memory
+    holds no more than four images at a time.
+    """
 
     job: Job
     seconds: float = 0.0
     raises_in: tuple[int, ...] = ()
+    starves_in: tuple[int, ...] = ()
+
+
+@contextmanager
+def memory_for(images: int) -> Iterator[None]:
+    """Let a network in training fail that is given more images at a time."""
+
+    def hook(module: nn.Module, inputs: Any) -> None:
+        if isinstance(module, Network) and module.training and len(inputs[0]) > images:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = register_module_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class FaultyTrial:
     def __init__(self, faulty: FaultyJob, number: int, ranks: Ranks, trial: Trainer) -> None:
         self._faulty, self._number, self._ranks, self._trial = faulty, number, ranks, trial
+        self._starves = number in faulty.starves_in and ranks.rank == 1
 
     @property
     def history(self) -> Any:
@@ -49,14 +75,17 @@ class FaultyTrial:
         if self._number in self._faulty.raises_in and self._ranks.rank == 1 and self._trial.epoch == 1:
             raise ValueError("the second worker raises")
         time.sleep(self._faulty.seconds)
-        return self._trial.run_epoch()
+        with memory_for(4 if self._starves and self._trial.epoch else sys.maxsize):
+            return self._trial.run_epoch()
 
     def close(self) -> None:
         self._trial.close()
 
 
-def open_faulty(faulty: FaultyJob, number: int, parameters: dict[str, Any], ranks: Ranks = ALONE) -> FaultyTrial:
-    trial = open_trial(faulty.job, number, parameters, ranks)
+def open_faulty(
+    faulty: FaultyJob, number: int, parameters: dict[str, Any], ranks: Ranks = ALONE, micro_batch: int | None = None
+) -> FaultyTrial:
+    trial = open_trial(faulty.job, number, parameters, ranks, micro_batch)
     write_text(trial_folder(faulty.job.out, number) / f"pid-{ranks.rank}", str(os.getpid()))
     return FaultyTrial(faulty, number, ranks, trial)
 

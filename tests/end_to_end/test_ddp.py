@@ -10,6 +10,7 @@ import pytest
 
 from hpa_search.data.phantom import make_phantom
 from hpa_search.training.job import open_trial, trial_folder
+from hpa_search.training.trainer import MEMORY
 from tests.end_to_end.conftest import SearchProcess, check_accounts
 from tests.end_to_end.shared_search import prepared
 
@@ -49,11 +50,12 @@ def start(alone, tmp_path):
     print((tmp_path / "log").read_text()[-6000:])
 
 
-def check_metrics(alone, out, number, epochs=EPOCHS):
+def check_metrics(alone, out, number, epochs=EPOCHS, alike=EPOCHS):
+    """Check that there are so many epochs, and that the first of them are as one worker trains them."""
     one, two = (pd.read_csv(trial_folder(folder, number) / "metrics.csv") for folder in (alone / "alone", out))
     assert list(two.epoch) == list(range(1, epochs + 1))
     for name in ("train_loss", "validation_loss", "learning_rate"):
-        assert two[name].to_numpy() == pytest.approx(one[name].to_numpy()[:epochs], abs=1e-4)
+        assert two[name].to_numpy()[:alike] == pytest.approx(one[name].to_numpy()[: min(epochs, alike)], abs=1e-4)
 
 
 def test_two_workers_train_as_one_and_one_that_raises_fails_its_trial_alone(alone, start):
@@ -66,6 +68,20 @@ def test_two_workers_train_as_one_and_one_that_raises_fails_its_trial_alone(alon
     for number, epochs in enumerate((EPOCHS, 1, EPOCHS)):
         check_metrics(alone, search.out, number, epochs)
     assert "2 workers" in (trial_folder(search.out, 0) / "device.txt").read_text()
+    assert not search.left_behind()
+
+
+def test_one_without_memory_costs_no_trial_and_both_go_on_with_fewer_images(alone, start):
+    search = start(starves_in=[1])
+    assert search.wait() == 0
+    trials = check_accounts(search.out, 3)
+    assert all(trial.end == "complete" and trial.epochs == EPOCHS for trial in trials)
+    noted = (trial_folder(search.out, 1) / MEMORY).read_text()
+    assert noted == "epoch 2: out of memory on one of 2 workers; 4 images at a time from now on\n"
+    check_metrics(alone, search.out, 0)
+    check_metrics(alone, search.out, 1, alike=1)  # from there on its batch norms see the parts alone
+    check_metrics(alone, search.out, 2)
+    assert not (trial_folder(search.out, 2) / MEMORY).exists()
     assert not search.left_behind()
 
 

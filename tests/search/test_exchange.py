@@ -1,31 +1,10 @@
+"""How legs are handed to slots, and epochs back."""
+
 import asyncio
 
 import pytest
 
-from hpa_search.search.exchange import MOST_DEATHS, Exchange
-
-LEG = {"number": 7, "parameters": {}, "reported": 0, "target": 2}
-
-
-def run(play, slots=1, proxies=0):
-    async def main():
-        return await asyncio.wait_for(play(Exchange(slots, proxies)), timeout=5)
-
-    return asyncio.run(main())
-
-
-async def waiting(exchange, slot=0, incarnation="a"):
-    """Return the call of a worker that waits for a leg."""
-    call = asyncio.create_task(exchange.take(slot, incarnation))
-    await asyncio.sleep(0)
-    return call
-
-
-async def training(exchange, leg=LEG, slot=0, incarnation="a"):
-    """Bring a worker to train a leg."""
-    call = await waiting(exchange, slot, incarnation)
-    await exchange.start(leg)
-    assert await call == leg
+from tests.search.played import LEG, run, training, waiting
 
 
 def test_a_leg_goes_to_a_worker_and_its_epochs_come_back():
@@ -48,6 +27,17 @@ def test_a_proxy_that_dies_loses_no_epoch():
         assert (await exchange.next(7, 0))[0]["epoch"] == 1
 
     run(play)
+
+
+def test_a_proxy_that_dies_while_it_waits_for_a_slot_does_not_hand_its_leg_over_twice():
+    async def play(exchange):
+        starts = [asyncio.create_task(exchange.start(LEG)) for _ in range(2)]  # its own, and its successor's
+        workers = [await waiting(exchange, slot) for slot in (0, 1)]
+        await asyncio.gather(*starts)
+        await asyncio.sleep(0.05)
+        assert [worker.done() for worker in workers].count(True) == 1
+
+    run(play, slots=2)
 
 
 def test_a_second_leg_waits_for_a_free_slot():
@@ -98,110 +88,19 @@ def test_legs_wait_for_proxies_no_longer_than_so(monkeypatch):
 
 
 def test_each_proxy_that_comes_is_reason_to_wait_for_the_next(monkeypatch):
-    monkeypatch.setattr("hpa_search.search.exchange.PATIENCE", 0.4)
+    monkeypatch.setattr("hpa_search.search.exchange.PATIENCE", 2.0)
 
     async def play(exchange):
         await waiting(exchange)
         first = asyncio.create_task(exchange.start(LEG))
         for _ in range(2):
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1.2)
             assert not first.done()
             await exchange.hello()
         assert not first.done()
         await first
 
     run(play, slots=2, proxies=3)
-
-
-def test_a_dead_worker_s_leg_goes_to_its_successor():
-    async def play(exchange):
-        await training(exchange)
-        assert await exchange.take(0, "b") == LEG
-        assert await exchange.report(0, "a", [{"epoch": 1}]) is False  # the dead speak no more
-        assert await exchange.report(0, "b", [{"epoch": 1}]) is True
-
-    run(play)
-
-
-def test_a_worker_that_died_waiting_takes_nothing_from_its_successor():
-    async def play(exchange):
-        dead = await waiting(exchange, incarnation="dead")
-        await training(exchange, incarnation="b")
-        assert await dead is None
-        assert await exchange.report(0, "b", [{"epoch": 1}]) is True
-
-    run(play)
-
-
-def test_a_trial_that_kills_every_worker_fails():
-    async def play(exchange):
-        await training(exchange, incarnation="0")
-        for incarnation in range(1, MOST_DEATHS):
-            await exchange.take(0, str(incarnation))
-        last = await waiting(exchange, incarnation="last")
-        assert "died" in (await exchange.next(7, 0))[0]["failed"]
-        await exchange.start({**LEG, "number": 8})
-        assert (await last)["number"] == 8
-
-    run(play)
-
-
-def test_deaths_with_an_epoch_done_between_do_not_add_up():
-    async def play(exchange):
-        await training(exchange, {**LEG, "target": 9}, incarnation="1")
-        for epoch in range(1, 6):
-            assert await exchange.report(0, str(epoch), [{"epoch": epoch}])
-            await exchange.take(0, str(epoch + 1))
-
-    run(play)
-
-
-def test_an_epoch_reported_again_is_no_progress():
-    async def play(exchange):
-        await training(exchange, incarnation="0")
-        await exchange.report(0, "0", [{"epoch": 1}])
-        for incarnation in ("1", "2"):
-            call = await waiting(exchange, incarnation=incarnation)
-            await asyncio.sleep(0.05)
-            if call.done():
-                await exchange.report(0, incarnation, [{"epoch": 1}])
-        assert "died" in (await exchange.next(7, 1))[0]["failed"]
-
-    run(play)
-
-
-def test_a_failure_ends_the_leg():
-    async def play(exchange):
-        await training(exchange)
-        await exchange.fail(0, "a", "ValueError: no", "Traceback ...")
-        assert await exchange.next(7, 0) == [{"failed": "ValueError: no", "details": "Traceback ..."}]
-        await training(exchange, {**LEG, "number": 8})
-
-    run(play)
-
-
-def test_a_cancelled_leg_whose_worker_died_is_over():
-    async def play(exchange):
-        await training(exchange)
-        await exchange.cancel(7)
-        successor = await waiting(exchange, incarnation="b")
-        await asyncio.sleep(0.05)
-        assert not successor.done()
-        await exchange.start({**LEG, "number": 8})
-        assert (await successor)["number"] == 8
-
-    run(play)
-
-
-def test_a_cancel_that_comes_late_ends_no_later_leg():
-    async def play(exchange):
-        await training(exchange, {**LEG, "reported": 2, "target": 6})
-        await exchange.cancel(7, 2)
-        assert await exchange.report(0, "a", [{"epoch": 3}]) is True
-        await exchange.cancel(7, 3)
-        assert await exchange.report(0, "a", [{"epoch": 4}]) is False
-
-    run(play)
 
 
 def test_epochs_that_come_together_come_back_once_each():
@@ -217,16 +116,6 @@ def test_epochs_that_come_together_come_back_once_each():
     run(play)
 
 
-def test_a_cancelled_leg_ends_at_its_next_epoch():
-    async def play(exchange):
-        await training(exchange, {**LEG, "target": 9})
-        await exchange.cancel(7)
-        assert await exchange.report(0, "a", [{"epoch": 1}]) is False
-        await training(exchange, {**LEG, "number": 8})
-
-    run(play)
-
-
 def test_a_trial_goes_back_to_the_slot_that_knows_it():
     async def play(exchange):
         for slot in (0, 1):
@@ -238,15 +127,6 @@ def test_a_trial_goes_back_to_the_slot_that_knows_it():
         assert (await calls[1])["number"] == 1
 
     run(play, slots=2)
-
-
-def test_a_slot_given_up_gives_its_leg_back():
-    async def play(exchange):
-        await training(exchange)
-        assert await exchange.lose_slot(0) == 0
-        assert await exchange.next(7, 0) == [{"stopped": True}]
-
-    run(play)
 
 
 def test_worker_groups_are_counted():
@@ -276,17 +156,6 @@ def test_closing_frees_whoever_waits(call):
     run(play, slots=2)
 
 
-def test_a_halt_ends_the_leg_and_says_why():
-    async def play(exchange):
-        await training(exchange)
-        await exchange.halt(0, "another", "not mine")
-        await exchange.halt(0, "a", "the disk is full")
-        assert await exchange.next(7, 0) == [{"halted": "the disk is full"}]
-        assert await exchange.report(0, "a", [{"epoch": 1}]) is False
-
-    run(play)
-
-
 def test_a_slot_more_takes_legs_and_a_lost_one_sends_its_worker_home():
     async def play(exchange):
         await training(exchange)
@@ -305,58 +174,5 @@ def test_a_slot_more_takes_legs_and_a_lost_one_sends_its_worker_home():
         assert await exchange.report(0, "a", [{"epoch": 1}]) is False
         assert await exchange.take(0, "a") is None
         assert await exchange.report(1, "b", [{"epoch": 1}]) is True
-
-    run(play)
-
-
-def test_a_waiting_worker_of_a_lost_slot_goes_home():
-    async def play(exchange):
-        call = await waiting(exchange)
-        await exchange.lose_slot(0)
-        assert await call is None
-
-    run(play)
-
-
-def test_a_leg_that_is_given_back_is_free_to_be_started_again():
-    async def play(exchange):
-        await training(exchange)
-        await exchange.give_back(0, "another")
-        assert await exchange.report(0, "a", [{"epoch": 1}]) is True
-        await exchange.give_back(0, "a")
-        assert (await exchange.next(7, 1)) == [{"stopped": True}]
-        call = await waiting(exchange, incarnation="b")
-        await exchange.start({**LEG, "reported": 1})
-        assert (await call)["reported"] == 1
-
-    run(play)
-
-
-def test_a_trial_that_is_being_ended_and_wanted_again_starts_anew():
-    """As when the time was up and the search is extended before the worker has heard of it."""
-
-    async def play(exchange):
-        await training(exchange)
-        assert await exchange.report(0, "a", [{"epoch": 1}]) is True
-        await exchange.cancel(7)
-        started = asyncio.create_task(exchange.start({**LEG, "reported": 1, "target": 3}))
-        await asyncio.sleep(0)
-        assert not started.done()
-        assert await exchange.report(0, "a", [{"epoch": 2}]) is False
-        call = await waiting(exchange)
-        await started
-        assert (await call)["target"] == 3
-
-    run(play)
-
-
-def test_a_pause_ends_legs_with_their_running_epoch_and_starts_none():
-    async def play(exchange):
-        await training(exchange)
-        await exchange.pause()
-        assert await exchange.report(0, "a", [{"epoch": 1}]) is False
-        assert (await exchange.next(7, 0))[0]["epoch"] == 1
-        await exchange.start({**LEG, "number": 8})
-        assert await exchange.next(8, 0) == [{"stopped": True}]
 
     run(play)

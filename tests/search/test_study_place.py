@@ -1,5 +1,6 @@
 import json
 import os
+import time
 
 import pytest
 
@@ -72,6 +73,10 @@ def test_what_a_database_refuses_is_said(tmp_path, postgres_url, monkeypatch):
     with pytest.raises(UserError, match="password authentication failed.*PGPASSWORD") as told:
         open_database(postgres_url)
     assert "wrong" not in str(told.value)
+    started = time.monotonic()
+    with pytest.raises(UserError, match="password authentication failed"):  # which no waiting mends
+        open_database(postgres_url, seconds=60)
+    assert time.monotonic() - started < 20
     with pytest.raises(UserError, match="its folder is there"):
         open_database(f"sqlite:///{tmp_path}/missing/study.db")
 

@@ -2,6 +2,7 @@ import pytest
 
 from hpa_search.search import worker
 from hpa_search.search.worker import run_leg
+from hpa_search.training.memory import FewerAtATimeError
 from hpa_search.training.ranks import ALONE, Ranks
 
 
@@ -12,11 +13,15 @@ class Box:
 
     def __init__(self, most=99):
         self.rows, self.reports, self.failures, self._most = [], [], [], most
+        self.begun_again = []
 
     def report(self, rows):
         self.reports.append(list(rows))
         self.rows += rows
         return len(self.rows) < self._most
+
+    def begin_again(self, micro_batch):
+        self.begun_again.append(micro_batch)
 
     def fail(self, why, details):
         self.failures.append((why, details))
@@ -129,7 +134,7 @@ class Shared(Box):
     ("error", "failures"),
     [
         (ValueError("no such thing"), ["ValueError: no such thing"]),
-        (MemoryError("5 images on each of 2 workers"), ["out of memory: 5 images on each of 2 workers"]),
+        (MemoryError("not even one image"), ["out of memory: not even one image"]),
         (RuntimeError("[gloo/transport/tcp/pair.cc:5] Connection closed by peer [10.0.0.1]:99"), []),
     ],
 )
@@ -143,4 +148,17 @@ def test_one_of_several_hands_over_its_own_failure_and_ends_the_group(error, fai
     with pytest.raises(type(error)):
         run_leg(box, {"number": 4, "parameters": {}, "reported": 0, "target": 1}, open_trial, None)
     assert [why for why, _ in box.failures] == failures
-    assert opened == [(None, 4, {}, box.ranks)] and trial.closed
+    assert opened == [(None, 4, {}, box.ranks, None)] and trial.closed and not box.begun_again
+
+
+def test_one_of_several_without_memory_ends_the_group_and_the_next_one_begins_with_fewer_images():
+    box, opened = Shared(), []
+
+    def open_trial(*arguments):
+        opened.append(arguments)
+        return Trial(error=FewerAtATimeError(8))
+
+    with pytest.raises(FewerAtATimeError):
+        run_leg(box, {"number": 4, "parameters": {}, "reported": 0, "target": 1, "micro_batch": 16}, open_trial, None)
+    assert box.begun_again == [8] and not box.failures
+    assert opened == [(None, 4, {}, box.ranks, 16)]

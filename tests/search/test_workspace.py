@@ -12,6 +12,7 @@ from hpa_search.data.phantom import make_phantom
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
+from hpa_search.search import lease
 from hpa_search.search.reading import parse_search
 from hpa_search.search.workspace import Inputs, prepare, read_workspace
 
@@ -114,6 +115,23 @@ def test_on_another_cluster_trials_may_get_something_else(ready, tmp_path):
     assert job.space.resources.cpus == read_workspace(tmp_path / "out")[0].resources.cpus == 1
     with pytest.raises(UserError, match="holds another search: seed differ"):
         ready(text=TEXT.replace("seed: 3", "seed: 4"))
+
+
+def test_beside_a_driver_at_work_nothing_changes(ready, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.3)
+    ready()
+    copy = tmp_path / "copy"
+    shutil.copytree(data, copy)
+    held = lease.take(tmp_path / "out", "toy", say=lambda line: None)
+    before = contents(tmp_path / "out")
+    for change in ({"text": TEXT + "resources: {cpus: 1, gpus: 0}\n"}, {"root": copy}):
+        with pytest.raises(UserError, match="this search is being run by process"):
+            ready(**change)
+    held.release()
+    for name in (SEARCH, PROVENANCE):
+        assert (tmp_path / "out" / name).read_bytes() == before[name]
+    ready(root=copy)
+    assert (tmp_path / "out" / PROVENANCE).read_bytes() != before[PROVENANCE]
 
 
 def test_out_can_be_moved(ready, tmp_path):

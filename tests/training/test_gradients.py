@@ -8,10 +8,11 @@ from hpa_search.models.build import build_network
 from hpa_search.models.freezing import apply_freeze
 from hpa_search.training.class_weights import class_weights
 from hpa_search.training.device import Device, choose_device
-from hpa_search.training.gradients import backward, parts, predict
+from hpa_search.training.gradients import Rows, backward, predict
 from hpa_search.training.losses import LOSSES, build_loss
 from hpa_search.training.memory import Portion
-from tests.training.test_trainer import make_data
+from hpa_search.training.ranks import Ranks
+from tests.training.trial import make_data
 
 BATCH = 13
 WITHOUT_BATCH_NORM = "test_convnext"
@@ -42,7 +43,7 @@ def both(size, device=None, **settings):
     results = []
     for portion in (BATCH, size):
         network, images, labels, loss_of = everything(**settings)
-        loss = backward(network, images, labels, loss_of, device or choose_device(), portion)
+        loss = backward(network, images, labels, loss_of, device or choose_device(), Rows(BATCH, portion))
         results.append((loss, gradients(network)))
     return results
 
@@ -62,7 +63,7 @@ def test_a_loss_of_the_batch_is_no_mean_over_parts():
     """What the two passes are for: this is by how much the plain way would be wrong."""
     (_, whole), _ = both(5, loss="soft_f1")
     network, images, labels, loss_of = everything(loss="soft_f1")
-    for part, of_part in zip(parts(images, 5), labels.tensor_split(3), strict=True):
+    for part, of_part in zip(images.tensor_split(3), labels.tensor_split(3), strict=True):
         (loss_of(network(part), of_part) * len(part) / BATCH).backward()
     name = "head.classifier.weight"
     assert (gradients(network)[name] - whole[name]).abs().max() > 0.05 * whole[name].abs().max()
@@ -88,17 +89,17 @@ def test_both_passes_drop_the_same():
     network, images, labels, loss_of = everything(dropout=0.5, loss="soft_f1")
     seen = []
     network.register_forward_hook(lambda module, inputs, logits: seen.append(logits.detach()))
-    backward(network, images, labels, loss_of, choose_device(), 5)
+    backward(network, images, labels, loss_of, choose_device(), Rows(BATCH, 5))
     first, second = seen[:3], seen[3:]
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
-    assert not torch.equal(first[0], network(parts(images, 5)[0]))
+    assert not torch.equal(first[0], network(images.tensor_split(3)[0]))
 
 
 def test_each_part_counts_once_into_running_statistics():
     network, images, labels, loss_of = everything(backbone="test_resnet")
     expected = copy.deepcopy(network)
-    backward(network, images, labels, loss_of, choose_device(), 5)
-    for part in parts(images, 5):
+    backward(network, images, labels, loss_of, choose_device(), Rows(BATCH, 5))
+    for part in images.tensor_split(3):
         expected(part)
     for (name, buffer), wanted in zip(network.named_buffers(), expected.buffers(), strict=True):
         assert torch.equal(buffer, wanted), name
@@ -109,14 +110,28 @@ def test_each_part_counts_once_into_running_statistics():
     [(16, 8, [8, 8]), (17, 8, [6, 6, 5]), (3, 2, [3]), (5, 2, [3, 2]), (9, 8, [5, 4]), (2, 1, [1, 1]), (3, 1, [1, 1, 1])],
 )
 def test_parts_are_alike_and_none_is_alone(images, size, lengths):
-    assert [len(part) for part in parts(torch.zeros(images, 1), size)] == lengths
+    assert [len(part) for part in torch.zeros(images).tensor_split(Rows(images, size).parts)] == lengths
+
+
+@pytest.mark.parametrize("world", [2, 3, 5])
+@pytest.mark.parametrize("batch", range(1, 24))
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_all_workers_have_as_many_parts_and_none_is_empty(world, batch, size):
+    workers = [Ranks(rank, world, object()) for rank in range(world)]
+    count = Rows(batch, size, workers[0]).parts
+    for ranks in workers:
+        own = torch.zeros(batch)[ranks.share(batch)]
+        lengths = [len(part) for part in own.tensor_split(count)]
+        assert min(lengths) >= 1
+        # Shares may differ by one image; and where each worker has all, a batch norm needs two.
+        assert max(lengths) <= (max(size, 2) if ranks.parted(batch) else max(size, 3))
 
 
 def test_a_batch_norm_that_needs_two_images_is_out_of_memory_at_one():
     network, images, labels, loss_of = everything(backbone="test_resnet", head="avg_max")
-    backward(network, images, labels, loss_of, choose_device(), 2)
+    backward(network, images, labels, loss_of, choose_device(), Rows(BATCH, 2))
     with pytest.raises(MemoryError, match="batch norm cannot work on 1"):
-        backward(network, images, labels, loss_of, choose_device(), 1)
+        backward(network, images, labels, loss_of, choose_device(), Rows(BATCH, 1))
 
 
 def test_prediction_in_parts_is_the_same():

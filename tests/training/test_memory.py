@@ -60,6 +60,8 @@ def test_what_a_failed_attempt_held_is_free_before_the_next():
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (MemoryError(), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (torch.distributed.DistBackendError("ncclUnhandledCudaError: ... Cuda failure 2 'out of memory'"), True),
+        (torch.distributed.DistBackendError("NCCL error: remote process exited"), False),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (RuntimeError("shapes do not match"), False),
         (ValueError("can't allocate memory"), False),

@@ -11,7 +11,7 @@ from hpa_search.config import TrialConfig
 from hpa_search.models.build import Network
 from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.trainer import MEMORY
-from tests.training.test_trainer import CONFIG, EPOCHS, finish, make_trainer, same_results, timeless
+from tests.training.trial import CONFIG, EPOCHS, finish, make_trainer, same_results, timeless
 
 SETTINGS = {
     **{"backbone": "test_convnext", "small_size": 32, "batch_size": 16, "channels": "rgby"},

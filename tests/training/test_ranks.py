@@ -16,8 +16,11 @@ import torch.multiprocessing
 from hpa_search.config import TrialConfig
 from hpa_search.training.batch_norm import WholeBatch
 from hpa_search.training.checkpoint import read_logits, weights_path
+from hpa_search.training.memory import FewerAtATimeError
 from hpa_search.training.ranks import ALONE, Ranks, joined_ranks, lost_another
-from tests.training.test_trainer import EPOCHS, make_data, make_trainer, timeless
+from hpa_search.training.trainer import MEMORY
+from tests.training.test_out_of_memory import memory_for
+from tests.training.trial import EPOCHS, make_data, make_trainer, timeless
 
 WORLD = 2
 SEVENTEEN = 17
@@ -51,6 +54,15 @@ TRIALS = {
 
 TO_THE_END = ("batch norm", "average, Adam", "soft F1", "frozen, then free, then a second stage")
 """The others are trained for two epochs."""
+
+
+WITH_LITTLE_MEMORY = {
+    "four at a time": NO_BATCH_NORM,
+    "four at a time, soft F1, average": {**NO_BATCH_NORM, "loss": "soft_f1", "ema": 0.9},
+    "four at a time, frozen": {**NO_BATCH_NORM, "freeze": "head", "freeze_epochs": 1},
+    "four at a time, batch norm": BATCH_NORM,
+}
+"""Trained for two epochs; each part of a share of 8 or 9 rows has three at most."""
 
 
 def epochs_of(name):
@@ -102,6 +114,9 @@ def everything(ranks, folder):
     histories = {name: train(folder / name, settings, ranks, epochs_of(name)) for name, settings in TRIALS.items()}
     first = train(folder / "in two parts", BATCH_NORM, ranks, epochs=2)
     histories["in two parts"] = first + train(folder / "in two parts", BATCH_NORM, ranks)
+    for name, settings in WITH_LITTLE_MEMORY.items():
+        with memory_for(4):
+            histories[name] = train(folder / name, settings, ranks, epochs=2, micro_batch=4)
     return {"histories": histories, "errors": whole_batch_norms(ranks), "gathered": gathers(ranks)}
 
 
@@ -136,6 +151,24 @@ def test_all_workers_have_the_same_metrics(trained_together, name):
     assert first == second
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, settings in WITH_LITTLE_MEMORY.items() if settings["backbone"] == "test_convnext"]
+)
+def test_a_few_images_at_a_time_two_workers_train_as_one_with_memory_for_all(trained_together, tmp_path, name):
+    folder, histories = trained_together
+    expected = timeless(train(tmp_path, WITH_LITTLE_MEMORY[name], epochs=2))
+    for history in histories:
+        for row, wanted in zip(timeless(history[name]), expected, strict=True):
+            assert row == pytest.approx(wanted, abs=1e-4)
+    assert (folder / name / MEMORY).read_text() == "epoch 1: out of memory on one of 2 workers; 4 images at a time from now on\n"
+
+
+def test_a_few_images_at_a_time_batch_norms_see_those_of_all_workers_and_learn(trained_together):
+    first, second = (timeless(history["four at a time, batch norm"]) for history in trained_together[1])
+    assert first == second
+    assert first[1]["train_loss"] < first[0]["train_loss"]
+
+
 def test_what_is_saved_is_what_one_worker_saves(trained_together, tmp_path):
     folder, _ = trained_together
     name = "average, Adam"
@@ -162,26 +195,30 @@ def test_resumed_they_end_as_if_they_had_not_stopped(trained_together):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+ONE_EACH = {**NO_BATCH_NORM, "batch_size": 3}
+
+
 def three_workers(ranks, folder):
     """Train, and see that what differs between the workers is noticed."""
     short = train(folder / "trial", BATCH_NORM, ranks, epochs=1)
     with pytest.raises(RuntimeError, match="do not agree on the colour"):
         ranks.require_alike("the colour", ranks.rank == 1)
-    with pytest.raises(MemoryError, match="[56] images on each of 3"):
-        torch.nn.modules.module.register_module_forward_hook(no_room)
-        train(folder / "another", BATCH_NORM, ranks, epochs=1)
-    return short
-
-
-def no_room(module, inputs, outputs):
-    if module.training:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    with memory_for(0):
+        with pytest.raises(FewerAtATimeError, match="each with [23] images"):
+            train(folder / "another", NO_BATCH_NORM, ranks, epochs=1)
+        with pytest.raises(torch.OutOfMemoryError):
+            train(folder / "another", NO_BATCH_NORM, ranks, epochs=1, micro_batch=1)
+    with memory_for(1):  # one of each batch's three rows on each worker, but both of the last batch
+        with pytest.raises(FewerAtATimeError, match="each with 1 images"):
+            train(folder / "last batch", ONE_EACH, ranks, epochs=1)
+        return short + train(folder / "last batch", ONE_EACH, ranks, epochs=1, micro_batch=1)
 
 
 def test_three_workers_and_a_last_batch_with_less_than_a_row_for_each(tmp_path):
     histories = together(tmp_path, three_workers, world=3)
     (tmp_path / "alone").mkdir()
-    for row, wanted in zip(histories[0], train(tmp_path / "alone", BATCH_NORM, epochs=1), strict=True):
+    alone = [*train(tmp_path / "alone", BATCH_NORM, epochs=1), *train(tmp_path / "one each", ONE_EACH, epochs=1)]
+    for row, wanted in zip(histories[0], alone, strict=True):
         assert row["train_loss"] == pytest.approx(wanted["train_loss"], abs=1e-4)
         assert row["validation_loss"] == pytest.approx(wanted["validation_loss"], abs=1e-4)
     assert not (tmp_path / "another" / "checkpoint.pt").exists()

@@ -16,8 +16,8 @@ from hpa_search.storage.store import Store
 from hpa_search.training.checkpoint import TakenOverError, best_epoch
 from hpa_search.training.stored_trial import StoredTrial, open_stored
 from hpa_search.training.trainer import Trainer
-from tests.training.test_trainer import CONFIG as TRAINER_CONFIG
-from tests.training.test_trainer import TIMES, make_data, make_trainer, timeless
+from tests.training.trial import CONFIG as TRAINER_CONFIG
+from tests.training.trial import TIMES, make_data, make_trainer, timeless
 
 CONFIG = TRAINER_CONFIG.model_copy(update={"full_size": 32, "dropout": 0.0})
 EPOCHS = 3
