@@ -139,12 +139,15 @@ def test_a_late_epoch_is_as_cheap_as_the_first(config):
     rows, labels = table(10)
     cut = by_steps(config, 100, 32)
     epoch_rows(cut, rows, labels, seed=0, epoch=1)
-    started = time.perf_counter()
-    first = epoch_rows(cut, rows, labels, seed=0, epoch=2)
-    between = time.perf_counter()
-    late = epoch_rows(cut, rows, labels, seed=0, epoch=100_000)
-    assert time.perf_counter() - between < 10 * (between - started) + 0.1
-    assert len(first) == len(late) == 3200
+    seconds = {}
+    for epoch in (2, 100_000):
+        took = []
+        for _ in range(5):
+            started = time.perf_counter()
+            assert len(epoch_rows(cut, rows, labels, seed=0, epoch=epoch)) == 3200
+            took.append(time.perf_counter() - started)
+        seconds[epoch] = min(took)
+    assert seconds[100_000] < 10 * seconds[2] + 0.1
 
 
 @given(st.sampled_from(EVERY), st.integers(1, 30), st.integers(0, 99), st.integers(1, 20), st.integers(1, 3))

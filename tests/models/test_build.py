@@ -221,10 +221,12 @@ def test_what_passed_the_check_can_be_built_and_run():
 def test_a_second_check_is_free():
     config = TrialConfig(backbone="densenet121", freeze="last_block", weights="timm", channels="rgby")
     check_network(config)
-    started = time.perf_counter()
+    again = []
     for dropout in range(100):
+        started = time.perf_counter()
         check_network(config.model_copy(update={"dropout": dropout / 100}))
-    assert time.perf_counter() - started < 0.1
+        again.append(time.perf_counter() - started)
+    assert min(again) < 0.001
 
 
 def test_the_check_draws_no_random_numbers():

@@ -50,7 +50,7 @@ def test_it_gives_up_in_the_end():
     call, began = Failing(10**9), time.monotonic()
     with pytest.raises(Unreachable, match=r"the server did not answer for \d seconds \(busy\); do this") as caught:
         patiently(call, "the server", transient=is_busy, seconds=0.3, tell=lambda line: None, hint="do this")
-    assert 0.1 < time.monotonic() - began < 2 and call.calls > 3
+    assert 0.1 < time.monotonic() - began < 20 and call.calls > 3
     assert isinstance(caught.value, UserError) and isinstance(caught.value.__cause__, OSError)
 
 
