@@ -88,8 +88,10 @@ class Agenda:
             for epoch, objective in facts.reports.items():
                 self.rungs.report(facts.number, epoch, objective)
         self._tell("resumed", list(self.trials.values()), self._spent_seconds)
-        for facts in list(self.trials.values()):
-            self._settle(facts)
+        for number, facts in self.trials.items():
+            if facts.set_aside:
+                self._update(number, end=None)
+            self._settle(self.trials[number])
 
     def next(self) -> Leg | None:
         """Return the leg to run now, or None if there is none at this moment."""
@@ -183,16 +185,27 @@ class Agenda:
         if self._losses[number] >= MOST_LOSSES and self.trials[number].end is None:
             self.fail(number, f"its run was lost {MOST_LOSSES} times in a row without an epoch done")
 
+    def take_up(self) -> None:
+        """Go on with what was set aside when the search was finished: it has been extended since."""
+        for number, facts in self.trials.items():
+            if facts.set_aside and facts.end is None:
+                self.ledger.set_aside(number, None)
+                self._update(number, set_aside=False, ended=None)
+                self._tell("ended", number, "paused", f"waits at epoch {facts.epochs} again")
+
     def close(self) -> None:
-        """End a finished search: what is paused or was cut short by the budget is pruned."""
+        """End a finished search: what is paused or was cut short by the budget is set aside."""
         assert not self.live
         for number, facts in self.trials.items():
-            if facts.end is None:
-                self._end(
-                    number,
-                    "pruned",
-                    f"not promoted after epoch {facts.epochs}" if facts.epochs else "the budget was spent before its first epoch",
-                )
+            if facts.end is None and facts.set_aside:
+                self._update(number, end="pruned")
+            elif facts.end is None:
+                why = f"not promoted after epoch {facts.epochs}"
+                if facts.epochs < facts.target:
+                    why = f"the budget was spent after {facts.epochs} of its {facts.target} epochs"
+                self.ledger.set_aside(number, why)
+                self._update(number, end="pruned", ended=why, set_aside=True)
+                self._tell("ended", number, "pruned", why)
 
     def paused(self) -> list[int]:
         """Return the trials that wait at a rung."""

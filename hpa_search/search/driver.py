@@ -77,8 +77,9 @@ def run_search(
             ledger.note(RESTS, None)
         if agenda.finished:
             return _conclude(agenda, ending, conclude)
-        if ledger.noted().get(FINISHED):  # more was added to it
+        if ledger.noted().get(FINISHED):  # it has been extended
             ledger.note(FINISHED, False)
+        agenda.take_up()
         with ray_up(ray_address), signals(ending), Listener(box, agenda, search.budget, ending, say) as listener:
             # Once more where the search was extended while its slots were closing.
             while not (agenda.finished or agenda.pausing or ending.now):

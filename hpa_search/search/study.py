@@ -1,7 +1,8 @@
 """The ledger: one Optuna study that holds every fact of a search, written before it is acted on.
 
 A trial that is neither complete, pruned nor failed is RUNNING in the study; it is paused when it has a report at
-its target (the epochs it may train to), and in training or interrupted when it has none.
+its target (the epochs it may train to), and in training or interrupted when it has none. So is one that a finished search
+has set aside, for Optuna lets no trial go on that has ended, and with more budget it may; everywhere else it counts as pruned.
 """
 
 import logging
@@ -37,7 +38,10 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 @dataclass(frozen=True)
 class Facts:
-    """What the ledger knows of one trial; ``reports`` maps epochs, from 1, to the objective."""
+    """What the ledger knows of one trial; ``reports`` maps epochs, from 1, to the objective.
+
+    One that is ``set_aside`` was pruned because the search was finished, and goes on where that is extended.
+    """
 
     number: int
     parameters: dict[str, Any]
@@ -45,6 +49,7 @@ class Facts:
     reports: dict[int, float]
     end: End | None
     ended: str | None
+    set_aside: bool = False
 
     @property
     def epochs(self) -> int:
@@ -187,6 +192,10 @@ class Ledger:
 
         self._write(once)
 
+    def set_aside(self, number: int, why: str | None) -> None:
+        """Record that the search is finished without more of this trial, and ``why``; None that it goes on after all."""
+        self._write(lambda: self.storage.set_trial_user_attr(self._id(number), "set_aside", why))
+
     def note(self, key: str, value: Any) -> None:
         """Record a JSON value about the whole search."""
         self._write(lambda: self.storage.set_study_user_attr(self._study_id, key, value))
@@ -274,11 +283,13 @@ def _named(journal: Path) -> Iterator[None]:
 
 def _facts(trial: FrozenTrial) -> Facts:
     ends = {state: end for end, state in _ENDS.items()}
+    aside = None if trial.state.is_finished() else trial.user_attrs.get("set_aside")
     return Facts(
         number=trial.number,
         parameters=dict(trial.params),
         target=trial.user_attrs["target"],
         reports=dict(trial.intermediate_values),
-        end=ends.get(trial.state),
-        ended=trial.user_attrs.get("ended"),
+        end="pruned" if aside else ends.get(trial.state),
+        ended=aside or trial.user_attrs.get("ended"),
+        set_aside=aside is not None,
     )

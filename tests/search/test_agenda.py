@@ -4,6 +4,7 @@ import random
 import pytest
 
 from hpa_search.search.agenda import MOST_FAILURES, MOST_LOSSES, Agenda
+from hpa_search.search.settings import Budget
 from hpa_search.search.study import Ledger
 
 
@@ -160,6 +161,57 @@ def test_the_reserve_of_hours_finishes_members_and_the_end_cuts_legs_short(make_
     assert agenda.next() is None and agenda.finished
     agenda.close()
     assert all(facts.end for facts in agenda.ledger.trials())
+
+
+def finish(search, out, seed=0):
+    """Run a search, or what it has been extended by, to its end; return its trials."""
+    agenda = open_agenda(search, out, slots=1)
+    agenda.take_up()
+    play(agenda, random.Random(seed))
+    agenda.close()
+    return agenda.ledger.trials()
+
+
+def test_a_finished_search_that_is_run_again_stays_as_it_is(make_search, tmp_path):
+    trials = finish(make_search(), tmp_path)
+    assert any(facts.set_aside for facts in trials)
+    again = open_agenda(make_search(), tmp_path)
+    assert again.finished and again.next() is None
+    again.close()
+    assert again.ledger.trials() == trials
+
+
+def test_an_extended_search_promotes_what_it_had_set_aside(make_search, tmp_path):
+    """The best third of each rung goes on, as in a search that has had all of its trials from the beginning."""
+    went_on = []
+    for seed in range(4):
+        out = tmp_path / str(seed)
+        out.mkdir()
+        search = make_search(members=1, seed=seed).model_copy(update={"sampler": "random"})
+        first = finish(search, out)
+        trials = finish(search.model_copy(update={"budget": Budget(trials=30)}), out)
+        went_on += [facts for facts in first if facts.set_aside and trials[facts.number].epochs > facts.epochs]
+        for level in (1, 3):
+            there = sorted((facts for facts in trials if facts.epochs >= level), key=lambda facts: -facts.reports[level])
+            assert all(facts.epochs > level for facts in there[: len(there) // 3])
+    assert went_on
+
+
+def test_a_leg_that_the_hours_cut_short_goes_on_when_there_are_more(make_search, tmp_path):
+    clock = Clock()
+    agenda = open_agenda(make_search(budget="{hours: 1}", kind="none"), tmp_path, slots=1, clock=clock)
+    leg = agenda.next()
+    clock.seconds = 3600
+    assert agenda.report(leg.number, {"epoch": 1, "objective": 0.5}) and agenda.finished
+    agenda.close()
+    (cut,) = agenda.ledger.trials()
+    assert (cut.end, cut.ended) == ("pruned", "the budget was spent after 1 of its 9 epochs")
+    more = open_agenda(make_search(budget="{hours: 2}", kind="none"), tmp_path, slots=1, clock=clock)
+    more.take_up()
+    (again,) = more.ledger.trials()
+    assert (again.end, again.ended) == (None, None)
+    goes_on = more.next()
+    assert (goes_on.number, goes_on.reported, goes_on.target) == (0, 1, 9)
 
 
 def test_start_points_come_first_and_once(make_search, tmp_path):
