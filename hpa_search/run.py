@@ -24,7 +24,7 @@ from hpa_search.search.space import Search
 from hpa_search.search.study_place import check_url, choose_study, read_study_place
 from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
-from hpa_search.search.workspace import Inputs, check_out, prepare, read_workspace
+from hpa_search.search.workspace import Inputs, check_out, keep_changes, prepare, read_again
 from hpa_search.storage.data_cache import local_folder, localise
 from hpa_search.storage.naming import naming
 from hpa_search.storage.opened import Opened, opened
@@ -69,25 +69,29 @@ def run(
     with opened(out, cache, *BEGUN, keeps=True, order=ORDER, deletes=DELETES, say=view.say) as work:
         say = work.saying(view.say)
         _check_study(work, study)
-        job = _ready(work, search, text, given, say)
+        job, keep = _ready(work, search, text, given, say)
         choose_study(work.folder, study, search.name)
         work.push()  # before the workers look for the split, and anything is written to the study
-        search, _ = read_workspace(work.folder)  # the same, but for the order of its dimensions, on which suggestions depend
         with ExitStack() as shown:
             shown.enter_context(view.showing())
+
+            def begin() -> None:
+                keep()
+                work.push()
 
             def conclude() -> None:
                 shown.close()
                 _finish(work, given, data, view.say)
 
             outcome = run_search(
-                search,
+                read_again(work.folder, search)[0],
                 work.folder,
                 open_trial=open_trial,
                 job=job,
                 commands=work.place / COMMANDS,
                 ray_address=ray_address,
                 watchers=(TensorBoard(work.folder), view),
+                begin=begin,
                 conclude=conclude,
                 say=say,
             )
@@ -111,8 +115,10 @@ def _check_study(work: Opened, study: str | None) -> None:
         )
 
 
-def _ready(work: Opened, search: Search, text: str, given: _Given, say: Callable[[str], None]) -> Job:
-    """Fetch, check and pack what the search is given, and make its OUT ready."""
+def _ready(work: Opened, search: Search, text: str, given: _Given, say: Callable[[str], None]) -> tuple[Job, Callable[[], None]]:
+    """Fetch, check and pack what the search is given, and make its OUT ready; what has changed since it was begun is written
+    by the function that comes with its job.
+    """
     names = None if work.mirror is None else work.names()
     with ExitStack() as stack:
         root = stack.enter_context(_fetched(given.data, "dataset", given, say))
@@ -127,7 +133,8 @@ def _ready(work: Opened, search: Search, text: str, given: _Given, say: Callable
         external = None if given.external is None else given.external.resolve().plain
         inputs = Inputs(dataset, images, more, external, given.data)
         _check_still_free(work)
-        return prepare(work.folder, search, text, inputs, given.cache, say, place=work.place, names=names)
+        job = prepare(work.folder, search, text, inputs, given.cache, say, place=work.place, names=names)
+        return job, lambda: keep_changes(work.folder, search, text, inputs)
 
 
 def _check_still_free(work: Opened) -> None:

@@ -13,7 +13,10 @@ from ray.util.placement_group import PlacementGroup
 
 
 class SelfStartingCleaner(PlacementGroupCleaner):
-    """A cleaner that looks after its controller from its first moment, and ends at once when it is told to."""
+    """A cleaner that looks after its controller from its first moment.
+
+    Told to end, it does so at once; before its run's workers have their places, at its next look.
+    """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)

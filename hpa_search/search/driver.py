@@ -51,6 +51,7 @@ def run_search(
     commands: Place | None = None,
     ray_address: str | None = None,
     watchers: tuple[Watcher, ...] = (),
+    begin: Callable[[], None] = lambda: None,
     conclude: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = print,
 ) -> Outcome:
@@ -58,8 +59,9 @@ def run_search(
 
     ``open_trial(job, number, parameters)`` opens a trial in a worker. ``study`` is the URL of a database for the ledger, which
     is otherwise a journal in ``out``; ``commands`` is where people leave commands, OUT/commands if None. ``ray_address`` names
-    a Ray to join, whose nodes may come and go; without one a local Ray is started and ended. ``conclude`` is called, after that,
-    when no trial is left to train: the search is finished when it has returned.
+    a Ray to join, whose nodes may come and go; without one a local Ray is started and ended. ``begin`` is called
+    first, when no other driver can be at work any more, and ``conclude`` last, when no trial is left to train: the search is
+    finished when it has returned.
     Raises UserError while another driver holds the search, when no slot can run, and when the ledger or ``out`` cannot be
     written any more.
     """
@@ -69,6 +71,7 @@ def run_search(
     held = lease.take(out, search.name, on_lost=ending.because_of, say=say)
     ending.when_now(held.ledger.hurry)
     try:
+        begin()
         ledger = held.ledger
         catch_up(box, of_before, ledger)
         now = search.model_copy(update={"budget": budget_now(search.budget, ledger)})

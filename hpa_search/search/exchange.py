@@ -59,6 +59,7 @@ class Exchange:
         self._mail: dict[int, _Mail] = {}
         self._deaths = Counter[int]()
         self._groups = Counter[int]()
+        self._over: dict[int, float] = {}
         self._closed = self._pausing = False
         self._changed = asyncio.Condition()
         self._proxies, self._awaited = 0, proxies_awaited
@@ -75,22 +76,24 @@ class Exchange:
     async def start(self, leg: Row) -> None:
         """Hand a leg to a slot whose worker waits for one; a leg that a slot is training already goes on there."""
         await self._proxies_up()
+        number = leg["number"]
         async with self._changed:
             # One that is being ended is waited for: its trial may be wanted for longer now.
-            await self._changed.wait_for(lambda: self._closed or not self._is_ending(leg["number"]))
-            # A proxy that was killed while it waited here may still have a call, by which its successor's leg is in training.
+            await self._changed.wait_for(lambda: self._closed or not self._is_ending(number))
+            # A proxy that was killed while it waited here may still have a call: its successor's leg may be in training by that,
+            # or the trial may have ended since.
             await self._changed.wait_for(
-                lambda: self._closed or self._pausing or self._in_training(leg["number"]) or self._free(leg["number"])
+                lambda: self._closed or self._pausing or self._is_over(leg) or self._in_training(number) or self._free(number)
             )
-            if self._closed or self._in_training(leg["number"]):
+            if self._closed or self._in_training(number):
                 return
-            if self._pausing:
-                self._mail.setdefault(leg["number"], _Mail()).post({"stopped": True})
+            if self._pausing or self._is_over(leg):
+                self._mail.setdefault(number, _Mail()).post({"stopped": True})
                 return
-            slot = self._free(leg["number"])
+            slot = self._free(number)
             assert slot is not None
-            slot.leg, slot.taken_by, slot.last_number = leg, None, leg["number"]
-            self._mail[leg["number"]] = _Mail()
+            slot.leg, slot.taken_by, slot.last_number = leg, None, number
+            self._mail[number] = _Mail()
             self._changed.notify_all()
 
     async def next(self, number: int, after: int) -> list[Row]:
@@ -112,7 +115,7 @@ class Exchange:
         slot = self._slots[index]
         async with self._changed:
             if slot.leg and slot.leg["target"] == 0:  # it was ended, and whoever trained it is gone
-                slot.leg = None
+                self._clear(slot)
             if slot.leg and slot.taken_by not in (None, incarnation):
                 self._count_death(slot)
             slot.waiting = incarnation
@@ -153,10 +156,12 @@ class Exchange:
         await self._tell()
 
     async def cancel(self, number: int, epoch: float = math.inf) -> None:
-        """End a trial's leg at its next epoch, if it began before ``epoch``: one that began there is another."""
+        """End a trial's leg at its next epoch, and begin none, if it begins before ``epoch``: one that begins there is another."""
+        self._over[number] = max(epoch, self._over.get(number, 0))
         for slot in self._slots:
-            if slot.leg and slot.leg["number"] == number and slot.leg["reported"] < epoch:
+            if slot.leg and slot.leg["number"] == number and self._is_over(slot.leg):
                 slot.leg = {**slot.leg, "target": 0}
+        await self._tell()
 
     async def give_back(self, index: int, incarnation: str) -> None:
         """The leg is not over, and not this worker's any more."""
@@ -170,7 +175,8 @@ class Exchange:
         slot = self._slots[index]
         if slot.taken_by == incarnation and slot.leg is not None:
             # No death of the trial's; but nothing would end what begins again with as many.
-            assert micro_batch < slot.leg.get("micro_batch", math.inf)
+            if micro_batch >= slot.leg.get("micro_batch", math.inf):
+                raise ValueError(f"{micro_batch} images at a time are no fewer than before")
             slot.leg, slot.taken_by = {**slot.leg, "micro_batch": micro_batch}, None
 
     async def halt(self, index: int, incarnation: str, why: str) -> None:
@@ -245,6 +251,9 @@ class Exchange:
     def _in_training(self, number: int) -> bool:
         return any(slot.leg and slot.leg["number"] == number for slot in self._slots)
 
+    def _is_over(self, leg: Row) -> bool:
+        return bool(leg["reported"] < self._over.get(leg["number"], 0))
+
     def _is_ending(self, number: int) -> bool:
         return any(slot.leg and slot.leg["number"] == number and slot.leg["target"] == 0 for slot in self._slots)
 
@@ -263,8 +272,14 @@ class Exchange:
             self._changed.notify_all()
 
     async def _end_leg(self, slot: _Slot) -> None:
-        slot.leg = None
+        self._clear(slot)
         await self._tell()
+
+    def _clear(self, slot: _Slot) -> None:
+        assert slot.leg is not None
+        if slot.leg["target"] == 0:  # who began it is gone, but its trial's next leg may have joined it before it was ended
+            self._mail[slot.leg["number"]].post({"stopped": True})
+        slot.leg = None
 
     async def _tell(self) -> None:
         async with self._changed:

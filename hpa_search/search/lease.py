@@ -102,7 +102,11 @@ def take(out: Path, name: str, *, on_lost: Callable[[str], None] = lambda why: N
         cut_torn_line(out / JOURNAL)
     ledger = Ledger.create(out, name, tell=say)
     current = ledger.noted().get("lease")
-    _wait_for_holder(ledger, out, current, say)
+    if current and current["held"] and not _holder_is_dead(current):
+        say(
+            f"Another driver (process {current['pid']} on {current['host']}) may hold this search; waiting {LEASE_SECONDS:.0f} s for it."
+        )
+        _wait_for_silence(ledger, out, current)
     asked = time.monotonic()
     if _taken(current, ledger.noted().get("lease")):
         raise UserError(f"{out}: another driver took this search at the same moment; let it run")
@@ -112,29 +116,6 @@ def take(out: Path, name: str, *, on_lost: Callable[[str], None] = lambda why: N
     if not lease.is_ours():
         raise UserError(f"{out}: another driver took this search at the same moment; let it run")
     return lease
-
-
-def check_free(out: Path, name: str, say: Callable[[str], None]) -> None:
-    """Raise UserError if a driver is at work on the search in ``out``; wait for a silent one's lease to run out."""
-    if Ledger.is_in(out):
-        ledger = Ledger.create(out, name, tell=say)
-        _wait_for_holder(ledger, out, ledger.noted().get("lease"), say)
-
-
-def _wait_for_holder(ledger: Ledger, out: Path, current: dict[str, Any] | None, say: Callable[[str], None]) -> None:
-    """Return when no driver holds the lease ``current``. Raises UserError if one renews it."""
-    if current and current["held"] and not _holder_is_dead(current):
-        say(
-            f"Another driver (process {current['pid']} on {current['host']}) may hold this search; waiting {LEASE_SECONDS:.0f} s for it."
-        )
-        _wait_for_silence(ledger, out, current)
-
-
-def _being_run(out: Path, lease: Mapping[str, Any]) -> UserError:
-    return UserError(
-        f"{out}: this search is being run by process {lease['pid']} on {lease['host']}; "
-        "watch it with `hpa-search status`, or stop that process first"
-    )
 
 
 def _taken(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:
@@ -169,7 +150,10 @@ def _wait_for_silence(ledger: Ledger, out: Path, current: dict[str, Any]) -> Non
         if not latest["held"]:
             return
         if (latest["holder"], latest["beat"]) != (current["holder"], current["beat"]):
-            raise _being_run(out, latest)
+            raise UserError(
+                f"{out}: this search is being run by process {latest['pid']} on {latest['host']}; "
+                "watch it with `hpa-search status`, or stop that process first"
+            )
 
 
 def _holder_is_dead(lease: dict[str, Any]) -> bool:

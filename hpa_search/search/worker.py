@@ -18,7 +18,7 @@ from ray.actor import ActorHandle
 
 from hpa_search.errors import UserError
 from hpa_search.training.checkpoint import TakenOverError
-from hpa_search.training.memory import FewerAtATimeError
+from hpa_search.training.memory import FewerAtATimeError, is_out_of_memory
 from hpa_search.training.ranks import ALONE, Ranks, joined_ranks, lost_another
 
 SHORT_SECONDS = 0.05
@@ -109,7 +109,8 @@ def run_leg(post: Post, leg: dict[str, Any], open_trial: OpenTrial, job: Any) ->
         trial = open_trial(job, leg["number"], leg["parameters"], *together)
         _train(post, leg, trial)
     except Exception as error:
-        if _poisons_device(error) or (post.ranks.several and lost_another(error)):
+        unusable, several = _poisons_device(error), post.ranks.several
+        if not is_out_of_memory(error) and (unusable or (several and lost_another(error))):
             raise
         if isinstance(error, TakenOverError):
             logger.warning("trial %s is given back: %s", leg["number"], error)
@@ -121,7 +122,7 @@ def run_leg(post: Post, leg: dict[str, Any], open_trial: OpenTrial, job: Any) ->
             post.halt(str(error))
         else:
             post.fail(_in_words(error), traceback.format_exc())
-        if post.ranks.several:
+        if unusable or several:
             raise
     finally:
         if trial is not None:
@@ -152,9 +153,7 @@ def _train(post: Post, leg: dict[str, Any], trial: RunningTrial) -> None:
 
 
 def _in_words(error: Exception) -> str:
-    kind = (
-        "out of memory" if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" else type(error).__name__
-    )
+    kind = "out of memory" if is_out_of_memory(error) else type(error).__name__
     return f"{kind}: {str(error).splitlines()[0] if str(error) else 'no message'}"
 
 
@@ -164,5 +163,5 @@ def _is_no_trials_fault(error: Exception) -> bool:
 
 
 def _poisons_device(error: Exception) -> bool:
-    """After a CUDA error other than out of memory, every later call of the process fails too: Train replaces the worker."""
+    """After a CUDA error that is no OutOfMemoryError, every later call of the process may fail: Train replaces the worker."""
     return type(error).__name__ != "OutOfMemoryError" and ("CUDA error" in str(error) or "device-side assert" in str(error))

@@ -21,7 +21,6 @@ from hpa_search.explain import explain
 from hpa_search.files import write_json, write_text
 from hpa_search.labels import LABELS, to_target, to_vector
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT, STUDY
-from hpa_search.search import lease
 from hpa_search.search.reading import parse_checked
 from hpa_search.search.space import Search
 from hpa_search.storage.place import Location, Place
@@ -95,10 +94,9 @@ def prepare(
 ) -> Job:
     """Make ``out`` ready for the search, or check that it holds this very search on this very data.
 
-    Where the data are, and what of a cluster a trial gets, may have changed; that is written down.
+    Where the data are, and what of a cluster a trial gets, may have changed: `keep_changes` writes that down.
     ``place`` is what ``out`` mirrors, where workers find it, and ``names`` what lies there; None where ``out`` is that itself.
-    Raises UserError as `check_out` does, if no class has enough positives, if the external images are others, or where what has
-    changed would be written beside a driver at work.
+    Raises UserError as `check_out` does, if no class has enough positives, or if the external images are others.
     """
     dataset, images = inputs.dataset, inputs.images
     fingerprint = check_out(out, search, text, dataset, cache, names)
@@ -113,19 +111,21 @@ def prepare(
         mean, std = channel_statistics(images, split.train)
         provenance = provenance_of(inputs, fingerprint, classes, (mean.tolist(), std.tolist()), external)
         write_workspace(out, text, dataset.ids, split, provenance)
-    there, provenance = read_workspace(out)
+    there, provenance = read_again(out, search)
     _check_external(out, provenance.external, inputs)
-    moved = _moved(provenance, inputs)
-    if there.resources != search.resources:
-        lease.check_free(out, search.name, say)  # what another driver was given stays
-        write_text(out / SEARCH, text)
-        there = search
-    if moved != provenance:
-        lease.check_free(out, search.name, say)
-        write_json(out / PROVENANCE, moved.model_dump(mode="json"))
     _say_versions(provenance, say)
     _say_what(search, read_split(out / SPLIT, dataset.ids), provenance, say)
     return make_job(place or out, there, provenance, inputs, cache)
+
+
+def keep_changes(out: Path, search: Search, text: str, inputs: Inputs) -> None:
+    """Write down what of the search in ``out`` may have changed since it was begun; only for the driver that holds its lease."""
+    there, provenance = read_workspace(out)
+    moved = _moved(provenance, inputs)
+    if there.resources != search.resources:
+        write_text(out / SEARCH, text)
+    if moved != provenance:
+        write_json(out / PROVENANCE, moved.model_dump(mode="json"))
 
 
 def write_workspace(out: Path, text: str, ids: Sequence[str], split: Split, provenance: Provenance) -> None:
@@ -160,6 +160,12 @@ def read_workspace(out: Path) -> tuple[Search, Provenance]:
     except (OSError, ValueError) as error:
         raise UserError(f"{out}: no search here, or a damaged one ({error}); give the --out of a `hpa-search run`") from None
     return parse_checked(text, str(out / SEARCH)), provenance
+
+
+def read_again(out: Path, search: Search) -> tuple[Search, Provenance]:
+    """Return ``search`` as it is in ``out``, where the order of its dimensions may be another, on which suggestions depend."""
+    there, provenance = read_workspace(out)
+    return there.model_copy(update={"resources": search.resources}), provenance
 
 
 def _split(search: Search, dataset: Dataset) -> Split:

@@ -17,7 +17,7 @@ then what all of them work on at a time.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ from hpa_search.training.device import Device
 from hpa_search.training.losses import Loss
 from hpa_search.training.memory import Portion
 from hpa_search.training.ranks import ALONE, Ranks
+
+TWO_NEEDED = "memory does not hold 2 images at a time, and the network's batch norm cannot work on 1"
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,6 @@ class Rows:
         """Return the context in which batch norms see what all workers work on at a time."""
         return WholeBatch() if self.ranks.parted(self.batch) else nullcontext()
 
-    def alone(self, network: nn.Module) -> AbstractContextManager[object]:
-        """Return the context in which this worker's gradients of ``network``, `Ranks.parallel`'s, are kept, not yet averaged."""
-        return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
-
 
 def backward(network: nn.Module, images: Tensor, labels: Tensor, loss_of: Loss, device: Device, rows: Rows) -> Tensor:
     """Put the gradients of a batch's loss into ``network``, in place of those there; return the loss, still on the device.
@@ -75,7 +73,15 @@ def backward(network: nn.Module, images: Tensor, labels: Tensor, loss_of: Loss, 
     Raises MemoryError where a batch norm would have to work on a single image.
     """
     if rows.parts > 1:
-        return _in_parts(network, images, labels, loss_of, device, rows)
+        try:
+            return _in_parts(network, images, labels, loss_of, device, rows)
+        except ValueError as error:
+            if rows.size > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            if not rows.ranks.several:
+                raise MemoryError(TWO_NEEDED) from error
+        # The rows are fewer than the workers, each of which has all of them and sees none of the others'.
+        return backward(network, images, labels, loss_of, device, replace(rows, size=2))
     logits = _logits(network, images, device, rows)
     loss = loss_of(rows.gather(logits), rows.gather(labels))
     network.zero_grad(set_to_none=True)
@@ -97,12 +103,12 @@ def _in_parts(network: nn.Module, images: Tensor, labels: Tensor, loss_of: Loss,
     """Do what `backward` does, in two passes over the parts."""
     network.zero_grad(set_to_none=True)
     cut = images.tensor_split(rows.parts)
-    with torch.no_grad(), _as_it_was(network, device.device), _needs_two(rows.size):
+    with torch.no_grad(), _as_it_was(network, device.device):
         logits = torch.cat([_logits(network, part, device, rows) for part in cut])
     loss = loss_of(rows.gather(logits.requires_grad_()), rows.gather(labels))
     (gradient,) = torch.autograd.grad(loss * rows.weight, logits)
     for index, (part, of_part) in enumerate(zip(cut, gradient.tensor_split(rows.parts), strict=True)):
-        with rows.alone(network) if index < rows.parts - 1 else nullcontext():
+        with _not_averaged(network) if index < rows.parts - 1 else nullcontext():
             _logits(network, part, device, rows).backward(of_part)
     return loss.detach()
 
@@ -111,6 +117,11 @@ def _logits(network: nn.Module, images: Tensor, device: Device, rows: Rows) -> T
     with rows.whole_norms(), device.autocast():
         logits: Tensor = network(images)
     return logits.float()
+
+
+def _not_averaged(network: nn.Module) -> AbstractContextManager[object]:
+    """Return the context in which this worker's gradients of ``network``, `Ranks.parallel`'s, are kept and not yet averaged."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
 @contextmanager
@@ -123,14 +134,3 @@ def _as_it_was(network: nn.Module, device: torch.device) -> Iterator[None]:
         finally:
             for buffer, before in buffers:
                 buffer.copy_(before)
-
-
-@contextmanager
-def _needs_two(size: int) -> Iterator[None]:
-    """Say that it is for want of memory that a batch norm got a single image."""
-    try:
-        yield
-    except ValueError as error:
-        if size > 1 or "more than 1 value per channel" not in str(error):
-            raise
-        raise MemoryError("memory does not hold 2 images at a time, and the network's batch norm cannot work on 1") from error

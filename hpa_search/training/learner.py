@@ -49,7 +49,7 @@ class Learner:
         """Update the weights once, with learning rate ``rate``; return the loss of the whole batch, still on the device.
 
         ``images`` and ``labels`` are this worker's share of the ``batch`` rows. Raises FewerAtATimeError where one of several
-        workers runs out of memory.
+        workers runs out of memory on its way through the network and back.
         """
         set_learning_rate(self._optimizer, rate)
         loss = self._backward(images, labels, batch, loss_of)

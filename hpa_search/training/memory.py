@@ -2,11 +2,17 @@
 
 import gc
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 
+from hpa_search.files import write_text
+
 Result = TypeVar("Result")
+
+MEMORY = "out_of_memory.txt"
+"""The file in a trial's folder that says, where memory ran out, when that was and what was done about it."""
 
 IN_OTHER_WORDS = ("CUDA error: out of memory", "'out of memory'", "_STATUS_ALLOC_FAILED", "can't allocate memory")
 """How the CUDA runtime, NCCL, cuBLAS and cuDNN, and torch's allocator for the host say it, as RuntimeErrors."""
@@ -60,6 +66,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in IN_OTHER_WORDS)
+
+
+def note(folder: Path, line: str) -> None:
+    """Write ``line`` into the file of a trial's ``folder`` that tells of memory, unless it is there."""
+    path = folder / MEMORY
+    noted = path.read_text(encoding="utf-8") if path.exists() else ""
+    if line not in noted.splitlines():
+        write_text(path, f"{noted}{line}\n")
 
 
 def _free() -> None:

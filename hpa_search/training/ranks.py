@@ -97,6 +97,14 @@ class Ranks:
         if any(other != value for other in values):
             raise RuntimeError(f"the trial's workers do not agree on {what}: {values}")
 
+    def least(self, value: int) -> int:
+        """Return the least of all workers' values; all must call it."""
+        if not self.several:
+            return value
+        least = torch.tensor(value)
+        dist.all_reduce(least, op=dist.ReduceOp.MIN, group=self.control)
+        return int(least)
+
     def parallel(self, network: nn.Module) -> nn.Module:
         """Return ``network`` such that a backward pass leaves the mean over workers of its gradients in it.
 

@@ -38,7 +38,7 @@ from hpa_search.training.device import Device, choose_device
 from hpa_search.training.gradients import predict
 from hpa_search.training.learner import Learner
 from hpa_search.training.losses import Loss, build_loss
-from hpa_search.training.memory import Portion
+from hpa_search.training.memory import Portion, note
 from hpa_search.training.optim import learning_rate
 from hpa_search.training.ranks import ALONE, Ranks
 from hpa_search.training.score import Judge, Metrics
@@ -49,9 +49,6 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 50
 """Steps between looks at the loss: each makes the host wait for the device."""
-
-MEMORY = "out_of_memory.txt"
-"""The file in a trial's folder that says, where memory ran out, when that was and what was done about it."""
 
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
@@ -221,14 +218,10 @@ class Trainer:
         self._note_memory(f"out of memory with {before} images at a time; {after} at a time from now on")
 
     def _note_memory(self, what: str) -> None:
-        line = f"epoch {self.epoch + 1}: {what}"
-        logger.warning("%s, %s; the effective batch stays %s", self._folder, line, self.config.batch_size)
-        if not self._ranks.first:
-            return
-        path = self._folder / MEMORY
-        noted = path.read_text(encoding="utf-8") if path.exists() else ""
-        if line not in noted.splitlines():
-            write_text(path, f"{noted}{line}\n")
+        if self._ranks.first:
+            line = f"epoch {self.epoch + 1}: {what}"
+            logger.warning("%s, %s; the effective batch stays %s", self._folder, line, self.config.batch_size)
+            note(self._folder, line)
 
     def _identity(self) -> dict[str, Any]:
         return {"config": self.config.model_dump(mode="json"), "seed": self._seed}
@@ -284,8 +277,16 @@ class Trainer:
         own = rows[self._ranks.share(len(rows))]
         batches = self._batches(split_rows(own, self.config.batch_size, training=False))
         parts = [predict(network, batch.images, self._device, self._judged_at_once) for batch in batches]
+        self._judge_as_the_others()
         logits = self._ranks.gather(torch.cat(parts), len(rows)).clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16)
         return logits.cpu().numpy().astype(np.float16)
+
+    def _judge_as_the_others(self) -> None:
+        """Judge as few images at a time from now on as that worker does which has memory for the fewest."""
+        least = self._ranks.least(self._judged_at_once.size)
+        if least < self._judged_at_once.size:
+            self._judged_at_once.size = least
+            self._note_memory(f"out of memory on another worker in validation; {least} images at a time from now on")
 
     def _score(self, stored: NDArray[np.float16], epoch: int, loss_of: Loss) -> Metrics:
         """Return the validation metrics of the logits as they are stored, so that they can be computed again."""

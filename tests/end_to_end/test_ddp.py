@@ -10,7 +10,7 @@ import pytest
 
 from hpa_search.data.phantom import make_phantom
 from hpa_search.training.job import open_trial, trial_folder
-from hpa_search.training.trainer import MEMORY
+from hpa_search.training.memory import MEMORY
 from tests.end_to_end.conftest import SearchProcess, check_accounts
 from tests.end_to_end.shared_search import prepared
 

@@ -88,13 +88,13 @@ def test_legs_wait_for_proxies_no_longer_than_so(monkeypatch):
 
 
 def test_each_proxy_that_comes_is_reason_to_wait_for_the_next(monkeypatch):
-    monkeypatch.setattr("hpa_search.search.exchange.PATIENCE", 2.0)
+    monkeypatch.setattr("hpa_search.search.exchange.PATIENCE", 4.0)
 
     async def play(exchange):
         await waiting(exchange)
         first = asyncio.create_task(exchange.start(LEG))
         for _ in range(2):
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(2.2)
             assert not first.done()
             await exchange.hello()
         assert not first.done()

@@ -169,7 +169,7 @@ def test_a_trial_that_is_being_ended_and_wanted_again_starts_anew():
     async def play(exchange):
         await training(exchange)
         assert await exchange.report(0, "a", [{"epoch": 1}]) is True
-        await exchange.cancel(7)
+        await exchange.cancel(7, 1)
         started = asyncio.create_task(exchange.start({**LEG, "reported": 1, "target": 3}))
         await asyncio.sleep(0)
         assert not started.done()
@@ -177,6 +177,33 @@ def test_a_trial_that_is_being_ended_and_wanted_again_starts_anew():
         call = await waiting(exchange)
         await started
         assert (await call)["target"] == 3
+
+    run(play)
+
+
+def test_a_leg_that_joined_one_which_is_ended_only_now_is_given_back():
+    """As there, when the order to end comes after the new leg."""
+
+    async def play(exchange):
+        await training(exchange)
+        assert await exchange.report(0, "a", [{"epoch": 1}]) is True
+        await exchange.start({**LEG, "reported": 1, "target": 3})
+        await exchange.cancel(7, 1)
+        assert await exchange.report(0, "a", [{"epoch": 2}]) is False
+        assert await exchange.next(7, 1) == [{"epoch": 2}, {"stopped": True}]
+
+    run(play)
+
+
+def test_a_leg_of_a_dead_proxy_is_not_begun_when_its_trial_has_ended_meanwhile():
+    async def play(exchange):
+        dead = asyncio.create_task(exchange.start({**LEG, "reported": 1}))
+        await asyncio.sleep(0)
+        await exchange.cancel(7)
+        call = await waiting(exchange)
+        await dead
+        await exchange.start({**LEG, "number": 8})
+        assert (await call)["number"] == 8
 
     run(play)
 

@@ -1,4 +1,7 @@
+from contextlib import nullcontext
+
 import pytest
+from torch.distributed import DistBackendError
 
 from hpa_search.search import worker
 from hpa_search.search.worker import run_leg
@@ -114,6 +117,23 @@ def test_an_error_that_poisons_the_device_ends_the_worker():
     with pytest.raises(RuntimeError):
         play(trial)
     assert trial.closed
+
+
+@pytest.mark.parametrize("ranks", [ALONE, Ranks(1, 2, object())])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: out of memory"),
+        DistBackendError("NCCL error: unhandled cuda error, Cuda failure 2 'out of memory'"),
+    ],
+)
+def test_want_of_memory_is_the_trial_s_failure_also_where_it_ends_the_worker(error, ranks):
+    box, trial = Box(), Trial(error=error)
+    box.ranks = ranks
+    leg = {"number": 4, "parameters": {}, "reported": 0, "target": 3}
+    with pytest.raises(RuntimeError) if ranks.several or "CUDA error" in str(error) else nullcontext():
+        run_leg(box, leg, lambda *given: trial, None)
+    assert box.failures[0][0].startswith("out of memory: ") and trial.closed
 
 
 def test_a_trial_that_cannot_be_opened_fails():

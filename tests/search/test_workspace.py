@@ -12,9 +12,8 @@ from hpa_search.data.phantom import make_phantom
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
-from hpa_search.search import lease
 from hpa_search.search.reading import parse_search
-from hpa_search.search.workspace import Inputs, prepare, read_workspace
+from hpa_search.search.workspace import Inputs, keep_changes, prepare, read_workspace
 
 TEXT = "name: toy\nseed: 3\nfixed: {small_size: 32, full_size: 32}\nbudget: {trials: 2}\nobjective: {min_positives: 2}\n"
 
@@ -28,13 +27,16 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def ready(data, tmp_path):
-    """Prepare ``out`` for a search; return the job and what was said."""
+    """Prepare ``out`` for a search, and keep what has changed if told so; return the job and what was said."""
 
-    def run(out=tmp_path / "out", text=TEXT, root=data, cache=tmp_path / "cache"):
+    def run(out=tmp_path / "out", text=TEXT, root=data, cache=tmp_path / "cache", keeps=False):
         said = []
         dataset = read_dataset(root)
-        images = pack(dataset.train_folder, dataset.ids, cache)
-        return prepare(out, parse_search(text, "toy.yaml"), text, Inputs(dataset, images), cache, said.append), said
+        inputs, search = Inputs(dataset, pack(dataset.train_folder, dataset.ids, cache)), parse_search(text, "toy.yaml")
+        job = prepare(out, search, text, inputs, cache, said.append)
+        if keeps:
+            keep_changes(out, search, text, inputs)
+        return job, said
 
     return run
 
@@ -95,7 +97,7 @@ def test_other_data_is_refused_and_a_copy_elsewhere_is_not(ready, tmp_path, data
     job, _ = ready()
     copy = tmp_path / "copy"
     shutil.copytree(data, copy)
-    moved, _ = ready(root=copy)
+    moved, _ = ready(root=copy, keeps=True)
     assert moved.data == copy.resolve()
     assert (moved.classes, moved.mean) == (job.classes, job.mean)
     assert read_workspace(tmp_path / "out")[1].data == str(copy.resolve()), "the next one finds them by itself"
@@ -110,28 +112,14 @@ def test_other_data_is_refused_and_a_copy_elsewhere_is_not(ready, tmp_path, data
 def test_on_another_cluster_trials_may_get_something_else(ready, tmp_path):
     ready()
     text = TEXT + "resources: {cpus: 1, gpus: 0}  # a smaller one\n"
-    job, _ = ready(text=text)
+    before = contents(tmp_path / "out")
+    assert ready(text=text)[0].space.resources.cpus == 1
+    assert contents(tmp_path / "out") == before, "another driver may be at work"
+    job, _ = ready(text=text, keeps=True)
     assert (tmp_path / "out" / SEARCH).read_text() == text
     assert job.space.resources.cpus == read_workspace(tmp_path / "out")[0].resources.cpus == 1
     with pytest.raises(UserError, match="holds another search: seed differ"):
         ready(text=TEXT.replace("seed: 3", "seed: 4"))
-
-
-def test_beside_a_driver_at_work_nothing_changes(ready, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.3)
-    ready()
-    copy = tmp_path / "copy"
-    shutil.copytree(data, copy)
-    held = lease.take(tmp_path / "out", "toy", say=lambda line: None)
-    before = contents(tmp_path / "out")
-    for change in ({"text": TEXT + "resources: {cpus: 1, gpus: 0}\n"}, {"root": copy}):
-        with pytest.raises(UserError, match="this search is being run by process"):
-            ready(**change)
-    held.release()
-    for name in (SEARCH, PROVENANCE):
-        assert (tmp_path / "out" / name).read_bytes() == before[name]
-    ready(root=copy)
-    assert (tmp_path / "out" / PROVENANCE).read_bytes() != before[PROVENANCE]
 
 
 def test_out_can_be_moved(ready, tmp_path):

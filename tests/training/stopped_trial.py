@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from hpa_search.training.checkpoint import CHECKPOINT
 from tests.training.trial import finish, make_trainer
 
 
@@ -24,19 +25,20 @@ def stopped_at_renames(folder: str) -> int:
 
 
 def stopped_at_instants(folder: str, stops: int = 4) -> int:
-    """Train the trial in processes that die at random instants, until so many have; return the stops.
+    """Train the trial in processes that die at random instants, until so many have with an epoch behind them; return these.
 
-    How long a run takes depends on what else the machine does: where one is done before its instant came, the trial
-    begins anew, and dies within half that time.
+    How long an epoch takes depends on what else the machine does: where none was done by the instant, the next come later, and
+    where all were, the trial begins anew and they come sooner.
     """
-    draw, within, stopped = random.Random(0), 8.0, 0
+    draw, within, stopped = random.Random(0), 4.0, 0
     while stopped < stops:
-        started = time.perf_counter()
-        if _child_stopped(folder, after=draw.uniform(0.1, 0.8) * within):
+        if not _child_stopped(folder, after=draw.uniform(0.1, 0.8) * within):
+            within *= 0.6
+            shutil.rmtree(folder)
+        elif (Path(folder) / CHECKPOINT).is_file():
             stopped += 1
         else:
-            within = min(within, time.perf_counter() - started) / 2
-            shutil.rmtree(folder)
+            within *= 1.3
     return stopped
 
 

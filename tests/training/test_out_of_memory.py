@@ -10,7 +10,7 @@ import torch
 from hpa_search.config import TrialConfig
 from hpa_search.models.build import Network
 from hpa_search.training.checkpoint import read_logits
-from hpa_search.training.trainer import MEMORY
+from hpa_search.training.memory import MEMORY
 from tests.training.trial import CONFIG, EPOCHS, finish, make_trainer, same_results, timeless
 
 SETTINGS = {

@@ -3,8 +3,10 @@
 All of them are trained by one start of the processes, which is what takes the time.
 """
 
+import copy
 import json
 import os
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -16,9 +18,10 @@ import torch.multiprocessing
 from hpa_search.config import TrialConfig
 from hpa_search.training.batch_norm import WholeBatch
 from hpa_search.training.checkpoint import read_logits, weights_path
-from hpa_search.training.memory import FewerAtATimeError
+from hpa_search.training.device import choose_device
+from hpa_search.training.gradients import Rows, backward
+from hpa_search.training.memory import MEMORY, FewerAtATimeError
 from hpa_search.training.ranks import ALONE, Ranks, joined_ranks, lost_another
-from hpa_search.training.trainer import MEMORY
 from tests.training.test_out_of_memory import memory_for
 from tests.training.trial import EPOCHS, make_data, make_trainer, timeless
 
@@ -117,7 +120,15 @@ def everything(ranks, folder):
     for name, settings in WITH_LITTLE_MEMORY.items():
         with memory_for(4):
             histories[name] = train(folder / name, settings, ranks, epochs=2, micro_batch=4)
-    return {"histories": histories, "errors": whole_batch_norms(ranks), "gathered": gathers(ranks)}
+    with memory_for(4, training=False) if ranks.rank == 1 else nullcontext():
+        train(folder / "judged", NO_BATCH_NORM, ranks, epochs=1)
+    return {
+        "histories": histories,
+        "errors": whole_batch_norms(ranks),
+        "errors in parts": norms_over_parts(ranks),
+        "gathered": gathers(ranks),
+        "least": ranks.least(7 - ranks.rank),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -163,10 +174,43 @@ def test_a_few_images_at_a_time_two_workers_train_as_one_with_memory_for_all(tra
     assert (folder / name / MEMORY).read_text() == "epoch 1: out of memory on one of 2 workers; 4 images at a time from now on\n"
 
 
-def test_a_few_images_at_a_time_batch_norms_see_those_of_all_workers_and_learn(trained_together):
+def norms_over_parts(ranks):
+    """Return by how much two images of each of two workers at a time differ from these four at a time of one worker.
+
+    Of the loss, the gradients, and the norm's statistics.
+    """
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(4, 6, 3), torch.nn.BatchNorm2d(6), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1)
+    alone = torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(6, 28))
+    together = copy.deepcopy(alone)
+    images, labels = torch.randn(8, 4, 9, 9) * torch.arange(1.0, 9.0).view(-1, 1, 1, 1), (torch.rand(8, 28) < 0.3).float()
+    order = [0, 1, 4, 5, 2, 3, 6, 7]
+    device, loss_of = choose_device(), torch.nn.functional.binary_cross_entropy_with_logits
+    expected = backward(alone, images[order], labels[order], loss_of, device, Rows(8, 4))
+    own = ranks.share(8)
+    found = backward(ranks.parallel(together), images[own], labels[own], loss_of, device, Rows(8, 2, ranks))
+    pairs = [(found, expected), *zip(together.buffers(), alone.buffers(), strict=True)]
+    pairs += [(one.grad, other.grad) for one, other in zip(together.parameters(), alone.parameters(), strict=True)]
+    return [float((one.float() - other.float()).abs().max()) for one, other in pairs]
+
+
+def test_a_few_images_at_a_time_batch_norms_see_those_of_all_workers(both):
+    for result in both[1]:
+        assert max(result["errors in parts"]) < 1e-5, result["errors in parts"]
+
+
+def test_a_few_images_at_a_time_all_workers_have_the_same_metrics(trained_together):
     first, second = (timeless(history["four at a time, batch norm"]) for history in trained_together[1])
     assert first == second
-    assert first[1]["train_loss"] < first[0]["train_loss"]
+
+
+def test_want_of_memory_in_the_validation_of_another_worker_is_noted(both):
+    said = "epoch 1: out of memory on another worker in validation; 4 images at a time from now on\n"
+    assert (both[0] / "judged" / MEMORY).read_text() == said
+
+
+def test_the_least_of_all_workers(both):
+    assert [result["least"] for result in both[1]] == [6, 6]
 
 
 def test_what_is_saved_is_what_one_worker_saves(trained_together, tmp_path):
@@ -196,6 +240,7 @@ def test_resumed_they_end_as_if_they_had_not_stopped(trained_together):
 
 
 ONE_EACH = {**NO_BATCH_NORM, "batch_size": 3}
+SINGLE_VALUES = {**BATCH_NORM, "batch_size": 3, "head": "avg_max", "learning_rate": 1e-3}
 
 
 def three_workers(ranks, folder):
@@ -211,13 +256,14 @@ def three_workers(ranks, folder):
     with memory_for(1):  # one of each batch's three rows on each worker, but both of the last batch
         with pytest.raises(FewerAtATimeError, match="each with 1 images"):
             train(folder / "last batch", ONE_EACH, ranks, epochs=1)
-        return short + train(folder / "last batch", ONE_EACH, ranks, epochs=1, micro_batch=1)
+        one_each = train(folder / "last batch", ONE_EACH, ranks, epochs=1, micro_batch=1)
+    return short + one_each + train(folder / "single values", SINGLE_VALUES, ranks, epochs=1, micro_batch=1)
 
 
 def test_three_workers_and_a_last_batch_with_less_than_a_row_for_each(tmp_path):
     histories = together(tmp_path, three_workers, world=3)
-    (tmp_path / "alone").mkdir()
-    alone = [*train(tmp_path / "alone", BATCH_NORM, epochs=1), *train(tmp_path / "one each", ONE_EACH, epochs=1)]
+    names = {"alone": BATCH_NORM, "one each": ONE_EACH, "alone with single values": SINGLE_VALUES}
+    alone = [row for name, settings in names.items() for row in train(tmp_path / name, settings, epochs=1)]
     for row, wanted in zip(histories[0], alone, strict=True):
         assert row["train_loss"] == pytest.approx(wanted["train_loss"], abs=1e-4)
         assert row["validation_loss"] == pytest.approx(wanted["validation_loss"], abs=1e-4)
