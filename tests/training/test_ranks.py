@@ -1,11 +1,10 @@
-"""Trials that several processes train together, by gloo, against the same trials trained by one.
+"""Trials that two processes train together, by gloo, against the same trials trained by one.
 
 All of them are trained by one start of the processes, which is what takes the time.
 """
 
 import copy
 import json
-import os
 from contextlib import nullcontext
 
 import numpy as np
@@ -20,24 +19,11 @@ from hpa_search.training.batch_norm import WholeBatch
 from hpa_search.training.checkpoint import read_logits, weights_path
 from hpa_search.training.device import choose_device
 from hpa_search.training.gradients import Rows, backward
-from hpa_search.training.memory import MEMORY, FewerAtATimeError
-from hpa_search.training.ranks import ALONE, Ranks, joined_ranks, lost_another
+from hpa_search.training.memory import MEMORY
+from hpa_search.training.ranks import lost_another
+from tests.training.group import BATCH_NORM, COMMON, NO_BATCH_NORM, data_for, together, train
 from tests.training.test_out_of_memory import memory_for
-from tests.training.trial import EPOCHS, make_data, make_trainer, timeless
-
-WORLD = 2
-SEVENTEEN = 17
-"""Rows of a batch: an odd number, of which two workers have parts of different lengths."""
-
-COMMON = {
-    "small_size": 32,
-    "full_size": 32,
-    "batch_size": SEVENTEEN,
-    "channels": "rgby",
-    "optimizer": "sgd",
-    "learning_rate": 0.05,
-}
-BATCH_NORM, NO_BATCH_NORM = {**COMMON, "backbone": "test_resnet"}, {**COMMON, "backbone": "test_convnext"}
+from tests.training.trial import EPOCHS, make_trainer, timeless
 
 TRIALS = {
     "no batch norm": NO_BATCH_NORM,
@@ -70,46 +56,6 @@ WITH_LITTLE_MEMORY = {
 
 def epochs_of(name):
     return EPOCHS if name in TO_THE_END else 2
-
-
-def data_for(config):
-    """Return data of whose 53 training rows the last batch has 2: with three workers each has all of it."""
-    return make_data(rows=53 + 32, size=config.input_size)
-
-
-def train(folder, settings, ranks=ALONE, epochs=EPOCHS, **further):
-    config = TrialConfig(**settings)
-    trainer = make_trainer(folder, config, data=data_for(config), ranks=ranks, **further)
-    return [trainer.run_epoch() for _ in range(trainer.epoch, epochs)]
-
-
-def in_a_group(rank, world, folder, work):
-    """Be rank ``rank`` of a group and do ``work``; what it returns is left in a file. At last, lose the others."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'address'}", rank=rank, world_size=world)
-    ranks = joined_ranks()
-    result = work(ranks, folder)
-    (folder / f"rank-{rank}.json").write_text(json.dumps(result))
-    if ranks.first:
-        (folder / "lost.json").write_text(json.dumps(errors_of_one_left_alone(ranks)))
-    os._exit(0)
-
-
-def errors_of_one_left_alone(ranks):
-    """Tell whether what is raised when the others are gone says so."""
-    found = []
-    for talk in (lambda: ranks.gather(torch.zeros(1, 2), ranks.world), lambda: ranks.require_alike("nothing", 1)):
-        try:
-            talk()
-        except Exception as error:
-            found.append(lost_another(error))
-    return found
-
-
-def together(folder, work, world=WORLD):
-    """Return what ``work(ranks, folder)`` gives in each of ``world`` processes."""
-    torch.multiprocessing.spawn(in_a_group, (world, folder, work), nprocs=world)
-    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(world)]
 
 
 def everything(ranks, folder):
@@ -239,37 +185,6 @@ def test_resumed_they_end_as_if_they_had_not_stopped(trained_together):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-ONE_EACH = {**NO_BATCH_NORM, "batch_size": 3}
-SINGLE_VALUES = {**BATCH_NORM, "batch_size": 3, "head": "avg_max", "learning_rate": 1e-3}
-
-
-def three_workers(ranks, folder):
-    """Train, and see that what differs between the workers is noticed."""
-    short = train(folder / "trial", BATCH_NORM, ranks, epochs=1)
-    with pytest.raises(RuntimeError, match="do not agree on the colour"):
-        ranks.require_alike("the colour", ranks.rank == 1)
-    with memory_for(0):
-        with pytest.raises(FewerAtATimeError, match="each with [23] images"):
-            train(folder / "another", NO_BATCH_NORM, ranks, epochs=1)
-        with pytest.raises(torch.OutOfMemoryError):
-            train(folder / "another", NO_BATCH_NORM, ranks, epochs=1, micro_batch=1)
-    with memory_for(1):  # one of each batch's three rows on each worker, but both of the last batch
-        with pytest.raises(FewerAtATimeError, match="each with 1 images"):
-            train(folder / "last batch", ONE_EACH, ranks, epochs=1)
-        one_each = train(folder / "last batch", ONE_EACH, ranks, epochs=1, micro_batch=1)
-    return short + one_each + train(folder / "single values", SINGLE_VALUES, ranks, epochs=1, micro_batch=1)
-
-
-def test_three_workers_and_a_last_batch_with_less_than_a_row_for_each(tmp_path):
-    histories = together(tmp_path, three_workers, world=3)
-    names = {"alone": BATCH_NORM, "one each": ONE_EACH, "alone with single values": SINGLE_VALUES}
-    alone = [row for name, settings in names.items() for row in train(tmp_path / name, settings, epochs=1)]
-    for row, wanted in zip(histories[0], alone, strict=True):
-        assert row["train_loss"] == pytest.approx(wanted["train_loss"], abs=1e-4)
-        assert row["validation_loss"] == pytest.approx(wanted["validation_loss"], abs=1e-4)
-    assert not (tmp_path / "another" / "checkpoint.pt").exists()
-
-
 def whole_batch_norms(ranks):
     """Return the largest differences of outputs, gradients and statistics to those of one worker, for norms of each kind."""
     found = []
@@ -329,24 +244,3 @@ def test_rows_are_gathered_in_order_and_gradients_go_back_to_their_own(both):
 def test_the_death_of_another_is_told_from_a_fault_of_ones_own(both):
     assert json.loads((both[0] / "lost.json").read_text()) == [True, True]
     assert not lost_another(RuntimeError("shapes do not match")) and not lost_another(ValueError("gloo"))
-
-
-@pytest.mark.parametrize("count", range(1, 12))
-@pytest.mark.parametrize("world", [1, 2, 3, 5])
-def test_shares_are_all_rows_once_or_all_rows_each(count, world):
-    shares = [list(range(count))[share_of(rank, world, count)] for rank in range(world)]
-    if count < world:
-        assert all(share == list(range(count)) for share in shares)
-    else:
-        assert sum(shares, []) == list(range(count))
-        assert max(map(len, shares)) - min(map(len, shares)) <= 1
-
-
-def share_of(rank, world, count):
-    return Ranks(rank, world, object()).share(count)
-
-
-def test_several_need_a_group():
-    with pytest.raises(ValueError, match="rank 0 of 2"):
-        Ranks(0, 2)
-    assert joined_ranks() == ALONE
