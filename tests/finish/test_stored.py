@@ -80,7 +80,7 @@ def trained(s3_process, data, tmp_path_factory):
             patch.setenv(name, value)
         upload(data, bucket / "data")
         with opened(bucket / "out", cache, keeps=True, order=ORDER, deletes=DELETES) as work:
-            job = run_module._ready(work, search, SPACE, given(bucket / "data", cache), print)
+            job, _ = run_module._ready(work, search, SPACE, given(bucket / "data", cache), print)
             work.push()
             assert {"search.yaml", "split.csv", "provenance.json"} <= Store(bucket / "out").list().keys()
             train(job, search, work.folder, TensorBoard(work.folder))
