@@ -48,6 +48,21 @@ def test_ending_a_trial_again_changes_nothing(ledger):
     assert (facts.end, facts.ended) == ("complete", "first")
 
 
+def test_a_trial_that_is_set_aside_counts_as_pruned_and_may_go_on(ledger, tmp_path):
+    number = add(ledger)
+    ledger.report(number, 1, 0.25)
+    ledger.set_aside(number, "not promoted after epoch 1")
+    (facts,) = Ledger.open(tmp_path).trials()
+    assert (facts.end, facts.ended, facts.set_aside) == ("pruned", "not promoted after epoch 1", True)
+    ledger.set_aside(number, None)
+    ledger.report(number, 2, 0.5)
+    (facts,) = Ledger.open(tmp_path).trials()
+    assert (facts.end, facts.ended, facts.set_aside, facts.epochs) == (None, None, False, 2)
+    ledger.set_aside(number, "again")
+    ledger.end(number, "complete", "done")  # as by a driver that was killed before it took the trial up
+    assert [(facts.end, facts.ended) for facts in ledger.trials()] == [("complete", "done")]
+
+
 def test_a_complete_trial_is_worth_its_best_epoch(ledger):
     number = add(ledger)
     for epoch, value in ((1, 0.2), (2, 0.6), (3, 0.4)):
