@@ -27,7 +27,7 @@ test: install lint
 	$(PYTEST) -m "not slow and ray"
 
 test-all: install lint
-	$(PYTEST) -m "not ray" $(PARALLEL)
+	$(PYTEST) -m "not ray" --hypothesis-profile exploring $(PARALLEL)
 	$(PYTEST) -m "ray"
 
 lint: install
