@@ -8,16 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hpa_search.registry import Registry
 from hpa_search.scoring.calibration import LARGEST_LOGIT, Platt
-from hpa_search.scoring.metrics import (
-    Floats,
-    Rows,
-    as_labels,
-    as_scores,
-    bounds_of_columns,
-    class_indices,
-    positive_rows,
-    precision_of_columns,
-)
+from hpa_search.scoring.metrics import Floats, Rows, as_labels, as_scores, class_indices, positive_rows, precision_of_columns
 from hpa_search.scoring.partial_pooling import calibrate
 
 BAGS = 10
@@ -27,6 +18,10 @@ LEAST_WEIGHT = 0.02
 NOBODY = -16.0
 """The logit of a class that no member was trained for: a probability of 1e-7."""
 
+# Of fewer rows all scores are sorted as they are: that takes no time, and in steps a macro AP of 300 rows was off by up to 0.0011.
+_FEW_ROWS = 2000
+# By how much sorting the scores of more rows in 65,536 steps may change a macro AP: three times what it did in 400 pools.
+_COARSE_ERROR = 3e-4
 # A rise in macro AP below this is rounding of the sums, not a gain.
 _LEAST_GAIN = 1e-7
 # A standard deviation below this is rounding: the logits are all the same.
@@ -169,20 +164,17 @@ def _all_macro_ap(columns: NDArray[Any], positives: Sequence[Rows]) -> Floats:
 
 
 def _scores_of_round(columns: NDArray[np.floating], positives: Sequence[Rows], total: NDArray[np.floating]) -> Floats:
-    """Return the macro AP (m,) of ``total`` + each member: exact where it may be the highest, a lower bound elsewhere.
+    """Return the macro AP (m,) of ``total`` + each member: exact where it may be the highest, to about 1e-4 elsewhere.
 
-    Ranks are all that AP reads, so sums do for averages; and scores are sorted as integers of 16 bits first, which is five
-    times as fast, and leaves bounds of their AP.
+    Ranks are all that AP reads, so sums do for averages; and scores of many rows are sorted as integers of 16 bits first, which
+    is five times as fast.
     """
-    least, most = np.array([_macro_bounds(_coarse(total + member), positives) for member in columns]).T
-    near = np.flatnonzero(most >= least.max())
-    least[near] = _all_macro_ap(total + columns[near], positives)
-    return least
-
-
-def _macro_bounds(columns: NDArray[np.uint16], positives: Sequence[Rows]) -> tuple[float, float]:
-    least, most = bounds_of_columns(columns, positives)
-    return float(least.mean()), float(most.mean())
+    if columns.shape[2] < _FEW_ROWS:
+        return _all_macro_ap(total + columns, positives)
+    found = np.array([precision_of_columns(_coarse(total + member), positives).mean() for member in columns])
+    near = np.flatnonzero(found >= found.max() - _COARSE_ERROR)
+    found[near] = _all_macro_ap(total + columns[near], positives)
+    return found
 
 
 def _coarse(columns: NDArray[np.floating]) -> NDArray[np.uint16]:

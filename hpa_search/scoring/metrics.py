@@ -74,26 +74,6 @@ def _precision(ordered: NDArray[Any], hits: NDArray[Any]) -> float:
     return float((found / kept).sum() / len(hits))
 
 
-def bounds_of_columns(columns: NDArray[Any], positives: Sequence[Rows]) -> tuple[Floats, Floats]:
-    """Return the least and the largest average precision that each row of ``columns`` (k, n) may have had before it was rounded.
-
-    Rounding makes unequal scores equal and changes no other order. Positives are as in `precision_of_columns`.
-    """
-    ordered = np.sort(columns, axis=1, kind="stable" if columns.dtype.itemsize <= 2 else None)
-    bounds = np.array([_bounds(ordered[c], columns[c, rows]) for c, rows in enumerate(positives)])
-    return bounds[:, 0], bounds[:, 1]
-
-
-def _bounds(ordered: NDArray[Any], hits: NDArray[Any]) -> tuple[float, float]:
-    """Return the mean precisions at the positives' scores ``hits`` if of equal scores all others, or all positives, came first."""
-    hits, places = np.sort(hits), np.arange(len(hits), 0, -1)
-    found = len(hits) - np.searchsorted(hits, hits, side="left")
-    others = len(ordered) - np.searchsorted(ordered, hits, side="left") - found
-    above = len(hits) - np.searchsorted(hits, hits, side="right")
-    others_above = len(ordered) - np.searchsorted(ordered, hits, side="right") - above
-    return float((places / (places + others)).mean()), float((found / (found + others_above)).mean())
-
-
 def macro_average_precision(scores: ArrayLike, labels: ArrayLike, classes: ArrayLike | None = None) -> float:
     """Return the mean average precision over ``classes``: a bool mask (k,), class indices, or None for all with positives.
 

@@ -166,20 +166,16 @@ def test_classes_and_rounds_are_obeyed():
         greedy(members, labels, classes=[3])
 
 
-@settings(max_examples=40)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-3, 1.0, 40.0]), st.sampled_from(["float64", "float32"]))
-def test_a_round_is_exact_where_it_counts(seed, size, kind):
-    """Scores are first sorted in steps; those that may win are scored again."""
-    members, labels = pool(seed, [1, 1.1, 2, 1.05, 5], rows=300)
-    columns, positives = ensemble._columns((size * members).astype(kind), labels, None)
+@settings(max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-3, 1.0, 40.0]), st.sampled_from([300, 2500]))
+def test_a_round_is_exact_where_it_counts(seed, size, rows):
+    """Scores of many rows are first sorted in steps; those that may win are scored again."""
+    members, labels = pool(seed, [1, 1.1, 2, 1.05, 5], rows=rows)
+    columns, positives = ensemble._columns(size * members, labels, None)
     found = ensemble._scores_of_round(columns, positives, columns[0])
     exact = np.array([macro_average_precision((columns[0] + one).T, labels) for one in columns])
     assert found.argmax() == exact.argmax() and found.max() == pytest.approx(exact.max(), abs=1e-12)
-    assert (found <= exact + 1e-12).all()
-    lowest, highest = zip(
-        *(ensemble._macro_bounds(ensemble._coarse(columns[0] + one), positives) for one in columns), strict=True
-    )
-    assert (np.array(lowest) <= exact + 1e-12).all() and (exact <= np.array(highest) + 1e-12).all()
+    np.testing.assert_allclose(found, exact, atol=1e-12 if rows < 2000 else 3e-4)
 
 
 def test_the_best_come_first():
