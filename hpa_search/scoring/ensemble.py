@@ -18,7 +18,7 @@ LEAST_WEIGHT = 0.02
 NOBODY = -16.0
 """The logit of a class that no member was trained for: a probability of 1e-7."""
 
-# Of fewer rows all scores are sorted as they are: that takes no time, and in steps a macro AP of 300 rows was off by up to 0.0011.
+# Of fewer rows all scores are sorted as they are: in steps a macro AP of 300 rows was off by up to 0.0011.
 _FEW_ROWS = 2000
 # By how much sorting the scores of more rows in 65,536 steps may change a macro AP: three times what it did in 400 pools.
 _COARSE_ERROR = 3e-4
