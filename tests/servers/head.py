@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from ray._common.utils import get_ray_address_file
 
 from tests.servers.ports import free_port
 
@@ -71,6 +72,8 @@ class Head:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(everything, timeout=20)
+        # As `ray stop` does: else all that asks for the host's Ray afterwards waits for this one.
+        Path(get_ray_address_file(None)).unlink(missing_ok=True)
 
 
 @contextmanager
