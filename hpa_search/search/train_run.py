@@ -16,9 +16,6 @@ from ray.train.v2._internal.execution.worker_group import WorkerGroup
 
 from hpa_search.search.cleaner import SelfStartingCleaner
 
-CHECK_SECONDS = 3.0
-"""How often a cleaner looks whether its controller lives: 8 that do so each second take an eighth of a core."""
-
 
 class _Workers(WorkerGroup):
     """A group that, when it is up and cannot be connected (NCCL fails, a port is taken), ends and frees its places.
@@ -40,7 +37,7 @@ class _Start(placement_group_callback.PlacementGroupCleanerCallback):
     """What happens in the controller's process when it is up: the exchange hears of it, the cleaner starts, groups are ours."""
 
     def __init__(self, exchange: ActorHandle, slot: int) -> None:
-        super().__init__(check_interval_s=CHECK_SECONDS)
+        super().__init__()
         self._exchange, self._slot = exchange, slot
 
     def after_controller_start(self, train_run_context: TrainRunContext) -> None:

@@ -1,78 +1,62 @@
-"""What Ray Train starts beside a run goes by itself when the run's controller is gone before it has said a word."""
+"""What Ray Train starts beside a run goes when the run's controller does, by itself, whatever Ray the host had before."""
 
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
 from ray._common.utils import get_ray_address_file
+from ray._private.state import actors
 from ray.exceptions import RayActorError
-from ray.train.v2._internal.execution.controller import placement_group_cleaner
 from ray.util import placement_group, placement_group_table
-from ray.util.state import list_actors
-from ray.util.state.exception import RayStateApiException
 
 from hpa_search.search.cleaner import SelfStartingCleaner
 from tests.servers.ports import free_port
 
 pytestmark = pytest.mark.ray
+SETTINGS = {"get_actor_timeout_s": 10.0, "stop_timeout": None}
 
 
 @pytest.fixture
 def local_ray(monkeypatch):
-    """A Ray on a host where another was killed, to which its user's commands still go."""
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a socket's path is short
-    monkeypatch.setenv("RAY_TMPDIR", str(folder))
-    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", f"http://127.0.0.1:{free_port()}")
-    last_started = Path(get_ray_address_file(None))
-    assert last_started.is_relative_to(folder)
-    last_started.parent.mkdir(exist_ok=True)
-    last_started.write_text(f"127.0.0.1:{free_port()}")
-    ray.init(address="local", num_cpus=1, log_to_driver=False)
-    monkeypatch.delenv("RAY_API_SERVER_ADDRESS")
-    yield
-    ray.shutdown()
-    shutil.rmtree(folder)
+    """A Ray on a host where one was killed that `ray start` had brought up: its user's commands still go there."""
+    with short_folder() as folder:
+        monkeypatch.setenv("RAY_TMPDIR", str(folder))
+        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", f"http://127.0.0.1:{free_port()}")
+        last_started = Path(get_ray_address_file(None))
+        assert last_started.is_relative_to(folder)
+        last_started.parent.mkdir(exist_ok=True)
+        last_started.write_text(f"127.0.0.1:{free_port()}")
+        ray.init(address="local", num_cpus=1, log_to_driver=False)
+        try:
+            yield
+        finally:
+            ray.shutdown(wait_for_processes=True)
 
 
-class ThatFailsOnce(SelfStartingCleaner):
-    """A cleaner whose first look at its controller Ray cannot answer."""
-
-    def __init__(self, **settings: Any) -> None:
-        answers = placement_group_cleaner.is_actor_alive
-
-        def fails(**_: Any) -> bool:
-            placement_group_cleaner.is_actor_alive = answers
-            raise RuntimeError("Timed out while waiting for GCS to become available.")
-
-        placement_group_cleaner.is_actor_alive = fails
-        super().__init__(**settings)
+def test_a_cleaner_whose_controller_died_frees_its_places_and_ends_untold(local_ray):
+    controller, cleaner = pair(check_interval_s=0.5)
+    group = held_by(cleaner)
+    ray.kill(controller)
+    wait_for(lambda: state(cleaner) == "DEAD")
+    assert placement_group_table(group)["state"] == "REMOVED"
 
 
-@pytest.mark.parametrize("kind", [SelfStartingCleaner, ThatFailsOnce])
-def test_a_cleaner_whose_controller_is_gone_ends_untold(local_ray, kind):
-    settings = {"check_interval_s": 0.5, "get_actor_timeout_s": 10.0, "stop_timeout": None}
-    cleaner = ray.remote(num_cpus=0)(kind).options(lifetime="detached")
-    cleaner.remote(controller_actor_id="0" * 32, **settings)
-    deadline = time.monotonic() + 60
-    while states(kind) != ["DEAD"]:
-        assert time.monotonic() < deadline, states(kind)
-        time.sleep(0.5)
+def test_a_cleaner_whose_controller_died_before_it_had_places_ends_untold(local_ray):
+    controller, cleaner = pair(check_interval_s=0.5)
+    ray.kill(controller)
+    wait_for(lambda: state(cleaner) == "DEAD")
 
 
 def test_a_cleaner_that_is_told_to_end_does_not_sleep_on(local_ray):
-    controller = ray.remote(num_cpus=0)(Controller).remote()
-    settings = {"check_interval_s": 300.0, "get_actor_timeout_s": 10.0, "stop_timeout": None}
-    actor_id = ray.get(controller.actor_id.remote())
-    cleaner = ray.remote(num_cpus=0)(SelfStartingCleaner).remote(controller_actor_id=actor_id, **settings)
-    group = placement_group([{"CPU": 1}])
-    ray.get([cleaner.register_placement_group.remote(group), group.ready()])
+    _controller, cleaner = pair(check_interval_s=300.0)
+    group = held_by(cleaner)
     with suppress(RayActorError):
-        ray.get(cleaner.stop.remote(), timeout=30)
+        ray.get(cleaner.stop.remote(), timeout=60)
     assert placement_group_table(group)["state"] == "CREATED"  # its controller lives
 
 
@@ -84,11 +68,38 @@ class Controller:
         return ray.get_runtime_context().get_actor_id()
 
 
-def states(kind):
-    """Return what Ray says of the cleaners of this kind; nothing while its dashboard is not up yet."""
-    here = ray.get_runtime_context().gcs_address
+def pair(check_interval_s):
+    """Start a controller and its cleaner, as detached as Ray Train's."""
+    controller = ray.remote(num_cpus=0)(Controller).remote()
+    made = ray.remote(num_cpus=0)(SelfStartingCleaner).options(lifetime="detached")
+    its_id = ray.get(controller.actor_id.remote())
+    return controller, made.remote(controller_actor_id=its_id, check_interval_s=check_interval_s, **SETTINGS)
+
+
+def held_by(cleaner):
+    """Return a placement group that the cleaner knows."""
+    group = placement_group([{"CPU": 1}])
+    ray.get([cleaner.register_placement_group.remote(group), group.ready()])
+    return group
+
+
+def state(actor):
+    """Return what Ray says of an actor."""
+    return actors(actor._actor_id.hex())["State"]
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Yield a folder whose path is short enough for a socket in it."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     try:
-        found = list_actors(here, filters=[("class_name", "=", kind.__name__)])
-    except (RayStateApiException, OSError):
-        return []
-    return [actor.state for actor in found]
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

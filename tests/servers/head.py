@@ -73,7 +73,9 @@ class Head:
                 process.kill()
         psutil.wait_procs(everything, timeout=20)
         # As `ray stop` does: else all that asks for the host's Ray afterwards waits for this one.
-        Path(get_ray_address_file(None)).unlink(missing_ok=True)
+        last_started = Path(get_ray_address_file(None))
+        if last_started.exists() and last_started.read_text().endswith(self.address[self.address.index(":") :]):
+            last_started.unlink()
 
 
 @contextmanager
