@@ -1,10 +1,11 @@
 """The databases that may hold a study: how they are reached, and what their errors mean."""
 
 import logging
+from functools import partial
 
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from hpa_search.errors import UserError
 from hpa_search.storage.patience import Tell, patiently
@@ -17,6 +18,8 @@ DRIVERS = {"postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
 CONNECT_SECONDS = 10
 LOCKED_SECONDS = 30
 """How long a write waits for another process's, in SQLite."""
+MAKING_SECONDS = 30
+"""How long processes that open a new database at one moment may be in each other's way."""
 
 _NO_ROOM = ("disk is full", "no space left", "could not extend file", "disk i/o error", "readonly database")
 _REFUSED = ("password", "authentication failed", "no pg_hba.conf entry", "does not exist", "permission denied")
@@ -30,10 +33,13 @@ def open_database(url: str, *, seconds: float = 0.0, tell: Tell = logger.warning
     parsed = make_url(url)
     parsed = parsed.set(drivername=DRIVERS[parsed.drivername])
     address, options = parsed.render_as_string(hide_password=False), _engine_options(parsed)
+
+    def opened() -> RDBStorage:
+        make = partial(RDBStorage, address, engine_kwargs=options)
+        return patiently(make, url, transient=_are_being_made, seconds=MAKING_SECONDS, tell=tell)
+
     try:
-        if not seconds:
-            return RDBStorage(address, engine_kwargs=options)
-        return patiently(lambda: RDBStorage(address, engine_kwargs=options), url, transient=is_away, seconds=seconds, tell=tell)
+        return patiently(opened, url, transient=is_away, seconds=seconds, tell=tell) if seconds else opened()
     except SQLAlchemyError as error:
         raise UserError(f"{url}: the study's database cannot be used: {reason(error)}{_advice(parsed)}") from None
     except RuntimeError as error:  # the tables are another Optuna's
@@ -48,6 +54,11 @@ def is_away(error: Exception) -> bool:
         return False
     lost = getattr(error, "connection_invalidated", False)
     return lost or type(error).__name__ in ("OperationalError", "InterfaceError", "TimeoutError")
+
+
+def _are_being_made(error: Exception) -> bool:
+    """Whether another process made the tables since this one saw that there are none: Optuna makes them where they are missing."""
+    return isinstance(error, IntegrityError) or (isinstance(error, SQLAlchemyError) and "already exists" in reason(error))
 
 
 def reason(error: SQLAlchemyError) -> str:

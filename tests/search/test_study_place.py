@@ -1,12 +1,10 @@
 import json
 import os
-import time
 
 import pytest
 
 from hpa_search.errors import UserError
 from hpa_search.layout import STUDY
-from hpa_search.search.database import open_database
 from hpa_search.search.study import Ledger
 from hpa_search.search.study_place import check_url, choose_study, read_study_place
 
@@ -66,19 +64,6 @@ def test_a_damaged_study_file_is_named(tmp_path, text):
     (tmp_path / STUDY).write_text(text)
     with pytest.raises(UserError, match="study.json: damaged"):
         read_study_place(tmp_path)
-
-
-def test_what_a_database_refuses_is_said(tmp_path, postgres_url, monkeypatch):
-    monkeypatch.setenv("PGPASSWORD", "wrong")
-    with pytest.raises(UserError, match="password authentication failed.*PGPASSWORD") as told:
-        open_database(postgres_url)
-    assert "wrong" not in str(told.value)
-    started = time.monotonic()
-    with pytest.raises(UserError, match="password authentication failed"):  # which no waiting mends
-        open_database(postgres_url, seconds=60)
-    assert time.monotonic() - started < 20
-    with pytest.raises(UserError, match="its folder is there"):
-        open_database(f"sqlite:///{tmp_path}/missing/study.db")
 
 
 def test_the_password_is_in_no_file(tmp_path, postgres_url):
