@@ -37,6 +37,8 @@ final: {{onnx: false, members: 2}}
 resources: {{cpus: 1, gpus: 0}}
 """
 TRIALS = 5
+LONG = 2
+"""The batch size of a search long enough for Ray to miss a host, which takes it half a minute, and for one to join."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def test_a_search_submitted_from_outside_finishes(cluster):
 @pytest.mark.parametrize("loss", ["cut_off", "die"])
 def test_a_host_that_goes_in_mid_trial_costs_no_trial(cluster, loss):
     hosts = cluster.start(workers=2)
-    job = cluster.submit(batch_size=2)  # long enough for Ray to miss a host, which takes it half a minute
+    job = cluster.submit(LONG)
     cluster.wait_for_epochs(4, job)
     wait_until(lambda: hosts[0].processes("ray::RayTrainWorker"), 60)
     getattr(hosts[0], loss)()
@@ -187,7 +189,7 @@ def test_a_host_that_goes_in_mid_trial_costs_no_trial(cluster, loss):
 @pytest.mark.slow
 def test_a_host_that_joins_late_is_used(cluster):
     cluster.start(workers=1)
-    job = cluster.submit()
+    job = cluster.submit(LONG)
     cluster.wait_for_epochs(1, job)
     late = cluster.net.worker(cluster.head)
     wait_until(lambda: late.processes("ray::RayTrainWorker") or cluster.state(job) != "RUNNING", 300)
@@ -199,7 +201,7 @@ def test_a_host_that_joins_late_is_used(cluster):
 @pytest.mark.slow
 def test_a_driver_that_is_killed_is_resumed_from_outside(cluster):
     cluster.start(workers=2)
-    job = cluster.submit()
+    job = cluster.submit(LONG)
     cluster.wait_for_epochs(3, job)
     before = {trial["number"]: trial["reports"] for trial in cluster.trials()}
     (driver,) = [one for one in cluster.head.processes("-m hpa_search.cli run") if one.cmdline()[0].endswith("python")]
