@@ -1,10 +1,8 @@
 """What Ray Train starts beside a run goes when the run's controller does, by itself, whatever Ray the host had before."""
 
-import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,8 +22,9 @@ SETTINGS = {"get_actor_timeout_s": 10.0, "stop_timeout": None}
 @pytest.fixture
 def local_ray(monkeypatch):
     """A Ray on a host where one was killed that `ray start` had brought up: its user's commands still go there."""
-    with short_folder() as folder:
-        monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    # A socket's path is short, and a log may still be written.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", f"http://127.0.0.1:{free_port()}")
         last_started = Path(get_ray_address_file(None))
         assert last_started.is_relative_to(folder)
@@ -84,8 +83,8 @@ def held_by(cleaner):
 
 
 def state(actor):
-    """Return what Ray says of an actor."""
-    return actors(actor._actor_id.hex())["State"]
+    """Return what Ray says of an actor; None where it does not know it yet."""
+    return actors(actor._actor_id.hex()).get("State")
 
 
 def wait_for(condition, seconds=60):
@@ -93,13 +92,3 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.2)
-
-
-@contextmanager
-def short_folder() -> Iterator[Path]:
-    """Yield a folder whose path is short enough for a socket in it."""
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
