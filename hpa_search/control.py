@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hpa_search.errors import UserError
+from hpa_search.hints import command as to_type
 from hpa_search.layout import SEARCH
 from hpa_search.search import lease
 from hpa_search.search.commands import COMMANDS, Command, CommandBox, check_extension
@@ -34,15 +35,15 @@ def rest(work: Opened, command: Command, *, wait: bool, say: Say, coming: bool =
         say(f"The driver of {out} is coming up and takes no commands yet.")
     elif state != "running":
         _note_rest(work.folder, word, say)
-        say(f"No driver is at work on {out}: {word}. To go on: hpa-search resume {out}")
+        say(f"No driver is at work on {out}: {word}. To go on: {to_type('resume', out)}")
     elif not _obeyed(work, command):
         say(
             f"{out}: its driver has not answered for {OBEYED_SECONDS:.0f} s; it is in its final stage, or just gone: "
-            f"hpa-search status {out}"
+            f"{to_type('status', out)}"
         )
     else:
         when = "after the running epochs" if command.wish == "pause" else "now"
-        say(f"The driver of {out} ends {when}. To go on: hpa-search resume {out}")
+        say(f"The driver of {out} ends {when}. To go on: {to_type('resume', out)}")
         if wait:
             _wait_for_end(work.folder)
             say(f"{out}: {read_status(work.folder)['state']}.")
@@ -64,7 +65,7 @@ def extend(work: Opened, command: Command, say: Say) -> None:
     elif _obeyed(work, command):
         say(f"The search in {out} goes on for {more} more.")
         return
-    say(f"Extended by {more}; this counts as soon as the search goes on: hpa-search resume {out}")
+    say(f"Extended by {more}; this counts as soon as the search goes on: {to_type('resume', out)}")
 
 
 def _obeyed(work: Opened, command: Command) -> bool:

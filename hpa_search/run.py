@@ -8,17 +8,19 @@ from pathlib import Path
 from rich.console import Console
 
 from hpa_search.data.check import load_dataset
-from hpa_search.data.external import read_external
+from hpa_search.data.external import External, read_external
 from hpa_search.data.faults import DatasetFaults
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.progress import progress
 from hpa_search.errors import UserError
 from hpa_search.finish.stage import DELETES, ORDER, finish
 from hpa_search.finish.summary import summary
+from hpa_search.hints import command
 from hpa_search.layout import BEGUN, STUDY
 from hpa_search.search.commands import COMMANDS
 from hpa_search.search.driver import run_search
 from hpa_search.search.ending import Outcome
+from hpa_search.search.log import LOG, SearchLog
 from hpa_search.search.reading import check_weights, read_search
 from hpa_search.search.space import Search
 from hpa_search.search.study_place import check_url, choose_study, read_study_place
@@ -64,9 +66,10 @@ def run(
     search, text = read_search(space)
     if study is not None:
         check_url(study)
-    view = View(search, console)
+    log = SearchLog()
+    view = View(search, console, log)
     given = _Given(Place.of(data), None if external is None else Place.of(external), cache, console)
-    with opened(out, cache, *BEGUN, keeps=True, order=ORDER, deletes=DELETES, say=view.say) as work:
+    with opened(out, cache, *BEGUN, LOG, keeps=True, order=ORDER, deletes=DELETES, say=view.say) as work, _told_to(log):
         say = work.saying(view.say)
         _check_study(work, study)
         job, keep = _ready(work, search, text, given, say)
@@ -76,6 +79,7 @@ def run(
             shown.enter_context(view.showing())
 
             def begin() -> None:
+                log.open(work.folder)
                 keep()
                 work.push()
 
@@ -96,8 +100,18 @@ def run(
                 say=say,
             )
         if outcome != "finished":
-            view.say(f"{outcome.capitalize()}; everything so far is in {work.place}. To go on: hpa-search resume {work.place}")
+            view.say(f"{outcome.capitalize()}; everything so far is in {work.place}. To go on: {command('resume', work.place)}")
         return outcome
+
+
+@contextmanager
+def _told_to(log: SearchLog) -> Iterator[None]:
+    """Write into the log why the block ended before its time: nobody may have seen it on a terminal."""
+    try:
+        yield
+    except BaseException as error:
+        log.write(f"Ended: {error}" if isinstance(error, UserError | OSError) else f"Ended: {error!r}")
+        raise
 
 
 def _finish(work: Opened, given: _Given, data: Location, say: Callable[[str], None]) -> None:
@@ -127,14 +141,18 @@ def _ready(work: Opened, search: Search, text: str, given: _Given, say: Callable
             check_out(work.folder, search, text, read_dataset(root), given.cache, names)
         with progress(given.console, "Checking and packing images") as tell:
             dataset, images, _ = load_dataset(root, given.cache, tell)
-        with progress(given.console, "Checking and packing external images") as tell:
-            more = read_external(folder, images.size, given.cache, tell) if folder else None
+        more = None if folder is None else _external(folder, images.size, given)
         check_weights(search)
         external = None if given.external is None else given.external.resolve().plain
         inputs = Inputs(dataset, images, more, external, given.data)
         _check_still_free(work)
         job = prepare(work.folder, search, text, inputs, given.cache, say, place=work.place, names=names)
         return job, lambda: keep_changes(work.folder, search, text, inputs)
+
+
+def _external(folder: Path, size: int, given: _Given) -> External:
+    with progress(given.console, "Checking and packing external images") as tell:
+        return read_external(folder, size, given.cache, tell)
 
 
 def _check_still_free(work: Opened) -> None:

@@ -7,10 +7,11 @@ from hpa_search.cli.cluster import list_jobs, logs, submit
 from hpa_search.cli.control import extend, pause, resume, status, stop
 from hpa_search.cli.data import data
 from hpa_search.cli.predictions import ensemble, predict
+from hpa_search.cli.program import Program
 from hpa_search.cli.search import compare, finish, run, tensorboard
 
 
-@click.group()
+@click.group(cls=Program)
 @click.version_option(__version__)
 def main() -> None:
     """Hyperparameter search for multi-label microscopy image classification."""

@@ -1,7 +1,6 @@
 """A search from outside, here or on a cluster: status, pause, resume, stop, extend."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,8 @@ import click
 from click.core import ParameterSource
 
 from hpa_search.cli.options import CACHE, console_here, told
+from hpa_search.cli.output import unwatched
+from hpa_search.cli.searching import leave, prepare
 from hpa_search.errors import UserError
 
 if TYPE_CHECKING:
@@ -125,12 +126,14 @@ def extend(target: str, address: str | None, trials: int | None, hours: float | 
 @click.option("--external", default=None, help="Where the external images are now, if they were moved.")
 @click.option("--ray", default=None, help="A Ray to join, such as auto or HOST:6379; without it one is started here.")
 @CACHE
+@unwatched
 @told
 def resume(target: str, address: str | None, folder: str | None, external: str | None, ray: str | None, cache: Path) -> None:
     """Go on with the search TARGET, with the data it was started with; with --address as a new job."""
     if address:
         _resume_there(target, address, folder, external, ray, cache)
         return
+    prepare(ray)
     from hpa_search.control import remembered
     from hpa_search.run import run
     from hpa_search.storage.place import Place
@@ -140,7 +143,7 @@ def resume(target: str, address: str | None, folder: str | None, external: str |
         space, data, more = remembered(work, *given)
         out = work.place.plain
         outcome = run(space, data, out, cache, external=more, ray_address=ray, console=console_here())
-    sys.exit(130 if outcome == "interrupted" else 0)
+    leave(outcome)
 
 
 def _resume_there(target: str, address: str, folder: str | None, external: str | None, ray: str | None, cache: Path) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 import click
 
 from hpa_search.cli.options import CACHE, FOLDER, Fault, console_here, told
+from hpa_search.cli.output import unwatched
+from hpa_search.hints import command
 
 
 @click.group()
@@ -19,6 +21,7 @@ def data() -> None:
 @click.option("--size", type=int, default=128, show_default=True, help="Height and width in pixels.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--lift", type=int, default=0, show_default=True, help="At least so many positives of each class.")
+@unwatched
 @told
 def phantom(folder: Path, images: int, test_images: int | None, size: int, seed: int, lift: int) -> None:
     """Make a synthetic dataset in FOLDER. Results on phantoms say nothing about the real atlas."""
@@ -27,7 +30,7 @@ def phantom(folder: Path, images: int, test_images: int | None, size: int, seed:
 
     with progress(console_here(), "Drawing images") as tell:
         make_phantom(folder, images=images, size=size, seed=seed, lift=lift, test_images=test_images, progress=tell)
-    click.echo(f"{images} images in {folder}. Next: hpa-search data check {folder}")
+    click.echo(f"{images} images in {folder}. Next: {command('data', 'check', folder)}")
 
 
 @data.command()
@@ -36,6 +39,7 @@ def phantom(folder: Path, images: int, test_images: int | None, size: int, seed:
     "--sheet", type=FOLDER, default=Path("sheet.png"), show_default=True, help="Where to write the sheet of sample images."
 )
 @CACHE
+@unwatched
 @told
 def check(folder: Path, sheet: Path, cache: Path) -> None:
     """List every fault of the dataset in FOLDER; without any, count its labels and write a sheet of samples."""

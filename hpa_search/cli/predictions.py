@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from hpa_search.cli.options import CACHE, FOLDER, PLACE, console_here, told
+from hpa_search.cli.output import unwatched
 from hpa_search.errors import UserError
 
 
@@ -23,6 +24,7 @@ from hpa_search.errors import UserError
 @click.option("--max-members", type=click.IntRange(1, 50), default=None, help="The most models that take part.  [default: 5]")
 @click.option("--apply", "folder", type=FOLDER, default=None, help="Label rows with the ensemble in this folder.")
 @click.option("--probabilities", type=FOLDER, default=None, help="With --apply: an .npz or .csv for the probabilities.")
+@unwatched
 @told
 def ensemble(predictions: Path, out: Path, logits: bool, folder: Path | None, probabilities: Path | None, **how: Any) -> None:
     """Combine predictions that were made anywhere, and say honestly how good the result is.
@@ -72,6 +74,7 @@ def _make_ensemble(predictions: Path, out: Path, logits: bool, how: dict[str, An
 @click.option("--list", "listed", type=FOLDER, default=None, help="The Ids that are wanted: one a line, or CSV with a column Id.")
 @click.option("--probabilities", type=PLACE, default=None, help="An .npz or .csv file for the calibrated probabilities.")
 @CACHE
+@unwatched
 @told
 def predict(bundle: Any, images: Any, out: Any, listed: Path | None, probabilities: Any, cache: Path) -> None:
     """Label IMAGES, a folder of <Id>_<colour>.png or a dataset (its test/, else its train/), with BUNDLE."""

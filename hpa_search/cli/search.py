@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from hpa_search.cli.options import CACHE, FOLDER, PLACE, STUDY, console_here, told
+from hpa_search.cli.output import unwatched
+from hpa_search.cli.searching import leave, prepare
 from hpa_search.errors import UserError
 
 
@@ -21,13 +23,15 @@ from hpa_search.errors import UserError
 @STUDY
 @click.option("--ray", "address", default=None, help="A Ray to join, such as auto or HOST:6379; without it one is started here.")
 @CACHE
+@unwatched
 @told
 def run(space: Path, folder: Any, out: Any, external: Any, study: str | None, address: str | None, cache: Path) -> None:
     """Search the space of the file SPACE, finish, and export the winner."""
+    prepare(address)
     from hpa_search.run import run as run_all
 
     outcome = run_all(space, folder, out, cache, external=external, study=study, ray_address=address, console=console_here())
-    sys.exit(130 if outcome == "interrupted" else 0)
+    leave(outcome)
 
 
 @click.command()
@@ -42,9 +46,12 @@ def run(space: Path, folder: Any, out: Any, external: Any, study: str | None, ad
 @click.option("--folds", is_flag=True, help="Train the chosen members on the other folds too (a search with split.folds).")
 @click.option("--ray", "address", default=None, help="With --folds: a Ray to join; without it one is started here.")
 @CACHE
+@unwatched
 @told
 def finish(out: Any, folder: Any, also: tuple[Any, ...], folds: bool, address: str | None, cache: Path, **changes: Any) -> None:
     """Choose the ensemble and write the bundle from what is in OUT now."""
+    if folds:
+        prepare(address)
     from hpa_search.finish.folds import train_folds
     from hpa_search.finish.stage import finish as finish_search
     from hpa_search.finish.summary import summary

@@ -11,9 +11,11 @@ import aiohttp
 import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
+from requests.utils import get_environ_proxies
 
 from hpa_search.cluster.token import NO_TOKEN, auth_headers
 from hpa_search.errors import UserError
+from hpa_search.search.surroundings import spare_loopback
 from hpa_search.storage.patience import Unreachable
 
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
@@ -47,6 +49,7 @@ class Dashboard:
 
     def __init__(self, address: str) -> None:
         self.address = _whole(address)
+        spare_loopback()
         for name in _TALKATIVE:
             logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
         with self._told("connect"), _alone(ADDRESS_VARIABLE, self.address):
@@ -109,7 +112,7 @@ class Dashboard:
             trouble = error.response is not None and error.response.status_code >= requests.codes.internal_server_error
             raise (Unreachable if trouble else UserError)(f"{self.address}: {_NO_DASHBOARD} ({error})") from None
         except (ConnectionError, requests.ConnectionError, requests.Timeout, aiohttp.ClientError, TimeoutError):
-            raise Unreachable(f"{self.address}: {_NO_DASHBOARD}") from None
+            raise Unreachable(f"{self.address}: {_NO_DASHBOARD}{_by_proxy(self.address)}") from None
         except (RuntimeError, ValueError, KeyError, requests.RequestException) as error:
             raise UserError(f"{self.address}: the cluster did not {deed}: {error}") from None
 
@@ -118,6 +121,13 @@ _NO_DASHBOARD = (
     "no Ray dashboard answers there; give the address that the cluster's dashboard has from here, such as http://HEAD:8265, "
     "or open a way to it, such as ssh -L 8265:localhost:8265 HEAD"
 )
+
+
+def _by_proxy(address: str) -> str:
+    """Return what is to be said of the proxy through which ``address`` was asked; an empty text where there is none."""
+    proxy = get_environ_proxies(address).get(urlsplit(address).scheme)
+    host = urlsplit(address).hostname
+    return f". It was asked through the proxy {proxy}; add {host} to NO_PROXY if it can be reached directly" if proxy else ""
 
 
 def _whole(address: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from hpa_search.cluster.dashboard import Dashboard
 from hpa_search.config import Record
 from hpa_search.errors import UserError
+from hpa_search.hints import command
 from hpa_search.storage.patience import PATIENCE, Tell, Unreachable, patiently
 
 SEARCH, OUT, CACHE = "hpa_search", "out", "cache"
@@ -116,7 +117,7 @@ def look_again(dashboard: Dashboard, job: Job, tell: Tell, seconds: float = PATI
     if found is None:
         raise UserError(
             f"{dashboard.address} does not know {job.name} any more; was the cluster started anew? "
-            f"To go on with its search: hpa-search resume {job.out} --address {dashboard.address}"
+            f"To go on with its search: {command('resume', job.out, '--address', dashboard.address)}"
         )
     return found
 

@@ -11,7 +11,7 @@ from rich.progress import Progress
 def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function that is called with the images done and the number of all."""
     if not console.is_terminal:
-        console.print(f"{what} …", highlight=False)
+        console.print(f"{what} ...", highlight=False)
         yield lambda done, of: None
         return
     with Progress(console=console, transient=True) as bars:

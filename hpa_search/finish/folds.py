@@ -20,6 +20,8 @@ from hpa_search.search.cluster_up import ray_up
 from hpa_search.search.commands import COMMANDS
 from hpa_search.search.driver import run_search
 from hpa_search.search.folds import FoldSearch, FoldTrial, prepare_fold
+from hpa_search.search.log import SearchLog
+from hpa_search.search.scratch import scratch_folder
 from hpa_search.search.study import Ledger
 from hpa_search.search.study_place import read_study_place
 from hpa_search.search.tensorboard import TensorBoard
@@ -45,7 +47,7 @@ def train_folds(
     searches = prepare_folds(material, members, cache=cache, console=console)
     waiting = [search for search in searches if not search.done]
     if waiting:
-        with ray_up(ray_address):
+        with scratch_folder() as scratch, ray_up(ray_address, scratch):
             for search in waiting:
                 if not _train(search, ray_address, console):
                     return None
@@ -109,7 +111,9 @@ def gather(material: Material, members: Sequence[Candidate], searches: Sequence[
 
 
 def _train(search: FoldSearch, ray_address: str | None, console: Console) -> bool:
-    view = View(search.search, console)
+    log = SearchLog()
+    log.open(search.out)
+    view = View(search.search, console, log)
     view.say(f"Training without fold {search.fold}.")
     watchers = TensorBoard(search.out), view
     with view.showing():

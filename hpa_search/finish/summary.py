@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hpa_search.hints import command
 from hpa_search.labels import NUM_LABELS
 from hpa_search.storage.place import Location
 
@@ -18,7 +19,7 @@ def summary(out: Location, result: dict[str, Any]) -> list[str]:
         *_class_lines(result),
         f"Bundle: {out / 'bundle'}, with its tables in MODEL_CARD.md",
         *([f"Submission: {out / 'submission.csv'}"] if result["submission"] else []),
-        f"Next: hpa-search predict {out / 'bundle'} IMAGES --out submission.csv, or hpa-search tensorboard {out}",
+        f"Next: {command('predict', out / 'bundle', 'IMAGES', '--out', 'submission.csv')}, or {command('tensorboard', out)}",
     ]
 
 

@@ -1,49 +1,147 @@
 """The Ray that a driver works on: joined, or started here and ended afterwards."""
 
 import logging
-import os
+import signal
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
+import psutil
 import ray
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+from ray.train.torch import TorchTrainer
 
 from hpa_search.errors import UserError
+from hpa_search.search.ray_logs import last_words
 from hpa_search.search.slot import SLOT_THREAD
+from hpa_search.search.surroundings import elsewhere, settled
+
+OBJECT_STORE = 512 * 2**20
+"""Bytes for objects of a local Ray: a search passes only messages, and Docker's /dev/shm has 64 MB."""
+CONNECT_SECONDS = 10.0
+FOLDER = "workers"
+"""The current folder of a local Ray's processes, below its scratch folder."""
 
 
 @contextmanager
-def ray_up(address: str | None) -> Iterator[None]:
-    """Join a Ray, or start a local one, for the searches that run within; end what was started here.
+def ray_up(address: str | None, scratch: Path) -> Iterator[None]:
+    """Join a Ray, or start a local one that keeps its files in ``scratch``; end what was started here.
 
     Where one is up already, that is the one. Raises UserError if none can be reached or started.
     """
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", str(10**9))
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
-    # A process for each slot that nobody asks: hosts that go are looked for by the fleet.
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    # Tune's own tables would stand among ours; its older reporter is the one that can be silenced.
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    # A slot is several processes; Ray warns when more than one a core start at a time.
-    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "64")
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Train asks the dashboard before it frees resources, so a local one stays on.
-    own = {"address": "local", "include_dashboard": True} if address is None else {"address": address}
+    with settled(address, scratch):
+        if ".v2." not in TorchTrainer.__module__:
+            raise UserError("RAY_TRAIN_V2_ENABLED=0 was set when this process imported Ray; unset it, and start again")
+        _forget_token()
+        try:
+            with _signals_as_they_are(), elsewhere(_own_folder(scratch)):
+                _init(address, scratch)
+            yield
+        finally:
+            # A thread that is still in a call to Ray would take the whole process with it, and the final stage is to come:
+            # then Ray ends with the process.
+            if not is_in_use():
+                family = _processes()
+                ray.shutdown()
+                _kill(family)  # the raylet's agents look every few seconds whether it is there
+                _forget_token()
+
+
+def is_in_use() -> bool:
+    """Return whether a slot's thread is in a call to Ray that has not come back."""
+    return any(thread.name.startswith(SLOT_THREAD) for thread in threading.enumerate())
+
+
+def end_processes() -> None:
+    """Kill the processes of a local Ray, and wait for none; a joined one is left alone."""
+    _kill(_processes())
+
+
+def _processes() -> list[psutil.Process]:
+    """Return the processes of a local Ray and their descendants, none where a Ray was joined."""
+    node = ray._private.worker._global_node
+    if node is None or not node.head:
+        return []
+    return [process for _, parent in node.live_processes() for process in _family(parent.pid)]
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()
+
+
+def _init(address: str | None, scratch: Path) -> None:
+    own: dict[str, Any] = {"address": address}
+    if address is not None:
+        _check_reachable(address)
+    else:
+        # Train asks the dashboard before it frees resources, so a local one stays on.
+        own = {"address": "local", "include_dashboard": True, "object_store_memory": OBJECT_STORE, "_temp_dir": str(scratch)}
     try:
         ray.init(**own, log_to_driver=False, logging_level=logging.ERROR)
-    except (ValueError, ConnectionError, RuntimeError, TimeoutError) as error:
-        raise UserError(f"--ray {address or '(none)'}: no Ray could be reached or started: {error}") from None
+    except Exception as error:  # of whatever kind Ray raises here: no search can run
+        reason = str(error).strip() or type(error).__name__
+        if address is None:
+            raise UserError(f"no local Ray could be started: {reason}{last_words(scratch)}") from None
+        if address == "auto" and isinstance(error, ConnectionError):
+            reason = "none runs on this machine; give its address, such as HOST:6379, or leave --ray out"
+        raise UserError(f"--ray {address}: no Ray could be reached: {reason}") from None
+
+
+def _check_reachable(address: str) -> None:
+    """Raise UserError if nothing listens at ``address``: Ray itself would try for two minutes, deaf to signals."""
+    if address.startswith("ray://"):
+        raise UserError(f"--ray {address}: is a Ray Client's; give the cluster's own address, such as HOST:6379")
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise UserError(
+                f"--ray {address}: nothing answers there ({error.strerror or error}); give the address that `ray start` printed "
+                "on the cluster's head, such as HOST:6379"
+            ) from None
+
+
+def _own_folder(scratch: Path) -> Path:
+    folder = scratch / FOLDER
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _signals_as_they_are() -> Iterator[None]:
+    """Keep this process's way to take SIGTERM, which Ray changes, and have what is started in the block outlive its terminal.
+
+    The driver ends its processes in order when the terminal is closed.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        # A thread that is still in a call to Ray would take the whole process with it, and the final stage is to come:
-        # then Ray ends with the process.
-        if not any(thread.name.startswith(SLOT_THREAD) for thread in threading.enumerate()):
-            ray.shutdown()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _forget_token() -> None:
+    """Have Ray read its token anew: this process may have used another cluster's."""
+    AuthenticationTokenLoader.instance().reset_cache()

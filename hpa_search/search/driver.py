@@ -1,9 +1,11 @@
 """The driver: takes the lease, brings up Ray, slots and Tune, and runs the agenda to its end."""
 
-import tempfile
+import os
+import socket
+import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,16 @@ from hpa_search.errors import UserError
 from hpa_search.files import write_text
 from hpa_search.search import lease
 from hpa_search.search.agenda import Agenda, Watcher
-from hpa_search.search.cluster_up import ray_up
+from hpa_search.search.cluster_up import end_processes, is_in_use, ray_up
 from hpa_search.search.commands import COMMANDS, CommandBox
-from hpa_search.search.ending import Ending, Outcome, signals
+from hpa_search.search.ending import Ending, Interrupted, Outcome, signals
 from hpa_search.search.engine import AgendaScheduler, AgendaSearcher, StopWhen
 from hpa_search.search.exchange import Exchange
 from hpa_search.search.fleet import Fleet, first_places
 from hpa_search.search.listener import Listener, budget_now, catch_up
 from hpa_search.search.proxy import Proxy
+from hpa_search.search.ray_logs import last_words, worker_faults
+from hpa_search.search.scratch import remove, scratch_folder
 from hpa_search.search.slot import Slot, count_slots, gpus_per_worker, in_words, scaling
 from hpa_search.search.space import Search
 from hpa_search.search.status import FINISHED, RESTS
@@ -37,6 +41,10 @@ from hpa_search.search.worker import OpenTrial
 from hpa_search.storage.place import Place
 
 ANSWER_SECONDS = 30.0
+SLOW_SECONDS = 300.0
+"""A worker of Ray's that has not come up after so long never will."""
+SICK_SECONDS = 20.0
+"""The same where it has left an error of Python's in the log: it ends while it imports."""
 GPUS = "gpus"
 """The ledger's note of a search that has trained on GPUs because its cluster has some."""
 
@@ -83,22 +91,36 @@ def run_search(
         if ledger.noted().get(FINISHED):  # it has been extended
             ledger.note(FINISHED, False)
         agenda.take_up()
-        with ray_up(ray_address), signals(ending), Listener(box, agenda, search.budget, ending, say) as listener:
+        with (
+            suppress(Interrupted),
+            scratch_folder() as scratch,
+            signals(ending, partial(_leave_behind, scratch)),
+            ExitStack() as stack,
+        ):
+            stack.callback(_end_what_hangs, ending)
+            with ending.starting():
+                stack.enter_context(ray_up(ray_address, scratch))
+            listener = stack.enter_context(Listener(box, agenda, search.budget, ending, say))
             # Once more where the search was extended while its slots were closing.
             while not (agenda.finished or agenda.pausing or ending.now):
-                with _scratch() as scratch:
-                    run = _Run(agenda, out, scratch, listener, open_trial, job, ending, held.stopwatch, say)
-                    run.to_the_end(joined=ray_address is not None)
+                run = _Run(agenda, out, scratch, listener, open_trial, job, ending, held.stopwatch, say)
+                run.to_the_end(joined=ray_address is not None)
         return _conclude(agenda, ending, conclude)
     finally:
         held.release()
 
 
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """What Tune and Train write is never read again, and does not belong on the disk that the search is on."""
-    with tempfile.TemporaryDirectory(prefix="hpa-search-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+def _end_what_hangs(ending: Ending) -> None:
+    """Kill what of a local Ray is left where the driver is to end at once and a slot is still in a call to it."""
+    if ending.now and is_in_use():
+        end_processes()
+
+
+def _leave_behind(scratch: Path) -> None:
+    """End what would outlive a driver that cannot end in order."""
+    os.write(2, b"Interrupted; to go on, give the same command again.\n")
+    end_processes()
+    remove(scratch)
 
 
 def _conclude(agenda: Agenda, ending: Ending, conclude: Callable[[], None]) -> Outcome:
@@ -163,17 +185,9 @@ class _Run:
         self._exchange = self._open_exchange(name, places())
         self._listener.on_pause = self._pause
         try:
-            with Fleet(
-                self._exchange,
-                places=places,
-                make=partial(self._slot, gpus),
-                on_change=self._count,
-                on_look=self._looked,
-                on_trouble=self._ending.because_of,
-                is_hurried=lambda: self._ending.now,
-                say=self._say,
-            ):
-                self._tune(name)
+            if self._exchange_up():
+                with self._fleet(places, gpus):
+                    self._tune(name)
         except TuneError as error:
             raise UserError(f"the search was broken off, and goes on when it is run again; the reason: {error}") from error
         finally:
@@ -200,9 +214,13 @@ class _Run:
 
     def _close(self) -> None:
         self._listener.on_pause = None
-        with suppress(RayError, LedgerError):
-            ray.get(self._exchange.close.remote())
-            self._agenda.ledger.note("worker_groups_started", ray.get(self._exchange.groups_started.remote()))
+        closed = self._exchange.close.remote()
+        if self._ending.now:  # it may not be up, and nothing depends on its answer
+            return
+        with suppress(RayError, LedgerError, TimeoutError):
+            ray.get(closed, timeout=ANSWER_SECONDS)
+            groups = ray.get(self._exchange.groups_started.remote(), timeout=ANSWER_SECONDS)
+            self._agenda.ledger.note("worker_groups_started", groups)
 
     def _pause(self) -> None:
         self._exchange.pause.remote()
@@ -214,6 +232,36 @@ class _Run:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(Exchange).options(name=name, num_cpus=0, max_concurrency=1000, scheduling_strategy=here)
         return actor.remote(0, proxies)
+
+    def _exchange_up(self) -> bool:
+        """Wait for the exchange; return whether to go on. Raises UserError if Ray's workers do not start."""
+        answer, began = self._exchange.is_closed.remote(), time.monotonic()
+        while not ray.wait([answer], timeout=0.5)[0]:
+            seconds = time.monotonic() - began
+            if self._ending.now:
+                return False
+            if seconds > SLOW_SECONDS or (seconds > SICK_SECONDS and worker_faults(self._scratch)):
+                words = last_words(self._scratch) or f" see Ray's logs on {socket.gethostname()}"
+                self._ending.because_of("Ray's workers do not start")  # nothing that is asked of them is waited for
+                raise UserError(
+                    f"Ray's workers do not start: none is up after {seconds:.0f} s. Mend that and give the same command again; "
+                    f"the last that they wrote:{words}"
+                )
+        ray.get(answer)
+        return not self._ending.now
+
+    def _fleet(self, places: Callable[[], int], gpus: float) -> Fleet:
+        return Fleet(
+            self._exchange,
+            places=places,
+            make=partial(self._slot, gpus),
+            on_change=self._count,
+            on_look=self._looked,
+            on_trouble=self._ending.because_of,
+            is_hurried=lambda: self._ending.now,
+            log=partial(last_words, self._scratch),
+            say=self._say,
+        )
 
     def _slot(self, gpus: float, index: int, on_given_up: Callable[[int, str], None]) -> Slot:
         return Slot(

@@ -1,5 +1,6 @@
 """Why a driver ends before its search does: a signal, a command, or trouble that no trial is to blame for."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -8,6 +9,17 @@ from typing import Any, Literal
 
 Outcome = Literal["finished", "paused", "stopped", "interrupted"]
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a polite kill, and a closed terminal: all end the driver in order."""
+PATIENCE = 8.0
+"""Seconds after a signal in which a driver ends in order; then its process ends at once, as by a kill, which loses nothing."""
+INTERRUPTED = 130
+"""The exit code of a command that a signal ended."""
+
+
+class Interrupted(BaseException):  # noqa: N818  (named as KeyboardInterrupt is)
+    """A signal came while the driver was starting, where there is nothing to bring to an end."""
+
 
 class Ending:
     """What ends the driver, from whichever thread it comes; the first reason counts."""
@@ -15,6 +27,7 @@ class Ending:
     def __init__(self) -> None:
         self.outcome: Outcome = "interrupted"
         self.trouble: str | None = None
+        self.is_starting = False
         self._now = threading.Event()
         self._told: list[Callable[[], None]] = []
 
@@ -38,6 +51,19 @@ class Ending:
         self.trouble = self.trouble or trouble
         self._set()
 
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Have a signal raise `Interrupted` in the main thread while the block runs, whatever it waits for."""
+        self.is_starting = True
+        try:
+            yield
+        except BaseException as error:  # Ray makes other errors of what is raised in its calls
+            if self.now:
+                raise Interrupted from error
+            raise
+        finally:
+            self.is_starting = False
+
     def _set(self) -> None:
         self._now.set()
         for act in self._told:
@@ -45,22 +71,42 @@ class Ending:
 
 
 @contextmanager
-def signals(ending: Ending) -> Iterator[None]:
-    """Take the first Ctrl-C or SIGTERM as a wish to stop; a second one ends the process as usual."""
+def signals(ending: Ending, last_resort: Callable[[], None]) -> Iterator[None]:
+    """Take the first of `SIGNALS` as a wish to end; a second one ends the process as usual.
+
+    If the block has not been left `PATIENCE` seconds later, ``last_resort`` is called from another thread, and the process
+    ends. A hang-up that is ignored, as by nohup, stays so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    known = {number: signal.getsignal(number) for number in SIGNALS}
+    taken = [number for number, handler in known.items() if number != signal.SIGHUP or handler != signal.SIG_IGN]
+    timer = threading.Timer(PATIENCE, _leave, (last_resort,))
+    timer.daemon = True
+
+    def restore() -> None:
+        for number in taken:
+            signal.signal(number, known[number])
 
     def handle(number: int, frame: Any) -> None:
+        restore()
+        timer.start()
         ending.at_once()
-        for known, handler in before.items():
-            signal.signal(known, handler)
+        if ending.is_starting:
+            raise Interrupted
 
-    for number in before:
+    for number in taken:
         signal.signal(number, handle)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        timer.cancel()
+        restore()
+
+
+def _leave(last_resort: Callable[[], None]) -> None:
+    try:
+        last_resort()
+    finally:
+        os._exit(INTERRUPTED)

@@ -194,6 +194,11 @@ class Exchange:
             slot.up, slot.hosts, slot.workers = incarnation, (), ()
         slot.hosts, slot.workers = (*slot.hosts, host), (*slot.workers, worker)
 
+    async def run_begins(self, index: int) -> None:
+        """A slot's run begins: what its last one consisted of is gone."""
+        slot = self._slots[index]
+        slot.up, slot.hosts, slot.workers, slot.controller = None, (), (), None
+
     async def controller_started(self, index: int, controller: ActorHandle) -> None:
         """The ``controller`` of a slot's run is up."""
         self._slots[index].controller = controller

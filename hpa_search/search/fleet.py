@@ -21,8 +21,10 @@ TELL_SECONDS = 600.0
 """How often it is said that nodes are waited for."""
 CLOSING_SECONDS = 40.0
 """How long slots may take to end; one whose workers are just being replaced needs the longest."""
-HURRIED_SECONDS = 5.0
-"""The same where the driver was told to end now: who told it kills it after a minute."""
+HURRIED_SECONDS = 2.0
+"""The same where the driver was told to end now: it has eight seconds for all that it does then."""
+SLOW_SECONDS = 180.0
+"""How long a slot's workers may take to come up before that is said."""
 
 
 class Fleet:
@@ -32,7 +34,8 @@ class Fleet:
     running is done without until the cluster has other nodes. Where no node could hold a slot, one is waited for.
 
     ``make(index, on_given_up)`` starts a slot; ``on_change`` hears how many there are, ``on_look`` every few seconds whether
-    the workers of any are up, ``on_trouble`` why none can be kept; ``is_hurried`` says whether the end is to come at once.
+    the workers of any are up, ``on_trouble`` why none can be kept; ``is_hurried`` says whether the end is to come at once,
+    and ``log`` returns the last lines of what does not come up.
     """
 
     def __init__(
@@ -45,14 +48,16 @@ class Fleet:
         on_look: Callable[[bool], None],
         on_trouble: Callable[[str], None],
         is_hurried: Callable[[], bool],
+        log: Callable[[], str],
         say: Callable[[str], None],
     ) -> None:
-        self._exchange, self._places, self._make = exchange, places, make
+        self._exchange, self._places, self._make, self._log = exchange, places, make, log
         self._on_change, self._on_look, self._on_trouble, self._say = on_change, on_look, on_trouble, say
         self._is_hurried = is_hurried
         self._slots: dict[int, Slot] = {}
         self._retired: dict[int, Slot] = {}
         self._nodes, self._given_up, self._told = set[str](), 0, -TELL_SECONDS
+        self._down_since: dict[int, float] = {}
         self._over, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._follow, name="fleet", daemon=True)
 
@@ -65,22 +70,25 @@ class Fleet:
         """Wait for the slots' ends, after the exchange was closed."""
         self._over.set()
         self._thread.join()
-        deadline = time.monotonic() + (HURRIED_SECONDS if self._is_hurried() else CLOSING_SECONDS)
+        hurried = self._is_hurried()
+        deadline = time.monotonic() + (HURRIED_SECONDS if hurried else CLOSING_SECONDS)
         for slot in self._slots.values():
             slot.retire()
-        for slot in self._slots.values():
-            slot.join(max(deadline - time.monotonic(), 0))
+        for index, slot in self._slots.items():
+            if not (hurried and index in self._down_since):  # one whose workers are not up has nothing to bring to an end
+                slot.join(max(deadline - time.monotonic(), 0))
         slots = {**self._slots, **self._retired}
         busy = [index for index, slot in slots.items() if slot.is_running]
         for index in busy:
             self._cut_short(index)
+        deadline = time.monotonic() + (1.0 if hurried else CLOSING_SECONDS)
         for index in busy:
-            slots[index].join(CLOSING_SECONDS)
+            slots[index].join(max(deadline - time.monotonic(), 0))
 
     def _cut_short(self, index: int) -> None:
         """Kill a slot's run: it may be in the middle of an epoch that nobody waits for, or wait for a host that never comes."""
-        with suppress(RayError):
-            for actor in ray.get(self._exchange.actors.remote(index)):
+        with suppress(RayError, TimeoutError):
+            for actor in ray.get(self._exchange.actors.remote(index), timeout=HURRIED_SECONDS):
                 ray.kill(actor)
 
     def _follow(self) -> None:
@@ -89,6 +97,10 @@ class Fleet:
                 self._look()
             except (RayError, ConnectionError, TimeoutError) as error:  # of the exchange's end the driver hears elsewhere
                 logger.warning("the cluster cannot be looked at: %s", error)
+            except Exception as error:
+                logger.exception("this was not foreseen")
+                self._on_trouble(f"the slots cannot be looked after any more: {type(error).__name__}: {error}")
+                return
 
     def _look(self) -> None:
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
@@ -109,12 +121,23 @@ class Fleet:
                 self._say(f"{len(self._slots)} slot(s) now.")
             self._on_change(len(self._slots))
             self._tell_of_emptiness()
+            self._tell_of_slowness([index for index in self._slots if not hosts.get(index)])
         self._on_look(any(hosts.get(index) for index in self._slots))
 
     def _tell_of_emptiness(self) -> None:
         if not self._slots and time.monotonic() - self._told > TELL_SECONDS:
             self._say("No node that could hold a slot is left; waiting for one.")
             self._told = time.monotonic()
+
+    def _tell_of_slowness(self, down: list[int]) -> None:
+        """Say once in a while which slots have no workers yet, and the last lines of the log."""
+        now = time.monotonic()
+        self._down_since = {index: self._down_since.get(index, now) for index in down}
+        slow = [index for index, since in self._down_since.items() if now - since > SLOW_SECONDS]
+        if slow:
+            names = ", ".join(map(str, slow))
+            self._say(f"The workers of slot {names} have not come up for {SLOW_SECONDS / 60:.0f} minutes; waiting.{self._log()}")
+            self._down_since.update(dict.fromkeys(slow, now + TELL_SECONDS - SLOW_SECONDS))
 
     def _retire(self, index: int, why: str) -> None:
         """Do without a slot, whose run would wait for another place."""
@@ -131,10 +154,11 @@ class Fleet:
                 return
             self._say(f"Slot {index} is given up: {why}")
             self._given_up += 1
-            ray.get(self._exchange.lose_slot.remote(index))
             self._on_change(len(self._slots))
             if not self._slots:
                 self._on_trouble(f"no slot could be kept running, the last one because: {why}")
+        with suppress(RayError):  # where the exchange is gone, there is nothing to take the slot from
+            ray.get(self._exchange.lose_slot.remote(index))
 
 
 def first_places(

@@ -167,10 +167,10 @@ def _holder_is_dead(lease: dict[str, Any]) -> bool:
 def _started(pid: int) -> int | None:
     """When a process of this namespace started, in ticks since the machine did (proc(5), stat); None if it runs no more."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def _place() -> str:

@@ -55,6 +55,10 @@ class Listener:
                 self._ending.because_of(str(error))
             except (UserError, OSError) as error:  # the folder is away for a while
                 logger.warning("commands cannot be looked for: %s", error)
+            except Exception as error:
+                logger.exception("this was not foreseen")
+                self._ending.because_of(f"commands cannot be obeyed any more: {type(error).__name__}: {error}")
+                return
 
     def _obey(self, name: str, command: Command | None) -> None:
         if command is None:

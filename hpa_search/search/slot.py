@@ -60,23 +60,33 @@ class Slot:
         self._thread.join(timeout)
 
     def _keep_running(self) -> None:
+        """Run until the exchange is closed; whatever ends this before is told."""
+        try:
+            why = self._until_given_up()
+        except RayError as error:
+            why = f"the exchange between slots and trials is gone ({_last_line(error)})"
+        except Exception as error:
+            logger.exception("slot %s: this was not foreseen", self.index)
+            why = f"{type(error).__name__}: {_last_line(error)}"
+        if why and not self._closing.is_set():
+            logger.warning("slot %s: %s", self.index, why)
+            self._on_given_up(self.index, why)
+
+    def _until_given_up(self) -> str:
+        """Keep the run going; return why it cannot be, or an empty text when the exchange is closed."""
         ends, run = 0, 0
         while not self._closing.is_set():
-            try:
-                if ray.get(self._exchange.is_closed.remote()):
-                    return
-                before = self._groups()
-                why = self._fit(run)
-                # A place that another search has taken may become free.
-                waits = WorkerGroupStartupTimeoutError.__name__ in why or "timed out" in why
-                ends = ends + 1 if self._groups() == before and not waits else 0
-            except RayError:
-                return  # the exchange is gone, and the search with it
-            run += 1
-            if ends >= MOST_ENDS and not self._closing.is_set():
-                logger.warning("slot %s: %s", self.index, why)
-                self._on_given_up(self.index, why.strip().splitlines()[-1])  # of a traceback, what was raised
-                return
+            if ray.get(self._exchange.is_closed.remote()):
+                return ""
+            before = self._groups()
+            ray.get(self._exchange.run_begins.remote(self.index))
+            why = self._fit(run)
+            # A place that another search has taken may become free.
+            waits = WorkerGroupStartupTimeoutError.__name__ in why or "timed out" in why
+            ends, run = ends + 1 if self._groups() == before and not waits else 0, run + 1
+            if ends >= MOST_ENDS:
+                return why.strip().splitlines()[-1]  # of a traceback, what was raised
+        return ""
 
     def _groups(self) -> int:
         return 0 if self._closing.is_set() else ray.get(self._exchange.groups_started.remote(self.index))
@@ -98,6 +108,10 @@ class Slot:
         except Exception as error:  # whatever ended the run, the slot's answer is the same
             return f"{type(error).__name__}: {error}"
         return "its run ended"
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def scaling(resources: Resources, gpus: float) -> ScalingConfig:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpa_search.search.agenda import Leg
+from hpa_search.search.log import SearchLog
 from hpa_search.search.space import Search
 from hpa_search.search.status import trial_state
 from hpa_search.search.study import Facts
@@ -19,10 +20,10 @@ MOST_ROWS = 20
 
 
 class View:
-    """Follows the trials of a search and shows them."""
+    """Follows the trials of a search, shows them, and writes them to a ``log`` if there is one."""
 
-    def __init__(self, search: Search, console: Console) -> None:
-        self._search, self._console, self._most_trials = search, console, search.most_trials
+    def __init__(self, search: Search, console: Console, log: SearchLog | None = None) -> None:
+        self._search, self._console, self._log, self._most_trials = search, console, log, search.most_trials
         self._states: dict[int, str] = {}
         self._epochs: dict[int, int] = {}
         self._targets: dict[int, int] = {}
@@ -44,6 +45,7 @@ class View:
 
     def say(self, line: str) -> None:
         """Print a line, above the table if there is one."""
+        self._note(line)
         self._console.print(line, highlight=False, markup=False)
 
     def resumed(self, trials: list[Facts], spent_seconds: Callable[[], float]) -> None:
@@ -92,9 +94,16 @@ class View:
     def _line(self, line: str) -> None:
         if self._live is None:
             self.say(f"{self._elapsed()} {line}")
+        else:
+            self._note(f"{self._elapsed()} {line}")
+
+    def _note(self, line: str) -> None:
+        if self._log is not None:
+            self._log.write(line)
 
     def _elapsed(self) -> str:
-        return time.strftime("%H:%M:%S", time.gmtime(time.monotonic() - self._began))
+        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+        return f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}"
 
     def _table(self) -> Group:
         table = Table("trial", "state", "epochs", self._search.objective.metric)

@@ -65,6 +65,21 @@ def test_something_else_that_answers(stand_in):
     assert not isinstance(refusal.value, Unreachable)
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_dashboard_on_this_machine_is_asked_without_the_environments_proxy(stand_in, monkeypatch, name, host):
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    assert Dashboard(f"http://{host}:{stand_in.port}").jobs() == []
+
+
+def test_a_proxy_that_does_not_lead_there_is_named(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with pytest.raises(Unreachable, match=r"through the proxy http://127.0.0.1:9; add head.invalid to NO_PROXY"):
+        Dashboard("http://head.invalid:8265")
+
+
 @pytest.mark.parametrize("address", ["ray://x:10001", "http://", "http://127.0.0.1:99999999", "", "/shared/out"])
 def test_an_address_that_is_none(address):
     with pytest.raises(UserError, match=rf"--address {address}: is no dashboard's address"):

@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import RayActorError
 
 from hpa_search.errors import UserError
 from hpa_search.search import fleet
@@ -36,16 +37,17 @@ class Cluster:
             lose_slot=self._call(lambda index: None),
         )
         listed = lambda: [{"NodeID": node, "Alive": True} for node in self.nodes]  # noqa: E731
-        monkeypatch.setattr(fleet, "ray", SimpleNamespace(nodes=listed, get=lambda answer: answer))
-        self.counts, self.looks, self.lines = [], [], []
+        monkeypatch.setattr(fleet, "ray", SimpleNamespace(nodes=listed, get=lambda answer, timeout=None: answer))
+        self.counts, self.looks, self.lines, self.troubles = [], [], [], []
         self.fleet = Fleet(
             exchange,
             places=lambda: len(self.nodes),
             make=lambda index, on_given_up: SimpleNamespace(retire=lambda: None),
             on_change=self.counts.append,
             on_look=self.looks.append,
-            on_trouble=pytest.fail,
+            on_trouble=self.troubles.append,
             is_hurried=lambda: False,
+            log=lambda: "\n  worker.err:\n  the last line",
             say=self.lines.append,
         )
 
@@ -86,3 +88,50 @@ def test_without_any_node_it_waits_and_says_so_once_in_a_while(monkeypatch):
     cluster.nodes = {"a"}
     cluster.fleet._look()
     assert cluster.counts == [0, 0, 1]
+
+
+def test_a_slot_that_does_not_come_up_is_told_with_its_log_and_once_in_a_while(monkeypatch):
+    cluster = Cluster(monkeypatch, "a", "b")
+    cluster.hosts = {1: ("b",)}
+    now = [0.0]
+    monkeypatch.setattr(fleet, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    told = "The workers of slot 0 have not come up for 3 minutes; waiting.\n  worker.err:\n  the last line"
+    for now[0], lines in (
+        (0, 0),
+        (fleet.SLOW_SECONDS, 0),
+        (fleet.SLOW_SECONDS + 1, 1),
+        (fleet.TELL_SECONDS, 1),
+        (2 * fleet.TELL_SECONDS, 2),
+    ):
+        cluster.fleet._look()
+        assert cluster.lines == [told] * lines
+    cluster.hosts = {0: ("a",), 1: ("b",)}
+    now[0] = 10 * fleet.TELL_SECONDS
+    cluster.fleet._look()
+    assert cluster.lines == [told] * 2
+
+
+@pytest.mark.parametrize("error", [KeyError("NodeID"), RuntimeError("was not foreseen"), AttributeError("nodes")])
+def test_a_look_that_fails_for_good_ends_the_search(monkeypatch, error):
+    cluster = Cluster(monkeypatch, "a")
+    monkeypatch.setattr(fleet, "LOOK_SECONDS", 0.001)
+    cluster.fleet._look()
+
+    def fails():
+        raise error
+
+    cluster.fleet._places = fails
+    cluster.fleet._follow()
+    assert cluster.troubles == [f"the slots cannot be looked after any more: {type(error).__name__}: {error}"]
+
+
+def test_a_slot_is_given_up_also_when_the_exchange_is_gone(monkeypatch):
+    cluster = Cluster(monkeypatch, "a")
+    cluster.fleet._look()
+
+    def gone(index):
+        raise RayActorError
+
+    cluster.fleet._exchange.lose_slot = SimpleNamespace(remote=gone)
+    cluster.fleet._give_up(0, "the exchange is gone")
+    assert cluster.troubles == ["no slot could be kept running, the last one because: the exchange is gone"]

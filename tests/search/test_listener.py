@@ -88,3 +88,15 @@ def test_a_foreign_file_is_told_and_removed(agenda, box, tmp_path):
     (tmp_path / COMMANDS / "0.json").write_text("hello")
     _, said = listen(box, agenda)
     assert "cannot be read and was removed" in said[0]
+
+
+def test_a_fault_that_nobody_foresaw_ends_the_driver_with_its_name(agenda, box):
+    ending = Ending()
+
+    def fails():
+        raise RuntimeError("was not foreseen")
+
+    box.waiting = fails
+    with Listener(box, agenda, agenda.search.budget, ending, pytest.fail) as listener:
+        listener._thread.join(5)
+    assert ending.trouble == "commands cannot be obeyed any more: RuntimeError: was not foreseen"

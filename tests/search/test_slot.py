@@ -1,11 +1,15 @@
 """How many slots a cluster holds, and what each asks for."""
 
+from types import SimpleNamespace
+
 import pytest
 import ray
 from pydantic import ValidationError
+from ray.exceptions import RayActorError
 
+from hpa_search.search import slot as module
 from hpa_search.search.settings import Resources
-from hpa_search.search.slot import count_slots, in_words, scaling
+from hpa_search.search.slot import MOST_ENDS, Slot, count_slots, in_words, scaling
 
 
 def cluster(monkeypatch, *nodes):
@@ -58,3 +62,47 @@ def test_several_workers_do_not_share_a_gpu():
     with pytest.raises(ValidationError, match="cannot share a GPU"):
         Resources(workers=2, gpus=0.5)
     assert Resources(workers=2, gpus=2.0).gpus == 2
+
+
+def ended(monkeypatch, *, run="its run ended", groups=0, closed=lambda: False):
+    """Return why a slot is given up whose runs end as ``run`` says, with an exchange that counts ``groups``; None if it is not."""
+    why = []
+
+    def fit(self, number):
+        if isinstance(run, BaseException):
+            raise run
+        return run
+
+    monkeypatch.setattr(Slot, "_fit", fit)
+    monkeypatch.setattr(module, "ray", SimpleNamespace(get=lambda answer: answer))
+    call = lambda answer: SimpleNamespace(remote=answer)  # noqa: E731
+    exchange = SimpleNamespace(
+        is_closed=call(closed), groups_started=call(lambda index: groups), run_begins=call(lambda index: None)
+    )
+    slot = Slot(0, exchange=exchange, scaling=None, scratch=None, arguments={}, on_given_up=lambda index, told: why.append(told))
+    slot.join(30)
+    assert not slot.is_running
+    return why[0] if why else None
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (AttributeError("'NoneType' object has no attribute 'fit'"), "AttributeError: 'NoneType' object has no attribute 'fit'"),
+        (ImportError("libcudart.so: cannot open\nshared object file"), "ImportError: shared object file"),
+        (RuntimeError(), "RuntimeError: RuntimeError"),
+        (RayActorError(), "the exchange between slots and trials is gone"),
+    ],
+)
+def test_whatever_ends_a_slots_thread_is_told(monkeypatch, error, why):
+    assert ended(monkeypatch, run=error).startswith(why)
+
+
+def test_a_run_that_ends_again_and_again_is_given_up_with_what_was_raised(monkeypatch):
+    runs = []
+    why = ended(monkeypatch, run="Traceback\n  ...\nValueError: no such thing", closed=lambda: runs.append(1))
+    assert (why, len(runs)) == ("ValueError: no such thing", MOST_ENDS)
+
+
+def test_a_closed_exchange_ends_a_slot_without_a_word(monkeypatch):
+    assert ended(monkeypatch, closed=lambda: True) is None

@@ -1,8 +1,10 @@
 import io
+import time
 
 from rich.console import Console
 
 from hpa_search.search.agenda import Leg
+from hpa_search.search.log import LOG, SearchLog
 from hpa_search.search.study import Facts
 from hpa_search.search.view import View
 
@@ -46,3 +48,25 @@ def test_a_search_gone_on_with_shows_what_was_before(make_search):
         view.reported(1, {"epoch": 2, "objective": 0.25})
     shown = text.getvalue()
     assert "paused" in shown and "0.7500" in shown and "2/3" in shown
+
+
+def test_the_clock_goes_on_after_a_day(make_search, monkeypatch):
+    text = io.StringIO()
+    view = View(make_search(), Console(file=text, width=200, soft_wrap=True))
+    now = time.monotonic()
+    for hours, shown in ((0, "00:00:01"), (25, "25:00:01"), (1000, "1000:00:01")):
+        monkeypatch.setattr(view, "_began", now - hours * 3600 - 1)
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        view.ended(0, "complete", "trained to the end")
+        assert text.getvalue().splitlines()[-1].startswith(f"{shown} trial 0")
+
+
+def test_what_stands_in_the_live_table_is_in_the_log_line_by_line(make_search, tmp_path):
+    log = SearchLog()
+    log.open(tmp_path)
+    view = View(make_search(), Console(file=io.StringIO(), force_terminal=True, width=60), log)
+    with view.showing():
+        play(view)
+        view.say("a word")
+    lines = (tmp_path / LOG).read_text().splitlines()
+    assert len(lines) == 6 and lines[-1].endswith(" a word") and "trial 0: epoch 1, macro_ap 0.5000" in lines[1]

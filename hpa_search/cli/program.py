@@ -1,0 +1,51 @@
+"""The command `hpa-search` as a whole: its output, and what a signal does to it."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from hpa_search.cli.output import standard_streams
+from hpa_search.cli.searching import INTERRUPTED
+
+
+class Program(click.Group):
+    """A group of commands that print any text, and that a signal ends in order with exit code 130."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the command that the arguments name."""
+        with standard_streams():
+            return super().main(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; Ctrl-C, SIGTERM and a closed terminal end it as a KeyboardInterrupt."""
+        try:
+            with _signals():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP raise KeyboardInterrupt as SIGINT does, so that what was begun is cleared away.
+
+    A hang-up that is ignored, as by nohup, stays so; SIGINT is taken also where a script starts the command in the background.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if not (number == signal.SIGHUP and handler == signal.SIG_IGN):
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

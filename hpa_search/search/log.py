@@ -1,0 +1,37 @@
+"""OUT/search.log: what a search said, whoever watched it."""
+
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+LOG = "search.log"
+
+
+class SearchLog:
+    """Appends lines with their times; those that come before `open` are kept until then.
+
+    A log that cannot be written ends no search: the line is lost.
+    """
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._waiting: list[str] = []
+
+    def open(self, folder: Path) -> None:
+        """Write to the log in ``folder`` from now on."""
+        self._path = folder / LOG
+        self._append("".join(self._waiting))
+        self._waiting = []
+
+    def write(self, text: str) -> None:
+        """Append ``text``, of one line or several, with the time."""
+        line = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {text}\n"
+        if self._path is None:
+            self._waiting.append(line)
+        else:
+            self._append(line)
+
+    def _append(self, lines: str) -> None:
+        assert self._path is not None
+        with suppress(OSError), self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(lines)

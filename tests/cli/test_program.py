@@ -1,0 +1,64 @@
+"""What a signal does to a command."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SLOW = """
+import sys, time
+import click
+from hpa_search.cli.program import Program
+
+@click.group(cls=Program)
+def main(): pass
+
+@main.command()
+def work():
+    try:
+        print("begun", flush=True)
+        time.sleep(600)
+    finally:
+        print("cleared away", flush=True)
+
+main(["work"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_command_clears_away_and_says_that_it_was_interrupted(number):
+    process = subprocess.Popen([sys.executable, "-c", SLOW], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, out, errors) == (130, "cleared away\n", "Interrupted.\n")
+
+
+def test_nohup_is_honoured_and_ctrl_c_reaches_what_a_script_started_in_the_background():
+    ignored = "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    ignored += "import os; os.execv(sys.executable, [sys.executable, '-c', sys.argv[1]])"
+    process = subprocess.Popen([sys.executable, "-c", ignored, SLOW], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+
+
+def test_a_phantom_that_is_interrupted_leaves_nothing(tmp_path):
+    folder = tmp_path / "phantom"
+    command = [sys.executable, "-m", "hpa_search.cli", "data", "phantom", str(folder), "--images", "5000", "--size", "64"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("train/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Interrupted." in errors and "Traceback" not in errors
+    assert not folder.exists()
