@@ -66,19 +66,15 @@ def end_processes() -> None:
 
 
 def _processes() -> list[psutil.Process]:
-    """Return the processes of a local Ray and their descendants, none where a Ray was joined."""
-    node = ray._private.worker._global_node
-    if node is None or not node.head:
-        return []
-    return [process for _, parent in node.live_processes() for process in _family(parent.pid)]
+    """Return the processes of Ray's that this one has started, and those that they have."""
+    return [process for process in psutil.Process().children(recursive=True) if _is_rays(process)]
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def _is_rays(process: psutil.Process) -> bool:
     try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
+        return any("/ray/" in word or word.startswith("ray::") for word in process.cmdline())
     except psutil.Error:
-        return []
+        return False
 
 
 def _kill(processes: list[psutil.Process]) -> None:

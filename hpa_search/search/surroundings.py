@@ -9,6 +9,7 @@ A local Ray is ours alone, so of the variables that steer Ray, Tune and torch.di
 
 import os
 import secrets
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,8 @@ def settle(address: str | None) -> tuple[str, ...]:
     dropped = sorted(name for name, value in os.environ.items() if address is None and _is_foreign(name, value))
     for name in dropped:
         del os.environ[name]
+    if "PYTHONWARNINGS" in dropped:
+        warnings.resetwarnings()
     os.environ.update(OURS)
     if not has_home():  # Ray asks for it when it is imported
         os.environ["HOME"] = NO_HOME
