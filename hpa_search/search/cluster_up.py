@@ -15,7 +15,7 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from ray.train.torch import TorchTrainer
 
 from hpa_search.errors import UserError
-from hpa_search.search.ray_logs import last_words
+from hpa_search.search.ray_logs import RayLogs
 from hpa_search.search.slot import SLOT_THREAD
 from hpa_search.search.surroundings import elsewhere, settled
 
@@ -95,7 +95,9 @@ def _init(address: str | None, scratch: Path) -> None:
     except Exception as error:  # of whatever kind Ray raises here: no search can run
         reason = str(error).strip() or type(error).__name__
         if address is None:
-            raise UserError(f"no local Ray could be started: {reason}{last_words(scratch)}") from None
+            raise UserError(
+                f"no local Ray could be started: {reason}. The last that it wrote:{RayLogs(scratch).last_words()}"
+            ) from None
         if address == "auto" and isinstance(error, ConnectionError):
             reason = "none runs on this machine; give its address, such as HOST:6379, or leave --ray out"
         raise UserError(f"--ray {address}: no Ray could be reached: {reason}") from None

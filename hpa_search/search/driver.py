@@ -1,7 +1,6 @@
 """The driver: takes the lease, brings up Ray, slots and Tune, and runs the agenda to its end."""
 
 import os
-import socket
 import time
 import uuid
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from hpa_search.search.exchange import Exchange
 from hpa_search.search.fleet import Fleet, first_places
 from hpa_search.search.listener import Listener, budget_now, catch_up
 from hpa_search.search.proxy import Proxy
-from hpa_search.search.ray_logs import last_words, worker_faults
+from hpa_search.search.ray_logs import RayLogs
 from hpa_search.search.scratch import remove, scratch_folder
 from hpa_search.search.slot import Slot, count_slots, gpus_per_worker, in_words, scaling
 from hpa_search.search.space import Search
@@ -154,7 +153,7 @@ class _Run:
     ) -> None:
         self._agenda, self._out, self._scratch, self._listener = agenda, out, scratch, listener
         self._ending, self._stopwatch, self._say = ending, stopwatch, say
-        self._arguments = {"open_trial": open_trial, "job": job}
+        self._arguments, self._logs = {"open_trial": open_trial, "job": job}, RayLogs(scratch)
 
     def to_the_end(self, *, joined: bool) -> None:
         """Search until there is nothing to run, the driver is to end, or GPUs have come to a cluster that had none.
@@ -240,12 +239,11 @@ class _Run:
             seconds = time.monotonic() - began
             if self._ending.now:
                 return False
-            if seconds > SLOW_SECONDS or (seconds > SICK_SECONDS and worker_faults(self._scratch)):
-                words = last_words(self._scratch) or f" see Ray's logs on {socket.gethostname()}"
+            if seconds > SLOW_SECONDS or (seconds > SICK_SECONDS and self._logs.faults()):
                 self._ending.because_of("Ray's workers do not start")  # nothing that is asked of them is waited for
                 raise UserError(
                     f"Ray's workers do not start: none is up after {seconds:.0f} s. Mend that and give the same command again; "
-                    f"the last that they wrote:{words}"
+                    f"the last that they wrote:{self._logs.last_words()}"
                 )
         ray.get(answer)
         return not self._ending.now
@@ -259,7 +257,7 @@ class _Run:
             on_look=self._looked,
             on_trouble=self._ending.because_of,
             is_hurried=lambda: self._ending.now,
-            log=partial(last_words, self._scratch),
+            logs=self._logs,
             say=self._say,
         )
 

@@ -12,6 +12,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from hpa_search.errors import UserError
+from hpa_search.search.ray_logs import RayLogs
 from hpa_search.search.slot import Slot
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ HURRIED_SECONDS = 2.0
 """The same where the driver was told to end now: it has eight seconds for all that it does then."""
 SLOW_SECONDS = 180.0
 """How long a slot's workers may take to come up before that is said."""
+SICK_SECONDS = 60.0
+"""How long they may take where workers have left an error of Python's: they end while they import."""
 
 
 class Fleet:
@@ -35,7 +38,7 @@ class Fleet:
 
     ``make(index, on_given_up)`` starts a slot; ``on_change`` hears how many there are, ``on_look`` every few seconds whether
     the workers of any are up, ``on_trouble`` why none can be kept; ``is_hurried`` says whether the end is to come at once,
-    and ``log`` returns the last lines of what does not come up.
+    and ``logs`` have the last lines of what does not come up.
     """
 
     def __init__(
@@ -48,10 +51,10 @@ class Fleet:
         on_look: Callable[[bool], None],
         on_trouble: Callable[[str], None],
         is_hurried: Callable[[], bool],
-        log: Callable[[], str],
+        logs: RayLogs,
         say: Callable[[str], None],
     ) -> None:
-        self._exchange, self._places, self._make, self._log = exchange, places, make, log
+        self._exchange, self._places, self._make, self._logs = exchange, places, make, logs
         self._on_change, self._on_look, self._on_trouble, self._say = on_change, on_look, on_trouble, say
         self._is_hurried = is_hurried
         self._slots: dict[int, Slot] = {}
@@ -133,10 +136,13 @@ class Fleet:
         """Say once in a while which slots have no workers yet, and the last lines of the log."""
         now = time.monotonic()
         self._down_since = {index: self._down_since.get(index, now) for index in down}
+        sick = [index for index, since in self._down_since.items() if now - since > SICK_SECONDS]
+        if sick and len(sick) == len(self._slots) and self._logs.faults():
+            self._on_trouble(f"the workers of no slot come up. The last that they wrote:{self._logs.last_words()}\n")
         slow = [index for index, since in self._down_since.items() if now - since > SLOW_SECONDS]
         if slow:
-            names = ", ".join(map(str, slow))
-            self._say(f"The workers of slot {names} have not come up for {SLOW_SECONDS / 60:.0f} minutes; waiting.{self._log()}")
+            waited = f"have not come up for {SLOW_SECONDS / 60:.0f} minutes"
+            self._say(f"The workers of slot {', '.join(map(str, slow))} {waited}; waiting. Ray's log:{self._logs.last_words()}")
             self._down_since.update(dict.fromkeys(slow, now + TELL_SECONDS - SLOW_SECONDS))
 
     def _retire(self, index: int, why: str) -> None:

@@ -7,24 +7,32 @@ MOST_LINES = 8
 LONGEST = 300
 _MARKS = re.compile(r":(job_id|actor_name|task_name):")
 """What Ray writes into each worker's log by itself."""
-
 _ERROR = re.compile(r"(\w+\.)*\w+(Error|Exception|Exit|Interrupt)(:|$)")
 """The last line of a traceback."""
-
 _KINDS = ("raylet.err", "worker-*.err", "gcs_server.err", "gcs_server.out", "dashboard.err", "raylet.out")
 """Where a fault is told, the most telling first: a Python that ends while it imports says so in raylet.err."""
 
 
-def last_words(folder: Path) -> str:
-    """Return the last lines of the most telling log of the Ray whose folder is ``folder``; empty if there is none.
+class RayLogs:
+    """The logs of the local Ray whose folder is ``folder``; those of a Ray that was joined are on its nodes."""
 
-    Each line is indented and starts on a line of its own.
-    """
-    for kind in _KINDS:
-        for path in sorted(folder.glob(f"session_2*/logs/{kind}"), key=_changed, reverse=True):
-            if lines := _lines(path):
-                return "".join(f"\n  {line[:LONGEST]}" for line in [f"{path.name}:", *lines[-MOST_LINES:]])
-    return ""
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def last_words(self) -> str:
+        """Return the last lines of the most telling log, each on a line of its own, or where else to look."""
+        for kind in _KINDS:
+            for path in sorted(self._files(kind), key=_changed, reverse=True):
+                if lines := _lines(path):
+                    return "".join(f"\n  {line[:LONGEST]}" for line in [f"{path.name}:", *lines[-MOST_LINES:]])
+        return " nothing here; Ray's logs are on its nodes"
+
+    def faults(self) -> list[str]:
+        """Return the errors of Python's that workers left which did not come up."""
+        return [line for path in self._files("raylet.err") for line in _lines(path) if _ERROR.match(line)]
+
+    def _files(self, kind: str) -> list[Path]:
+        return list(self._folder.glob(f"session_2*/logs/{kind}"))
 
 
 def _lines(path: Path) -> list[str]:
@@ -40,9 +48,3 @@ def _changed(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def worker_faults(folder: Path) -> list[str]:
-    """Return the errors of Python's that a worker which has not come up has left in the log of the raylet that started it."""
-    found = [line for path in folder.glob("session_2*/logs/raylet.err") for line in _lines(path)]
-    return [line for line in found if _ERROR.match(line)]

@@ -99,12 +99,13 @@ def settled(address: str | None, scratch: Path) -> Iterator[None]:
 @contextmanager
 def elsewhere(folder: Path) -> Iterator[None]:
     """Have ``folder`` as the current one while the block runs: Ray puts that first on the module path of its workers."""
-    before = Path.cwd()
+    before = os.open(".", os.O_RDONLY)  # it may be gone, and have no name
     os.chdir(folder)
     try:
         yield
     finally:
-        os.chdir(before)
+        os.fchdir(before)
+        os.close(before)
 
 
 def has_home() -> bool:

@@ -38,7 +38,7 @@ class Cluster:
         )
         listed = lambda: [{"NodeID": node, "Alive": True} for node in self.nodes]  # noqa: E731
         monkeypatch.setattr(fleet, "ray", SimpleNamespace(nodes=listed, get=lambda answer, timeout=None: answer))
-        self.counts, self.looks, self.lines, self.troubles = [], [], [], []
+        self.counts, self.looks, self.lines, self.troubles, self.faults = [], [], [], [], []
         self.fleet = Fleet(
             exchange,
             places=lambda: len(self.nodes),
@@ -47,7 +47,7 @@ class Cluster:
             on_look=self.looks.append,
             on_trouble=self.troubles.append,
             is_hurried=lambda: False,
-            log=lambda: "\n  worker.err:\n  the last line",
+            logs=SimpleNamespace(last_words=lambda: "\n  worker.err:\n  the last line", faults=lambda: self.faults),
             say=self.lines.append,
         )
 
@@ -95,7 +95,7 @@ def test_a_slot_that_does_not_come_up_is_told_with_its_log_and_once_in_a_while(m
     cluster.hosts = {1: ("b",)}
     now = [0.0]
     monkeypatch.setattr(fleet, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    told = "The workers of slot 0 have not come up for 3 minutes; waiting.\n  worker.err:\n  the last line"
+    told = "The workers of slot 0 have not come up for 3 minutes; waiting. Ray's log:\n  worker.err:\n  the last line"
     for now[0], lines in (
         (0, 0),
         (fleet.SLOW_SECONDS, 0),
@@ -135,3 +135,19 @@ def test_a_slot_is_given_up_also_when_the_exchange_is_gone(monkeypatch):
     cluster.fleet._exchange.lose_slot = SimpleNamespace(remote=gone)
     cluster.fleet._give_up(0, "the exchange is gone")
     assert cluster.troubles == ["no slot could be kept running, the last one because: the exchange is gone"]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "faults", "ends"), [({}, [], False), ({}, ["ImportError"], True), ({0: ("a",)}, ["ImportError"], False)]
+)
+def test_where_the_workers_of_all_slots_end_while_they_import_so_does_the_search(monkeypatch, hosts, faults, ends):
+    cluster = Cluster(monkeypatch, "a", "b")
+    cluster.hosts, cluster.faults = hosts, faults
+    now = [0.0]
+    monkeypatch.setattr(fleet, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    cluster.fleet._look()
+    assert cluster.troubles == []
+    now[0] = fleet.SICK_SECONDS + 1
+    cluster.fleet._look()
+    told = "the workers of no slot come up. The last that they wrote:\n  worker.err:\n  the last line\n"
+    assert cluster.troubles == ([told] if ends else [])

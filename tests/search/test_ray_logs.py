@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from hpa_search.search.ray_logs import MOST_LINES, last_words, worker_faults
+from hpa_search.search.ray_logs import MOST_LINES, RayLogs
 
 
 @pytest.fixture
@@ -15,9 +15,11 @@ def logs(tmp_path):
 def test_a_python_that_ended_while_it_imported_is_told_first(tmp_path, logs):
     (logs / "gcs_server.out").write_text("a line of the server's\n")
     (logs / "worker-a.err").write_text(":job_id:01\n:actor_name:Proxy\n")
-    assert last_words(tmp_path) == "\n  gcs_server.out:\n  a line of the server's"
+    assert RayLogs(tmp_path).last_words() == "\n  gcs_server.out:\n  a line of the server's"
     (logs / "raylet.err").write_text("Traceback (most recent call last):\n\nImportError: no such module\n")
-    assert last_words(tmp_path) == "\n  raylet.err:\n  Traceback (most recent call last):\n  ImportError: no such module"
+    assert (
+        RayLogs(tmp_path).last_words() == "\n  raylet.err:\n  Traceback (most recent call last):\n  ImportError: no such module"
+    )
 
 
 def test_of_several_workers_the_last_lines_of_the_latest(tmp_path, logs):
@@ -25,13 +27,13 @@ def test_of_several_workers_the_last_lines_of_the_latest(tmp_path, logs):
         path = logs / f"worker-{name}.err"
         path.write_text("".join(f"{name} {line}\n" for line in range(50)))
         os.utime(path, (1000 - age, 1000 - age))
-    lines = last_words(tmp_path).splitlines()
+    lines = RayLogs(tmp_path).last_words().splitlines()
     assert lines[1:] == ["  worker-new.err:", *(f"  new {line}" for line in range(50 - MOST_LINES, 50))]
 
 
 def test_without_a_log_there_is_nothing_to_say(tmp_path):
-    assert last_words(tmp_path) == ""
-    assert worker_faults(tmp_path) == []
+    assert RayLogs(tmp_path).last_words() == " nothing here; Ray's logs are on its nodes"
+    assert RayLogs(tmp_path).faults() == []
 
 
 @pytest.mark.parametrize(
@@ -47,4 +49,4 @@ def test_without_a_log_there_is_nothing_to_say(tmp_path):
 )
 def test_only_the_end_of_a_traceback_is_a_fault(tmp_path, logs, line, is_fault):
     (logs / "raylet.err").write_text(f"{line}\n")
-    assert worker_faults(tmp_path) == ([line] if is_fault else [])
+    assert RayLogs(tmp_path).faults() == ([line] if is_fault else [])

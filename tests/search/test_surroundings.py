@@ -1,6 +1,8 @@
 """What a Ray inherits of a shell that other projects have left their variables in."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,3 +118,31 @@ def test_the_current_folder_is_another_for_a_while_only(tmp_path):
     with elsewhere(tmp_path):
         assert Path.cwd() == tmp_path
     assert Path.cwd() == before
+
+
+def test_a_current_folder_that_is_gone_is_no_hindrance(tmp_path):
+    before, gone = Path.cwd(), tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    try:
+        with elsewhere(tmp_path):
+            assert Path.cwd() == tmp_path
+        with pytest.raises(FileNotFoundError):
+            Path.cwd()
+    finally:
+        os.chdir(before)
+
+
+IMPORTED = """
+from hpa_search.search.driver import run_search
+from ray._private import ray_constants
+from ray.train.torch import TorchTrainer
+print(TorchTrainer.__module__.split(".")[2], ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV)
+"""
+
+
+def test_ray_is_imported_as_slots_need_it_whatever_the_shell_says():
+    environment = {**os.environ, "RAY_TRAIN_V2_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "1"}
+    done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == ["v2", "False"]
