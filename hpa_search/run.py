@@ -110,7 +110,8 @@ def _told_to(log: SearchLog) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        log.write(f"Ended: {error}" if isinstance(error, UserError | OSError) else f"Ended: {error!r}")
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or repr(error)
+        log.write(f"Ended: {reason}")
         raise
 
 

@@ -1,16 +1,15 @@
 """The command `hpa-search` as a whole: its output, and what a signal does to it."""
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
 
 from hpa_search.cli.output import standard_streams
-from hpa_search.cli.searching import INTERRUPTED
+from hpa_search.cli.searching import leave_at_once
 
 
 class Program(click.Group):
@@ -27,8 +26,9 @@ class Program(click.Group):
             with _signals():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            sys.exit(INTERRUPTED)
+            with suppress(OSError):  # the terminal may be gone
+                click.echo("Interrupted.", err=True)
+            leave_at_once()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from contextlib import suppress
 from typing import NoReturn
 
@@ -22,13 +23,20 @@ def prepare(ray_address: str | None) -> None:
 
 
 def leave(outcome: str) -> NoReturn:
-    """End the process with exit code 130 if the search was interrupted, else 0.
+    """End the process with exit code 130 if the search was interrupted, else 0."""
+    if outcome == "interrupted":
+        leave_at_once()
+    sys.exit(0)
 
-    After an interrupt at once: Python would first take apart everything that was imported, which takes seconds that somebody
-    waits for, and threads may still be in calls to a Ray that is gone.
+
+def leave_at_once() -> NoReturn:
+    """End the process with exit code 130, without waiting for its threads.
+
+    Python would wait for those that decode images, and take apart everything that was imported, while somebody waits; and
+    some may be in calls to a Ray that is gone.
     """
-    if outcome != "interrupted":
-        sys.exit(0)
+    if threading.active_count() == 1:
+        sys.exit(INTERRUPTED)
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()

@@ -72,6 +72,7 @@ def run_search(
     Raises UserError while another driver holds the search, when no slot can run, and when the ledger or ``out`` cannot be
     written any more.
     """
+    out = out.absolute()  # the lease is renewed also while Ray is started in another current folder
     ending, box = Ending(), CommandBox(commands or Place.of(out) / COMMANDS)
     choose_study(out, study, search.name)
     of_before = box.waiting()  # what comes later, comes to this driver
