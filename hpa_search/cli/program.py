@@ -4,10 +4,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import click
 
+from hpa_search.cli.options import Fault
 from hpa_search.cli.output import standard_streams
 from hpa_search.cli.searching import leave_at_once
 
@@ -24,11 +26,20 @@ class Program(click.Group):
         """Run a command; Ctrl-C, SIGTERM and a closed terminal end it as a KeyboardInterrupt."""
         try:
             with _signals():
+                _check_folder()
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             with suppress(OSError):  # the terminal may be gone
                 click.echo("Interrupted.", err=True)
             leave_at_once()
+
+
+def _check_folder() -> None:
+    """Refuse a current folder that was removed: libraries end the process where they ask for its name."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise Fault("the current folder is gone; cd to one that exists, then give the same command again") from None
 
 
 @contextmanager

@@ -88,6 +88,7 @@ def _init(address: str | None, scratch: Path) -> None:
     if address is not None:
         _check_reachable(address)
     else:
+        _check_loopback()
         # Train asks the dashboard before it frees resources, so a local one stays on.
         own = {"address": "local", "include_dashboard": True, "object_store_memory": OBJECT_STORE, "_temp_dir": str(scratch)}
     try:
@@ -101,6 +102,18 @@ def _init(address: str | None, scratch: Path) -> None:
         if address == "auto" and isinstance(error, ConnectionError):
             reason = "none runs on this machine; give its address, such as HOST:6379, or leave --ray out"
         raise UserError(f"--ray {address}: no Ray could be reached: {reason}") from None
+
+
+def _check_loopback() -> None:
+    """Raise UserError if this machine does not reach itself: the processes of a Ray talk to each other by its network."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise UserError(
+            f"127.0.0.1: this machine does not reach itself ({error.strerror or error}), and no local Ray can be started; bring the "
+            "loopback network up (ip link set lo up)"
+        ) from None
 
 
 def _check_reachable(address: str) -> None:

@@ -62,3 +62,12 @@ def test_a_phantom_that_is_interrupted_leaves_nothing(tmp_path):
     assert process.returncode == 130
     assert "Interrupted." in errors and "Traceback" not in errors
     assert not folder.exists()
+
+
+def test_a_current_folder_that_is_gone_is_told(tmp_path):
+    command = 'mkdir gone && cd gone && rmdir "$PWD" && exec "$0" -m hpa_search.cli data check /data'
+    done = subprocess.run(["sh", "-c", command, sys.executable], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "Error: the current folder is gone; cd to one that exists, then give the same command again\n",
+    )
