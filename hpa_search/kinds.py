@@ -104,7 +104,7 @@ def _markup(start: bytes) -> Kind | None:
     title = _TITLE.search(text)
     if title or any(mark in lower for mark in (b"<html", b"<!doctype html", b"<head", b"<body", b"<script")):
         named = f" ('{shown(title[1])}')" if title else ""
-        return Kind(f"a web page{named}, as a download leaves that was answered otherwise", "download the file itself")
+        return Kind(f"a web page{named} that a download left in its place", "download the file itself")
     return Kind(f"XML text ('{shown(text)}')", "if a download left it, that was refused: download the file itself")
 
 

@@ -4,6 +4,7 @@ Nothing here or in `predict` unpickles: weights are safetensors, the rest is JSO
 """
 
 import hashlib
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from hpa_search.config import Record, TestTime, TrialConfig
 from hpa_search.data.kaggle import COLOURS
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
+from hpa_search.kinds import START, foreign, kind_of
 from hpa_search.labels import LABELS, NUM_LABELS, to_vector
 from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.thresholds import DecisionRule
@@ -134,10 +136,12 @@ def read_manifest(bundle: Path) -> Manifest:
         raise UserError(
             f"{bundle} is no bundle: {MANIFEST} cannot be read ({error.strerror}); give the bundle/ of a search's --out"
         ) from None
+    again = "The bundle is damaged or foreign; export it again with `hpa-search finish`"
+    if kind := foreign(content[:START]):
+        raise UserError(f"{path}: is {kind.what}{f'; {kind.remedy}' if kind.remedy else ''}\n{again}")
     try:
-        manifest = Manifest.model_validate_json(content)
+        manifest = Manifest.model_validate_json(content.removeprefix(BOM_UTF8))
     except ValidationError as error:
-        again = "The bundle is damaged or foreign; export it again with `hpa-search finish`"
         raise UserError(f"{explain(error, str(path), Manifest)}\n{again}") from None
     for file in (*manifest.members, *((manifest.onnx,) if manifest.onnx else ())):
         _check_file(bundle / file.file, file.sha256)
@@ -148,6 +152,8 @@ def _check_file(path: Path, expected: str) -> None:
     if not path.is_file():
         raise UserError(f"{path}: missing from the bundle; export it again with `hpa-search finish`")
     found = sha256(path)
+    if found != expected and (kind := kind_of(path)) and kind.remedy:
+        raise UserError(f"{path}: damaged or foreign: it is {kind.what}; {kind.remedy}, or export it again")
     if found != expected:
         raise UserError(
             f"{path}: damaged or foreign: its SHA-256 is {found[:12]}…, the bundle's is {expected[:12]}…; export it again"

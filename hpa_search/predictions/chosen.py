@@ -1,5 +1,6 @@
 """The ensemble on disk: its models with their weights, and the rule for their mean, as `ensemble.json`."""
 
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hpa_search.config import Record
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.files import write_json
+from hpa_search.kinds import START, foreign
 from hpa_search.labels import LABELS, NUM_LABELS
 from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.final import Ensemble
@@ -101,8 +103,10 @@ def read_chosen(folder: Path) -> Chosen:
             f"{folder}: no ensemble here, for {CHOSEN} cannot be read ({error.strerror}); "
             "give the --out of `hpa-search ensemble --predictions FILE --out DIR`"
         ) from None
+    again = "It is damaged or foreign; make it again with `hpa-search ensemble --predictions FILE --out DIR`"
+    if kind := foreign(content[:START]):
+        raise UserError(f"{path}: is {kind.what}{f'; {kind.remedy}' if kind.remedy else ''}\n{again}")
     try:
-        return Chosen.model_validate_json(content)
+        return Chosen.model_validate_json(content.removeprefix(BOM_UTF8))
     except ValidationError as error:
-        again = "It is damaged or foreign; make it again with `hpa-search ensemble --predictions FILE --out DIR`"
         raise UserError(f"{explain(error, str(path), Chosen)}\n{again}") from None

@@ -147,3 +147,33 @@ def test_weights_that_are_no_plain_file_are_refused(export):
     os.mkfifo(path)
     with pytest.raises(UserError, match="missing"):
         read_manifest(bundle)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4665b3\nsize 46830571\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (POINTER, "a Git LFS pointer.*run `git lfs pull`"),
+        (b"<html><title>Sign in</title>", r"a web page \('Sign in'\).*download the file itself"),
+        (b"", "empty"),
+        (bytes(1000), "made of zero bytes"),
+    ],
+)
+def test_a_file_that_stands_for_one_is_told_by_what_it_is(export, content, words):
+    bundle, manifest = export()
+    weights = (bundle / manifest.members[0].file).read_bytes()
+    (bundle / manifest.members[0].file).write_bytes(content)
+    with pytest.raises(UserError, match=f"{manifest.members[0].file}: damaged or foreign: it is {words}"):
+        read_manifest(bundle)
+    (bundle / manifest.members[0].file).write_bytes(weights)
+    (bundle / MANIFEST).write_bytes(content)
+    with pytest.raises(UserError, match=f"{MANIFEST}: is {words}(.|\n)*hpa-search finish"):
+        read_manifest(bundle)
+
+
+def test_a_byte_order_mark_is_no_fault(export):
+    bundle, manifest = export()
+    (bundle / MANIFEST).write_bytes(b"\xef\xbb\xbf" + (bundle / MANIFEST).read_bytes())
+    assert read_manifest(bundle) == manifest

@@ -85,3 +85,12 @@ def test_what_is_no_ensemble_is_refused(tmp_path, content):
     (tmp_path / CHOSEN).write_bytes(content)
     with pytest.raises(UserError, match="damaged or foreign"):
         read_chosen(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_fault_and_a_pointer_is_named(tmp_path, chosen):
+    write_chosen(tmp_path, chosen)
+    (tmp_path / CHOSEN).write_bytes(b"\xef\xbb\xbf" + (tmp_path / CHOSEN).read_bytes())
+    assert read_chosen(tmp_path) == chosen
+    (tmp_path / CHOSEN).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match=f"{CHOSEN}: is a Git LFS pointer.*git lfs pull"):
+        read_chosen(tmp_path)
