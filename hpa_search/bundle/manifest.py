@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
-from hpa_search.config import Record, TestTime, TrialConfig
+from hpa_search.config import Record, TestTime, TrialConfig, bounded
 from hpa_search.data.kaggle import COLOURS
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.kinds import START, foreign, kind_of
 from hpa_search.labels import LABELS, NUM_LABELS, to_vector
+from hpa_search.rounding import settled, sum_fault
 from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.thresholds import DecisionRule
 
@@ -36,7 +37,7 @@ class Member(Record):
     labels: tuple[Annotated[int, Field(ge=0, lt=NUM_LABELS)], ...] | None = None
     trial: int = Field(ge=0)
     epoch: int = Field(ge=1)
-    weight: float = Field(gt=0, le=1)
+    weight: float = bounded(gt=0, le=1)
     map: dict[str, Any]
     config: TrialConfig
     file: str = Field(
@@ -85,8 +86,9 @@ class Manifest(Record):
             raise ValueError(f"format {self.format} is not known to this version, which reads format {FORMAT}")
         if self.labels != LABELS or self.channels != COLOURS:
             raise ValueError("labels or channels are not those of this task")
-        if abs(sum(member.weight for member in self.members) - 1) > 1e-6:
-            raise ValueError("the members' weights do not add up to 1")
+        if total := sum_fault(self.weights):
+            raise ValueError(f"the members' weights do not add up to 1, but to {total}")
+        object.__setattr__(self, "std", tuple(settled(std, 0.0) for std in self.std))
         if min(self.std) < 0:
             raise ValueError(f"std {list(self.std)} has a negative entry")
         for number, platt in enumerate(self.maps):

@@ -85,7 +85,12 @@ class Archive:
             raise UserError(
                 f"{self.path}: array '{name}' is {found.dtype} of shape {found.shape}; expected text or whole numbers, one a row"
             )
-        return np.char.decode(found, "utf-8", "replace") if found.dtype.kind == "S" else found.astype(np.str_)
+        if found.dtype.kind != "S":
+            return found.astype(np.str_)
+        try:
+            return np.char.decode(found, "utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{self.path}: array '{name}' has bytes that are not UTF-8; save text, not bytes") from None
 
 
 def _reason(error: Exception) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from hpa_search.config import Record
+from hpa_search.config import Record, bounded
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.files import write_json
 from hpa_search.kinds import START, foreign
 from hpa_search.labels import LABELS, NUM_LABELS
+from hpa_search.rounding import sum_fault
 from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.final import Ensemble
 from hpa_search.scoring.thresholds import DecisionRule
@@ -25,7 +26,7 @@ class Model(Record):
     """A model by its name in the predictions; ``map`` brings its logits to the others' scale. One of weight 0 takes no part."""
 
     name: str = Field(min_length=1)
-    weight: float = Field(ge=0, le=1)
+    weight: float = bounded(ge=0, le=1)
     map: dict[str, Any]
 
 
@@ -51,8 +52,8 @@ class Chosen(Record):
             raise ValueError("labels: not those of this task")
         if len({model.name for model in self.models}) < len(self.models):
             raise ValueError("models: two have one name")
-        if abs(sum(model.weight for model in self.models) - 1) > 1e-6:
-            raise ValueError("models: the weights do not add up to 1")
+        if total := sum_fault(model.weight for model in self.models):
+            raise ValueError(f"models: the weights do not add up to 1, but to {total}")
         for number, model in enumerate(self.models):
             if (slopes := _platt(f"models.{number}.map", model.map).slope.size) != NUM_LABELS:
                 raise ValueError(f"models.{number}.map: {slopes} slopes; expected {NUM_LABELS}")
