@@ -73,6 +73,8 @@ def foreign(start: bytes) -> Kind | None:
         return Kind("a tar archive", UNPACK)
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
         return Kind("a WebP image")
+    if start.startswith(b"BM") and start[6:10] == bytes(4):
+        return Kind("a BMP image")
     return _pointer(start) or _markup(start)
 
 

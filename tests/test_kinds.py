@@ -63,6 +63,7 @@ def saved_array():
         (image("PNG"), "a PNG image", ""),
         (image("JPEG"), "a JPEG image", ""),
         (image("TIFF"), "a TIFF image", ""),
+        (image("BMP"), "a BMP image", ""),
         (image("WEBP"), "a WebP image", ""),
         ("Id,Target\n".encode("utf-16"), "text in UTF-16", "save it as UTF-8"),
     ],
