@@ -6,9 +6,12 @@ What a value of a named setting (`loss`, `head`, `sampling` ...) stands for is r
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from hpa_search.rounding import settled
 
 Value = str | bool | int | float | None
 
@@ -23,6 +26,17 @@ class Record(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+def bounded(default: Any = ..., *, ge: float | None = None, le: float | None = None, **options: Any) -> Any:
+    """Return pydantic's Field for a float, which is brought to the bound ``ge`` or ``le`` if it misses it by rounding."""
+    field = Field(default, ge=ge, le=le, **options)
+    field.metadata.append(BeforeValidator(partial(_settled, ge, le)))
+    return field
+
+
+def _settled(low: float | None, high: float | None, value: Any) -> Any:
+    return settled(value, low, high) if isinstance(value, float) else value
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,7 @@ class TrialConfig(Record):
     normalise: str = "dataset"
     augment: str = "dihedral"
     sampling: str = "none"
-    sampling_share: Annotated[float | None, When("sampling", {"minority": 0.01, "repeat_factor": 0.05})] = Field(
+    sampling_share: Annotated[float | None, When("sampling", {"minority": 0.01, "repeat_factor": 0.05})] = bounded(
         default=None, gt=0, le=1
     )
     sampling_copies: Annotated[int | None, When("sampling", {"minority": 10, "repeat_factor": 10})] = Field(
@@ -80,37 +94,37 @@ class TrialConfig(Record):
     stem: Annotated[str | None, When("weights", unless="none", otherwise="mean_rgb")] = None
     head: str = "plain"
     hidden_size: Annotated[int | None, When("head", {"hidden": 512, "avg_max": 1024})] = Field(default=None, ge=1, le=65536)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    dropout: float = bounded(default=0.0, ge=0, lt=1)
 
     # The loss
     loss: str = "bce"
-    gamma: Annotated[float | None, When("loss", {"focal": 2.0, "focal_poster_literal": 2.0})] = Field(default=None, ge=0, le=10)
-    gamma_positive: Annotated[float | None, When("loss", {"asymmetric": 1.0})] = Field(default=None, ge=0, le=10)
-    gamma_negative: Annotated[float | None, When("loss", {"asymmetric": 4.0})] = Field(default=None, ge=0, le=10)
-    probability_margin: Annotated[float | None, When("loss", {"asymmetric": 0.05})] = Field(default=None, ge=0, lt=1)
+    gamma: Annotated[float | None, When("loss", {"focal": 2.0, "focal_poster_literal": 2.0})] = bounded(default=None, ge=0, le=10)
+    gamma_positive: Annotated[float | None, When("loss", {"asymmetric": 1.0})] = bounded(default=None, ge=0, le=10)
+    gamma_negative: Annotated[float | None, When("loss", {"asymmetric": 4.0})] = bounded(default=None, ge=0, le=10)
+    probability_margin: Annotated[float | None, When("loss", {"asymmetric": 0.05})] = bounded(default=None, ge=0, lt=1)
     class_weights: str = "none"
     weight_site: Annotated[
         Literal["positive", "both"] | None,
         When("class_weights", {"full": "positive", "ln": "positive", "1-f": "both", "effective": "both"}),
     ] = None
-    weight_power: Annotated[float | None, When("class_weights", {"1-f": 1.0})] = Field(default=None, gt=0, le=10)
-    weight_beta: Annotated[float | None, When("class_weights", {"effective": 0.999})] = Field(default=None, ge=0, lt=1)
+    weight_power: Annotated[float | None, When("class_weights", {"1-f": 1.0})] = bounded(default=None, gt=0, le=10)
+    weight_beta: Annotated[float | None, When("class_weights", {"effective": 0.999})] = bounded(default=None, ge=0, lt=1)
 
     # The optimisation
     optimizer: str = "adamw"
-    learning_rate: float = Field(default=1e-3, gt=0, le=1)
-    momentum: Annotated[float | None, When("optimizer", {"sgd": 0.9})] = Field(default=None, ge=0, lt=1)
-    weight_decay: float = Field(default=1e-2, ge=0, le=1)
+    learning_rate: float = bounded(default=1e-3, gt=0, le=1)
+    momentum: Annotated[float | None, When("optimizer", {"sgd": 0.9})] = bounded(default=None, ge=0, lt=1)
+    weight_decay: float = bounded(default=1e-2, ge=0, le=1)
     schedule: str = "cosine"
     schedule_epochs: Annotated[int | None, When("schedule", {"step": 10, "plateau": 3, "cosine_restarts": 10})] = Field(
         default=None, ge=1, le=100_000
     )
     schedule_factor: Annotated[float | None, When("schedule", {"step": 0.1, "plateau": 0.5})] = Field(default=None, gt=0, lt=1)
-    warmup_epochs: float = Field(default=0.0, ge=0, le=100)
+    warmup_epochs: float = bounded(default=0.0, ge=0, le=100)
     batch_size: int = Field(default=32, ge=2, le=4096)
     steps_per_epoch: int | None = Field(default=None, ge=1, le=1_000_000)  # None: every training row once
-    clip_norm: float | None = Field(default=None, gt=0, le=1e6)
-    ema: float = Field(default=0.0, ge=0, lt=1)  # decay of the averaged weights that are scored and kept; 0: none
+    clip_norm: float | None = bounded(default=None, gt=0, le=1e6)
+    ema: float = bounded(default=0.0, ge=0, lt=1)  # decay of the averaged weights that are scored and kept; 0: none
 
     # What is trained when
     freeze: str = "none"
@@ -118,7 +132,7 @@ class TrialConfig(Record):
     last_epochs: int = Field(default=0, ge=0, le=100_000)  # of the top rung, trained as the second stage
     last_loss: Annotated[str | None, When("last_epochs", unless=0, otherwise="soft_f1")] = None
     last_freeze: Annotated[str | None, When("last_epochs", unless=0, otherwise="none")] = None
-    last_learning_rate: Annotated[float | None, When("last_epochs", unless=0, otherwise=1e-4)] = Field(default=None, gt=0, le=1)
+    last_learning_rate: Annotated[float | None, When("last_epochs", unless=0, otherwise=1e-4)] = bounded(default=None, gt=0, le=1)
 
     replicate: int = Field(default=0, ge=0, le=1_000_000)  # changes nothing but the seed: to see how much chance decides
 

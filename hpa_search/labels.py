@@ -1,5 +1,6 @@
 """The 28 location labels of the Human Protein Atlas task, in the competition's order."""
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -36,6 +37,9 @@ LABELS: tuple[str, ...] = (
 )
 NUM_LABELS = len(LABELS)
 
+_WITH_POINT = re.compile(r"([0-9]+)\.0*")
+"""What a program makes of a label id that took the column for numbers."""
+
 
 def parse_target(text: str) -> tuple[int, ...]:
     """Read "0 16 25" as sorted distinct label ids.
@@ -47,7 +51,8 @@ def parse_target(text: str) -> tuple[int, ...]:
         raise ValueError("no label; every image has at least one")
     for word in words:
         if not (word.isascii() and word.isdigit()):
-            raise ValueError(f"'{word}' is no label id; expected numbers from 0 to {NUM_LABELS - 1} separated by spaces")
+            hint = f"; write it as {whole[1]}" if (whole := _WITH_POINT.fullmatch(word)) else ""
+            raise ValueError(f"'{word}' is no label id; expected numbers from 0 to {NUM_LABELS - 1} separated by spaces{hint}")
         if int(word) >= NUM_LABELS:
             raise ValueError(f"label {word} is out of range 0 to {NUM_LABELS - 1}")
     ids = sorted({int(word) for word in words})

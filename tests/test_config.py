@@ -2,6 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from hpa_search.config import CONDITIONS, TrialConfig
+from hpa_search.training.check import check_value
 
 
 def test_the_defaults_are_a_configuration():
@@ -67,3 +68,28 @@ def test_a_value_out_of_range_or_of_another_type_is_refused(values):
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         TrialConfig().dropout = 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("learning_rate", 1.0000000000000002, 1),
+        ("weight_decay", -1e-18, 0),
+        ("dropout", -1e-18, 0),
+        ("warmup_epochs", 100.00000000001, 100),
+    ],
+)
+def test_a_setting_that_rounding_moved_beyond_its_bound_is_at_the_bound(name, value, found):
+    assert getattr(TrialConfig(**{name: value}), name) == found
+    assert getattr(TrialConfig.model_validate_json(f'{{"{name}": {value!r}}}'), name) == found
+    check_value(f"fixed.{name}", name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("learning_rate", 1.0000001), ("weight_decay", -1e-6), ("dropout", 1.0000000000000002)]
+)
+def test_beyond_rounding_a_setting_is_refused_with_all_its_digits(name, value):
+    with pytest.raises(ValidationError):
+        TrialConfig(**{name: value})
+    with pytest.raises(ValueError, match=rf"fixed.{name}: expected a number .* \(given: {value!r}\)"):
+        check_value(f"fixed.{name}", name, value)

@@ -1,12 +1,13 @@
 """Which images are to be labelled, and in which order: those of a folder, of a dataset, or of a list."""
 
-import csv
-import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpa_search.data.faults import DatasetFaults
-from hpa_search.data.kaggle import image_ids, read_dataset, read_test_ids
+from hpa_search.data.faults import DatasetFaults, missing
+from hpa_search.data.kaggle import check_channels, image_ids, listed_ids, read_dataset, read_test_ids
+from hpa_search.data.naming import COLOURS, Ids, other_form
+from hpa_search.data.tables import Row, read_records
 from hpa_search.errors import UserError
 
 Entry = tuple[int, str]
@@ -18,7 +19,7 @@ def find_images(images: Path, listed: Path | None = None) -> tuple[Path, tuple[s
 
     ``images`` is a folder of <Id>_<colour>.png or a dataset: its test/ in the order of sample_submission.csv, else its
     train/ in that of train.csv. With ``listed``, the ids of that file in its order, of whichever folder of a dataset has
-    them. Raises UserError where there are no images, or the list is at fault; then each of its faults by line.
+    them. Raises UserError where there are no images, DatasetFaults where Ids, names of files or the list are at fault.
     """
     if not images.is_dir():
         raise UserError(f"{images} is not a folder; give a folder of <Id>_<colour>.png or a dataset")
@@ -29,7 +30,10 @@ def find_images(images: Path, listed: Path | None = None) -> tuple[Path, tuple[s
     if (images / "train.csv").is_file():
         return images / "train", read_dataset(images).ids
     folder = images / "train" if (images / "train").is_dir() else images
-    ids = image_ids(folder)
+    faults: list[str] = []
+    ids = listed_ids(folder, faults)
+    if faults:
+        raise DatasetFaults(folder, faults)
     if not ids:
         raise UserError(f"{folder}: no images here; their files are named <Id>_red.png, _green.png, _blue.png, _yellow.png")
     return folder, ids
@@ -42,42 +46,51 @@ def _listed_images(images: Path, listed: Path) -> tuple[Path, tuple[str, ...]]:
     there = {folder: set(image_ids(folder)) for folder in folders}
     folder = max(folders, key=lambda candidate: len(wanted & there[candidate]))
     unknown = [
-        f"line {line}: Id '{identifier}' has no image in {folder}"
+        f"line {line}: Id '{identifier}' has no image in {folder}{_hint(identifier, there[folder])}"
         for line, identifier in entries
         if identifier not in there[folder]
     ]
     if unknown:
         raise DatasetFaults(listed, unknown)
-    return folder, tuple(identifier for _, identifier in entries)
+    faults: list[str] = []
+    ids = tuple(identifier for _, identifier in entries)
+    check_channels(folder, ids, faults)
+    if faults:
+        raise DatasetFaults(folder, faults)
+    return folder, ids
+
+
+def _hint(identifier: str, there: set[str]) -> str:
+    """Return what may be meant by an Id that no image has, or an empty string."""
+    stem = identifier.removesuffix(".png")
+    meant = next((short for colour in COLOURS if (short := stem.removesuffix(f"_{colour}")) in there), None)
+    meant = meant or other_form(identifier, there)
+    return f"; '{meant}' has one" if meant else ""
 
 
 def read_list(path: Path) -> list[Entry]:
     """Read the ids of a text or CSV file with their lines: one Id a line, or the column of a header that has `Id`.
 
     Blank lines are passed over. Raises UserError where the file is no such list, DatasetFaults that names the lines of
-    Ids that are empty or there before.
+    Ids that are empty, cannot be those of an image, or are there before.
     """
     rows = _rows(path)
     if not rows:
         raise UserError(f"{path}: no Id in it; expected one a line, or CSV with a column Id")
-    column = rows[0][1].index("Id") if "Id" in rows[0][1] else None
-    entries: list[Entry] = []
+    column = rows[0].values.index("Id") if "Id" in rows[0].values else None
     faults: list[str] = []
-    lines: dict[str, int] = {}
+    ids = Ids("", faults)
     for line, values in rows if column is None else rows[1:]:
         fault, identifier = _identifier(values, column)
-        if not fault and identifier in lines:
-            fault = f"Id '{identifier}' is already on line {lines[identifier]}"
         if fault:
             faults.append(f"line {line}: {fault}")
-            continue
-        lines[identifier] = line
-        entries.append((line, identifier))
+        else:
+            ids.add(identifier, line)
     if faults:
         raise DatasetFaults(path, faults)
-    if not entries:
+    if not ids.lines:
         raise UserError(f"{path}: no Id below its header")
-    return entries
+    return [(line, identifier) for identifier, line in ids.lines.items()]
 
 
 def _identifier(values: Sequence[str], column: int | None) -> tuple[str, str]:
@@ -88,13 +101,22 @@ def _identifier(values: Sequence[str], column: int | None) -> tuple[str, str]:
     return ("" if identifier else "no Id"), identifier
 
 
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Return the lines that are not blank, split at commas, with their numbers."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        return [(reader.line_num, stripped) for values in reader if any(stripped := [value.strip() for value in values])]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give --list a file of Ids") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: is no text or CSV file ({error}); give --list a file of Ids") from None
+def _rows(path: Path) -> list[Row]:
+    """Return the lines that are not blank, split into values without spaces around them, with their numbers."""
+    if why := _unreadable(path):
+        raise UserError(f"{path}: cannot be read ({why}); give --list a file of Ids")
+    faults: list[str] = []
+    records = read_records(path, ("Id",), faults)
+    if records is None:
+        raise UserError(f"{path.parent / faults[0]}; so it is no text or CSV file in UTF-8; give --list a file of Ids")
+    stripped = (Row(line, tuple(value.strip() for value in values)) for line, values in records)
+    return [row for row in stripped if any(row.values)]
+
+
+def _unreadable(path: Path) -> str:
+    """Return why the file ``path`` cannot be read, or an empty string. It may be a pipe, which is read only once."""
+    if path.is_dir():
+        return "a folder"
+    if not path.exists():
+        return missing(path)
+    return "" if os.access(path, os.R_OK) else "no permission"

@@ -4,6 +4,7 @@ Nothing here or in `predict` unpickles: weights are safetensors, the rest is JSO
 """
 
 import hashlib
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
-from hpa_search.config import Record, TestTime, TrialConfig
+from hpa_search.config import Record, TestTime, TrialConfig, bounded
 from hpa_search.data.kaggle import COLOURS
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
+from hpa_search.kinds import START, foreign, kind_of
 from hpa_search.labels import LABELS, NUM_LABELS, to_vector
+from hpa_search.rounding import settled, sum_fault
 from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.thresholds import DecisionRule
 
@@ -34,7 +37,7 @@ class Member(Record):
     labels: tuple[Annotated[int, Field(ge=0, lt=NUM_LABELS)], ...] | None = None
     trial: int = Field(ge=0)
     epoch: int = Field(ge=1)
-    weight: float = Field(gt=0, le=1)
+    weight: float = bounded(gt=0, le=1)
     map: dict[str, Any]
     config: TrialConfig
     file: str = Field(
@@ -83,8 +86,9 @@ class Manifest(Record):
             raise ValueError(f"format {self.format} is not known to this version, which reads format {FORMAT}")
         if self.labels != LABELS or self.channels != COLOURS:
             raise ValueError("labels or channels are not those of this task")
-        if abs(sum(member.weight for member in self.members) - 1) > 1e-6:
-            raise ValueError("the members' weights do not add up to 1")
+        if total := sum_fault(self.weights):
+            raise ValueError(f"the members' weights do not add up to 1, but to {total}")
+        object.__setattr__(self, "std", tuple(settled(std, 0.0) for std in self.std))
         if min(self.std) < 0:
             raise ValueError(f"std {list(self.std)} has a negative entry")
         for number, platt in enumerate(self.maps):
@@ -134,10 +138,12 @@ def read_manifest(bundle: Path) -> Manifest:
         raise UserError(
             f"{bundle} is no bundle: {MANIFEST} cannot be read ({error.strerror}); give the bundle/ of a search's --out"
         ) from None
+    again = "The bundle is damaged or foreign; export it again with `hpa-search finish`"
+    if kind := foreign(content[:START]):
+        raise UserError(f"{path}: is {kind.what}{f'; {kind.remedy}' if kind.remedy else ''}\n{again}")
     try:
-        manifest = Manifest.model_validate_json(content)
+        manifest = Manifest.model_validate_json(content.removeprefix(BOM_UTF8))
     except ValidationError as error:
-        again = "The bundle is damaged or foreign; export it again with `hpa-search finish`"
         raise UserError(f"{explain(error, str(path), Manifest)}\n{again}") from None
     for file in (*manifest.members, *((manifest.onnx,) if manifest.onnx else ())):
         _check_file(bundle / file.file, file.sha256)
@@ -148,6 +154,8 @@ def _check_file(path: Path, expected: str) -> None:
     if not path.is_file():
         raise UserError(f"{path}: missing from the bundle; export it again with `hpa-search finish`")
     found = sha256(path)
+    if found != expected and (kind := kind_of(path)) and kind.remedy:
+        raise UserError(f"{path}: damaged or foreign: it is {kind.what}; {kind.remedy}, or export it again")
     if found != expected:
         raise UserError(
             f"{path}: damaged or foreign: its SHA-256 is {found[:12]}…, the bundle's is {expected[:12]}…; export it again"

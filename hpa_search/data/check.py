@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from hpa_search.data.faults import DatasetFaults
-from hpa_search.data.kaggle import Dataset, image_ids, read_dataset
+from hpa_search.data.kaggle import Dataset, read_dataset
+from hpa_search.data.naming import find_channels, image_file
 from hpa_search.data.packed import PackedImages, Progress, find_faults, pack
 from hpa_search.data.sheet import examples, label_counts, write_sheet
-from hpa_search.errors import UserError
 from hpa_search.labels import to_target
 
 
@@ -81,13 +81,15 @@ def _try_pack(
 
 def _image_faults(root: Path, progress: Progress | None) -> tuple[str, ...]:
     """Decode what images there are although the tables are at fault, so that one check lists everything."""
-    faults: tuple[str, ...] = ()
+    faults: list[str] = []
     for folder in (root / "train", root / "test"):
         try:
-            faults += find_faults(folder, image_ids(folder), progress)
-        except UserError:
+            channels = find_channels(folder)
+        except OSError:
             continue  # that a folder is missing is among the faults of the tables, if it is one
-    return faults
+        told = {f"{folder.name}/{image_file(*channel)}: missing" for channel in channels.unfit}
+        faults += [fault for fault in find_faults(folder, channels.images(), progress) if fault not in told]
+    return tuple(faults)
 
 
 def _write_examples(dataset: Dataset, images: PackedImages, path: Path) -> None:

@@ -1,34 +1,59 @@
-"""PNG files to pixels, with the reason where a file cannot be taken."""
+"""Image files to pixels, with the reason where a file cannot be taken: one reading for datasets and for external images."""
 
 import math
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-# What Pillow raises on a PNG file that is damaged, in whichever chunk.
+from hpa_search.kinds import START, kind_of_bytes
+
+# What Pillow raises on a file that is damaged, in whichever chunk.
 _BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError, OverflowError,
     MemoryError, Image.DecompressionBombError,
 )  # fmt: skip
 _SAMPLED = 400
+_BIT_DEPTH = 24
+"""Where a PNG file has the bits of one value."""
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+"""The marks in a JPEG file before the pixels and after them; neither is ever among the pixels."""
+
+Decoder = Callable[[Path, int | None], np.ndarray]
 
 
-def decode_image(files: Sequence[Path], size: int | None) -> tuple[np.ndarray | None, list[str]]:
+@dataclass(frozen=True)
+class _Wanted:
+    """What a reader takes: files of ``formats`` whose mode is one of ``modes``; ``words`` say so."""
+
+    formats: tuple[str, ...]
+    modes: frozenset[str]
+    words: str
+
+
+_GREY = _Wanted(("PNG",), frozenset({"L"}), "8-bit grey, mode 'L'")
+_STAIN = _Wanted(
+    ("PNG", "JPEG"), frozenset({"L", "LA", "P", "PA", "RGB", "RGBA"}), "8-bit grey, mode 'L', or 8-bit in the stain's own colour"
+)
+
+
+def decode_image(files: Sequence[Path], size: int | None, decode: Decoder | None = None) -> tuple[np.ndarray | None, list[str]]:
     """Decode the channels of one image as uint8 (len(files), size, size).
 
-    ``size`` in pixels is what every channel must be; None where no file of the dataset could be read. Returns the
-    pixels and no faults, or None and one line for each channel at fault, naming it as "folder/file".
+    ``size`` in pixels is what every channel must be; None where no file of the dataset could be read. ``decode`` reads
+    one channel, as `decode_channel` does. Returns the pixels and no faults, or None and one line for each channel at
+    fault, naming it as "folder/file".
     """
     planes, faults = [], []
     for file in files:
         try:
-            planes.append(decode_channel(file, size))
+            planes.append((decode or decode_channel)(file, size))
         except ValueError as error:
             faults.append(f"{file.parent.name}/{file.name}: {error}")
     return (None if faults else np.stack(planes)), faults
@@ -38,22 +63,38 @@ def decode_channel(file: Path, size: int | None) -> np.ndarray:
     """Decode one square 8-bit grey PNG file as uint8 (size, size).
 
     Raises ValueError that says what is wrong, without the name of the file: it is missing, no PNG, damaged (every
-    chunk is held against its checksum, which decoding alone does not do), not 8-bit grey, not square, or not of
-    ``size``.
+    chunk is held against its checksum, which decoding alone does not do), animated, not 8-bit grey, not square, or not
+    of ``size``.
     """
+    return _decoded(file, _GREY, size)
+
+
+def decode_stain(file: Path) -> np.ndarray:
+    """Decode one square PNG or JPEG file, 8-bit grey or in the stain's own colour, as uint8 (s, s): its brightest channel.
+
+    Raises ValueError as `decode_channel` does, and for a JPEG file without its end.
+    """
+    pixels = _decoded(file, _STAIN, None)
+    return pixels if pixels.ndim == 2 else pixels.max(axis=2)
+
+
+def _decoded(file: Path, wanted: _Wanted, size: int | None) -> np.ndarray:
+    """Return the pixels of a file that is what is ``wanted``: uint8 (h, w), or (h, w, 3) unless it is grey."""
     try:
         data = file.read_bytes()
-        with Image.open(BytesIO(data), formats=["PNG"]) as image:
-            _check(image, size)
+        with Image.open(BytesIO(data), formats=wanted.formats) as image:
             image.verify()
-        with Image.open(BytesIO(data), formats=["PNG"]) as image:
-            return np.asarray(image)
+            _check(image, data, wanted, size)
+        with Image.open(BytesIO(data), formats=wanted.formats) as image:
+            return np.asarray(image if image.mode == "L" else image.convert("RGB"))
     except _UnfitError:
         raise
     except FileNotFoundError as error:
-        raise ValueError("missing") from error
+        raise ValueError("missing, for it is a link to nothing" if file.is_symlink() else "missing") from error
+    except IsADirectoryError as error:
+        raise ValueError("is unreadable, for it is a folder") from error
     except Image.UnidentifiedImageError as error:
-        raise ValueError("is no PNG file, or its header is damaged") from error
+        raise ValueError(_no_image(data, wanted)) from error
     except _BROKEN as error:
         raise ValueError(f"is unreadable or cut short ({_reason(error)})") from error
 
@@ -74,16 +115,32 @@ def common_size(files: Sequence[Path]) -> int | None:
 
 
 class _UnfitError(ValueError):
-    """The file is a sound PNG, and not what the dataset needs."""
+    """The file is a sound image, and not what is wanted."""
 
 
-def _check(image: Image.Image, size: int | None) -> None:
-    if image.mode != "L":
-        raise _UnfitError(f"is of mode '{image.mode}'; expected 8-bit grey, mode 'L'")
+def _check(image: Image.Image, data: bytes, wanted: _Wanted, size: int | None) -> None:
+    deep = image.format == "PNG" and data[_BIT_DEPTH] == 16
+    if image.mode not in wanted.modes or deep:
+        bits = " with 16 bits a value" if deep and "16" not in image.mode else ""
+        scale = ", all images by one factor" if deep or image.mode[0] in "IF" else ""
+        raise _UnfitError(f"is of mode '{image.mode}'{bits}; expected {wanted.words}; convert it to 8-bit grey{scale}")
+    if getattr(image, "is_animated", False):
+        raise _UnfitError(f"holds {getattr(image, 'n_frames', 'several')} pictures; expected one")
+    if image.format != "PNG" and data.find(_END, data.rfind(_SCAN)) < 0:
+        raise EOFError("the end of the JPEG file is missing")
     if image.width != image.height:
         raise _UnfitError(f"is {image.width} x {image.height} pixels; the networks take square images")
     if size is not None and image.width != size:
         raise _UnfitError(f"is {image.width} x {image.height} pixels; most of the images are {size} x {size}")
+
+
+def _no_image(data: bytes, wanted: _Wanted) -> str:
+    """Say what a file is that is none of the formats ``wanted``."""
+    formats = " or ".join(wanted.formats)
+    kind = kind_of_bytes(data[:START])
+    if kind is None or kind.what in {f"a {name} image" for name in wanted.formats}:
+        return f"is no {formats} file, or its header is damaged"
+    return f"is no {formats} file: it is {kind.what}; {kind.remedy or f'convert it to 8-bit grey {wanted.formats[0]}'}"
 
 
 def _reason(error: BaseException) -> str:

@@ -1,23 +1,22 @@
 """Images from elsewhere that are added to the training rows, such as the atlas' public release HPAv18.
 
     DIR/train.csv, or the only table in DIR          Id,Target
-    DIR/train/<Id>_<colour>.png or .jpg, or DIR/...  of any one size or many; grey, or in the stain's own colour
+    DIR/train/<Id>_<colour>.png or .jpg, or DIR/...  of any one size or many; 8-bit grey, or in the stain's own colour
 
-They are brought to the dataset's size. HPAv18 names its images <antibody>_<plate>_<well>_<number> and stores each stain
+Tables, Ids and files are checked as the dataset's are. The images are brought to the dataset's size. HPAv18 names its images <antibody>_<plate>_<well>_<number> and stores each stain
 as a JPEG in its own colour, yellow as red and green: the brightest channel of a pixel is the stain.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from hpa_search.data.decode import decode_image, decode_stain
 from hpa_search.data.faults import DatasetFaults
-from hpa_search.data.kaggle import COLOURS
+from hpa_search.data.naming import COLOURS, Ids, find_channels
 from hpa_search.data.packed import PackedImages, Progress, Source, pack_source
 from hpa_search.data.resize import resize
 from hpa_search.data.tables import read_table
@@ -25,6 +24,8 @@ from hpa_search.errors import UserError
 from hpa_search.labels import parse_target, to_vector
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+_HIDDEN = (".", "~$")
+"""How the files begin that a Mac, an editor or an office program leaves beside a table."""
 GRID = 16
 """Blocks along each side of the thumbnails by which two images of one field are recognised."""
 ALIKE = 0.95
@@ -79,7 +80,7 @@ def read_external(root: Path, size: int, cache: Path, progress: Progress | None 
     files = _files(folder, targets, faults)
     if faults:
         raise DatasetFaults(root, faults)
-    source = Source(folder, tuple(targets), tuple(files), _decode, size, f", external {size} px")
+    source = Source(folder, tuple(targets), tuple(files), _decode, size, f", external, 8 bits, {size} px")
     labels = np.stack([to_vector(target) for target in targets.values()])
     return External(pack_source(source, cache, progress), labels, _fingerprint(source, targets))
 
@@ -123,58 +124,53 @@ def _thumbnails(images: PackedImages, rows: np.ndarray) -> np.ndarray:
 def _table(root: Path) -> Path:
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; external images need a table Id,Target and their files")
-    tables = sorted(root.glob("*.csv"))
+    try:
+        tables = sorted(path for path in root.iterdir() if path.suffix.lower() == ".csv" and not path.name.startswith(_HIDDEN))
+    except OSError as error:
+        raise UserError(f"{root} cannot be listed: {error.strerror}") from error
     if (root / "train.csv") in tables:
         return root / "train.csv"
     if len(tables) != 1:
-        raise UserError(f"{root}: {len(tables)} tables (*.csv); expected train.csv, or one table Id,Target")
+        names = f": {', '.join(table.name for table in tables[:5])}" if tables else ""
+        raise UserError(f"{root}: {len(tables)} tables (*.csv{names}); expected train.csv, or one table Id,Target")
     return tables[0]
 
 
 def _read_targets(table: Path, faults: list[str]) -> dict[str, tuple[int, ...]]:
     targets: dict[str, tuple[int, ...]] = {}
-    for line, (identifier, target) in read_table(table, ("Id", "Target"), faults) or []:
-        if not identifier or "/" in identifier or identifier in targets:
-            faults.append(f"{table.name}, line {line}: Id '{identifier}' is empty, no file name, or named twice")
-            continue
-        try:
-            targets[identifier] = parse_target(target)
-        except ValueError as error:
-            faults.append(f"{table.name}, line {line}: {error}")
-    if not targets and not faults:
-        faults.append(f"{table.name}: has no rows")
+    rows = read_table(table, ("Id", "Target"), faults)
+    ids = Ids(f"{table.name}, ", faults)
+    for line, (identifier, target) in rows or []:
+        if ids.add(identifier, line):
+            try:
+                targets[identifier] = parse_target(target)
+            except ValueError as error:
+                faults.append(f"{table.name}, line {line}: {error}")
+    if rows == []:
+        faults.append(f"{table.name}: has no rows; expected one for each image")
     return targets
 
 
-def _files(folder: Path, ids: Sequence[str] | dict[str, tuple[int, ...]], faults: list[str]) -> list[tuple[Path, ...]]:
-    there = {path.name for path in folder.iterdir()}
-    found = []
+def _files(folder: Path, ids: Iterable[str], faults: list[str]) -> list[tuple[Path, ...]]:
+    found: list[tuple[Path, ...]] = []
+    try:
+        channels = find_channels(folder, SUFFIXES)
+    except OSError as error:
+        faults.append(f"{folder} cannot be listed: {error.strerror}")
+        return found
     for identifier in ids:
-        names = []
-        for colour in COLOURS:
-            fitting = [name for suffix in SUFFIXES if (name := f"{identifier}_{colour}{suffix}") in there]
-            if not fitting:
-                faults.append(f"{folder.name}/{identifier}_{colour}.png or .jpg: missing")
-            names += fitting[:1]
-        found.append(tuple(folder / name for name in names))
+        faults += [f"{folder.name}/{lack}" for lack in channels.lacking(identifier)]
+        here = channels.files.get(identifier, {})
+        found.append(tuple(folder / here[colour] for colour in COLOURS if colour in here))
     return found
 
 
 def _decode(files: Sequence[Path], size: int | None) -> tuple[np.ndarray | None, list[str]]:
     assert size is not None
-    planes, faults = [], []
-    for file in files:
-        try:
-            planes.append(_plane(file, size))
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-            faults.append(f"{file.parent.name}/{file.name}: is unreadable or cut short ({error})")
-    return (None if faults else np.stack(planes)), faults
+    return decode_image(files, size, _stain)
 
 
-def _plane(file: Path, size: int) -> np.ndarray:
+def _stain(file: Path, size: int | None) -> np.ndarray:
     """Return one stain as uint8 (size, size)."""
-    with Image.open(BytesIO(file.read_bytes()), formats=["PNG", "JPEG"]) as image:
-        if image.width != image.height:
-            raise ValueError(f"is {image.width} x {image.height} pixels; the networks take square images")
-        pixels = np.asarray(image) if image.mode == "L" else np.asarray(image.convert("RGB")).max(axis=2)
-    return resize(pixels[None, None], size)[0, 0]
+    assert size is not None
+    return resize(decode_stain(file)[None, None], size)[0, 0]

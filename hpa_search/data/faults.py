@@ -37,3 +37,14 @@ def one_line(text: str) -> str:
     """Return ``text`` with what cannot be printed as escapes, cut to `LONGEST` characters."""
     kept = text if len(text) <= LONGEST else text[: LONGEST - 4] + " ..."
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in kept)
+
+
+def missing(path: Path) -> str:
+    """Return "missing" for a ``path`` that is not there, with what is there in its stead."""
+    try:
+        alike = {there.name for there in path.parent.iterdir() if there.name.lower() == path.name.lower()}
+    except OSError:
+        return "missing"
+    if path.name in alike:
+        return "missing, for it is a link to nothing"
+    return f"missing, but '{min(alike)}' is here: rename it" if alike else "missing"

@@ -10,19 +10,18 @@ This module reads the tables and the names of the files; `hpa_search.data.packed
 take square images, so an image that is not square is refused there.
 """
 
-import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from hpa_search.data.faults import DatasetFaults
+from hpa_search.data.faults import DatasetFaults, missing
+from hpa_search.data.naming import COLOURS, Channels, Ids, find_channels, id_fault, printable
+from hpa_search.data.naming import image_file as image_file
 from hpa_search.data.tables import read_table
 from hpa_search.errors import UserError
 from hpa_search.labels import NUM_LABELS, parse_target, to_vector
-
-COLOURS = ("red", "green", "blue", "yellow")
-"""The channels of an image in the order in which they are stored: microtubules, protein, nucleus, ER."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,62 +95,42 @@ def read_test_ids(root: Path) -> tuple[str, ...]:
     return ids
 
 
-def image_file(identifier: str, colour: str) -> str:
-    """Return the name of the file of one channel of an image."""
-    return f"{identifier}_{colour}.png"
-
-
 def image_ids(folder: Path) -> tuple[str, ...]:
-    """Return the sorted Ids of all images of which ``folder`` holds at least one channel.
+    """Return the sorted Ids of all images of which ``folder`` holds at least one channel, or two that cannot be taken.
 
     Hidden files are passed over. Raises UserError if the folder cannot be listed.
     """
+    return tuple(_listed(folder).images())
+
+
+def listed_ids(folder: Path, faults: list[str]) -> tuple[str, ...]:
+    """Return the sorted Ids of all images of a ``folder`` that no table names.
+
+    Adds a fault for each Id that no table could name, for each file that cannot be taken, and for each that is missing.
+    """
     try:
-        return tuple(sorted(_channels(folder)))
+        ids = image_ids(folder)
+    except UserError as error:
+        faults.append(str(error))
+        return ()
+    for identifier in ids:
+        if (fault := id_fault(identifier)) is not None:
+            faults.append(f"{folder.name}/{printable(identifier)}_*.png: {fault}")
+    check_channels(folder, ids, faults)
+    return ids
+
+
+def check_channels(folder: Path, ids: Iterable[str], faults: list[str]) -> None:
+    """Add a fault for each file that the images ``ids`` of ``folder`` lack. Raises UserError if it cannot be listed."""
+    channels = _listed(folder)
+    faults += [f"{folder.name}/{lack}" for identifier in ids for lack in channels.lacking(identifier)]
+
+
+def _listed(folder: Path) -> Channels:
+    try:
+        return find_channels(folder)
     except OSError as error:
         raise UserError(f"{folder} cannot be listed: {error.strerror}") from error
-
-
-def _channels(folder: Path) -> dict[str, set[str]]:
-    """Return the channels that ``folder`` holds of each image."""
-    found: dict[str, set[str]] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            identifier, _, colour = entry.name.removesuffix(".png").rpartition("_")
-            # A hidden file is never an image: unpacking an archive made on a Mac leaves "._<Id>_red.png" beside each.
-            if entry.name.endswith(".png") and colour in COLOURS and not entry.name.startswith(".") and entry.is_file():
-                found.setdefault(identifier, set()).add(colour)
-    return found
-
-
-def _id_fault(identifier: str) -> str | None:
-    """Say why ``identifier`` cannot be part of a file name, or return None."""
-    if not identifier or identifier != identifier.strip():
-        return f"Id '{identifier}' is empty or has spaces around it"
-    if identifier.startswith(".") or "/" in identifier or "\\" in identifier or not identifier.isprintable():
-        return f"Id '{identifier}' cannot be part of a file name; it may hold no '/', no '\\', no control mark and no leading dot"
-    if len(os.fsencode(image_file(identifier, "yellow"))) > 255:
-        return f"Id '{identifier[:40]}...' is too long for a file name"
-    return None
-
-
-class _Ids:
-    """The Ids of one table, each checked and seen once."""
-
-    def __init__(self, table: str, faults: list[str]) -> None:
-        self.table, self.faults = table, faults
-        self.lines: dict[str, int] = {}
-
-    def add(self, identifier: str, line: int) -> bool:
-        """Take an Id; returns whether it is well formed and new, and otherwise adds a fault."""
-        fault = _id_fault(identifier)
-        if fault is None and identifier in self.lines:
-            fault = f"Id '{identifier}' is already on line {self.lines[identifier]}"
-        if fault is not None:
-            self.faults.append(f"{self.table}, line {line}: {fault}")
-            return False
-        self.lines[identifier] = line
-        return True
 
 
 def _read_targets(root: Path, faults: list[str], *, files: bool = True) -> dict[str, tuple[int, ...]] | None:
@@ -164,7 +143,7 @@ def _read_targets(root: Path, faults: list[str], *, files: bool = True) -> dict[
         return None
     if not rows:
         faults.append("train.csv: has no rows; expected one for each image")
-    ids, targets = _Ids("train.csv", faults), {}
+    ids, targets = Ids("train.csv, ", faults), {}
     for line, (identifier, target) in rows:
         if ids.add(identifier, line):
             try:
@@ -185,7 +164,7 @@ def _read_groups(root: Path, targets: dict[str, tuple[int, ...]] | None, faults:
     rows = read_table(path, ("Id", "Group"), faults)
     if rows is None or targets is None:
         return None
-    ids = _Ids("groups.csv", faults)
+    ids = Ids("groups.csv, ", faults)
     # The prefixes keep a group that happens to be named as an image apart from the group of that image alone.
     names = {identifier: f"image {identifier}" for identifier in targets}
     for line, (identifier, group) in rows:
@@ -205,41 +184,27 @@ def _read_test_ids(root: Path, faults: list[str]) -> tuple[str, ...]:
     if not (root / "test").exists():
         return ()
     if not (root / "sample_submission.csv").exists():
-        return _listed_test_ids(root / "test", faults)
+        return listed_ids(root / "test", faults)
     rows = read_table(root / "sample_submission.csv", ("Id", "Predicted"), faults)
     if rows is None:
         return ()
-    ids = _Ids("sample_submission.csv", faults)
+    ids = Ids("sample_submission.csv, ", faults)
     for line, (identifier, _) in rows:
         ids.add(identifier, line)
     _compare_files(root / "test", "sample_submission.csv", ids.lines, faults)
     return tuple(ids.lines)
 
 
-def _listed_test_ids(folder: Path, faults: list[str]) -> tuple[str, ...]:
-    try:
-        ids = image_ids(folder)
-    except UserError as error:
-        faults.append(str(error))
-        return ()
-    for identifier in ids:
-        if (fault := _id_fault(identifier)) is not None:
-            faults.append(f"test/{identifier}_*.png: {fault}")
-    _compare_files(folder, "test/", dict.fromkeys(ids, 0), faults)
-    return ids
-
-
 def _compare_files(folder: Path, table: str, ids: dict[str, int], faults: list[str]) -> None:
     """Add a fault for each file that an Id lacks, and for each image of the folder that no row names."""
     try:
-        channels = _channels(folder)
+        channels = find_channels(folder)
     except OSError as error:
-        faults.append(f"{folder.name}/: {'missing' if isinstance(error, FileNotFoundError) else error.strerror}")
+        faults.append(f"{folder.name}/: {missing(folder) if isinstance(error, FileNotFoundError) else error.strerror}")
         return
     for identifier in ids:
-        for colour in COLOURS:
-            if colour not in channels.get(identifier, ()):
-                faults.append(f"{folder.name}/{image_file(identifier, colour)}: missing")
-    for identifier in sorted(channels.keys() - ids.keys()):
-        colours = ", ".join(colour for colour in COLOURS if colour in channels[identifier])
-        faults.append(f"{folder.name}/{identifier}_*.png ({colours}): {table} has no row for Id '{identifier}'")
+        faults += [f"{folder.name}/{lack}" for lack in channels.lacking(identifier)]
+    for identifier in sorted(channels.files.keys() - ids.keys()):
+        colours = ", ".join(colour for colour in COLOURS if colour in channels.files[identifier])
+        shown = printable(identifier)
+        faults.append(f"{folder.name}/{shown}_*.png ({colours}): {table} has no row for Id '{shown}'")

@@ -20,6 +20,7 @@ from hpa_search.data.faults import DatasetFaults
 from hpa_search.data.tables import Row, read_table
 from hpa_search.errors import UserError
 from hpa_search.files import whole
+from hpa_search.rounding import SHARES, settled, sum_fault
 
 PARTS = ("train", "validation", "test")
 LARGE = 0.05
@@ -94,12 +95,16 @@ def make_split(
     class that two groups have is in training and validation, one that three have in test too, where moving a group can
     bring that about without taking another class from its part. The same arguments give the same split.
 
-    Raises UserError if the fractions do not add up to 1, if training's or validation's is 0, or if there are fewer
+    Fractions such as three times 0.333 are taken as parts of their sum. Raises UserError if they do not add up to 1, if training's or validation's is 0, or if there are fewer
     groups than parts.
     """
-    if not (min(fractions[:2]) > 0 and fractions[2] >= 0 and abs(sum(fractions) - 1) < 1e-6):
-        raise UserError(f"split fractions {fractions}: training and validation must be above 0, and all must add up to 1")
+    if not (min(fractions[:2]) > 0 and fractions[2] >= 0):
+        raise UserError(f"split fractions {fractions}: training and validation must be above 0, and none below 0")
+    if total := sum_fault(fractions, SHARES):
+        raise UserError(f"split fractions {fractions}: they must add up to 1, and add up to {total}")
     shares = np.array([share for share in fractions if share > 0])
+    if sum_fault(fractions):
+        shares /= shares.sum()
     part = _assign(labels, groups, shares, seed, method)
     return Split(*(np.flatnonzero(part == index) for index in range(len(PARTS))))
 
@@ -112,6 +117,7 @@ def fold_split(
     Otherwise as `make_split`. Raises UserError if ``k`` is below 2, ``test`` is not in [0, 1), or there are fewer
     groups than folds.
     """
+    test = settled(test, 0.0)
     if not 0 <= test < 1:
         raise UserError(f"split fraction test {test}: must be at least 0 and below 1")
     apart = _assign(labels, groups, np.array([1 - test, test]), seed, method) if test else np.zeros(len(labels), dtype=int)

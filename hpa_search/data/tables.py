@@ -1,12 +1,15 @@
 """Small CSV tables, read strictly: every fault is collected with its file and line."""
 
+import contextlib
 import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from hpa_search.data.faults import missing
 from hpa_search.errors import nearest
+from hpa_search.kinds import START, foreign
 
 
 class Row(NamedTuple):
@@ -24,10 +27,7 @@ def read_table(path: Path, columns: Sequence[str], faults: list[str], *, optiona
     where the file as a whole is no such table: it is missing, not text, or lacks a column. A row with too few or too many
     values is a fault and is left out.
     """
-    text = _read_text(path, faults)
-    if text is None:
-        return None
-    records = _parse(path.name, text, faults)
+    records = read_records(path, columns, faults)
     if records is None:
         return None
     if not records:
@@ -40,27 +40,60 @@ def read_table(path: Path, columns: Sequence[str], faults: list[str], *, optiona
     return None if places is None else _select(path.name, len(header.values), rows, places, faults)
 
 
-def _read_text(path: Path, faults: list[str]) -> str | None:
+def read_records(path: Path, columns: Sequence[str], faults: list[str]) -> list[Row] | None:
+    """Return all rows of a UTF-8 CSV file, blank lines left out; the first has no spaces around its values.
+
+    They are split as `separator` says. Returns None, and adds to ``faults`` why, where the file is no text or no CSV.
+    """
+    text = _read_text(path, faults)
+    if text is None:
+        return None
+    records = _parse(path.name, text, separator(text, columns), faults)
+    if records:
+        records[0] = Row(records[0].line, tuple(value.strip() for value in records[0].values))
+    return records
+
+
+def separator(text: str, columns: Sequence[str]) -> str:
+    """Return what separates the columns of a table, ',', or else ';' or a tab, by which of them its header has one of ``columns``.
+
+    An Excel that writes numbers as "0,5" separates by ';'.
+    """
+    header = next((line for line in io.StringIO(text, newline="") if line.strip()), "")
+    with contextlib.suppress(csv.Error):  # `_parse` tells
+        for mark in (",", ";", "\t"):
+            if not set(columns).isdisjoint(name.strip() for name in next(csv.reader([header], delimiter=mark), [])):
+                return mark
+    return ","
+
+
+def encoding_fault(data: bytes) -> str | None:
+    """Say what keeps ``data`` from being read as a table in UTF-8, where and what to do; None if nothing does."""
+    if data and (kind := foreign(data[:START])):
+        return f"is {kind.what}; {kind.remedy or 'export it as CSV'}"
     try:
-        data = path.read_bytes()
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        faults.append(f"{path.name}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8 text")
-        return None
+        return f"line {line}: byte 0x{data[error.start]:02x} is not UTF-8 text; save the table as UTF-8 (Excel: 'CSV UTF-8')"
+    return f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}: a NUL byte; this is no text file" if "\0" in text else None
+
+
+def _read_text(path: Path, faults: list[str]) -> str | None:
+    try:
+        data = path.read_bytes()
     except OSError as error:
-        faults.append(f"{path.name}: {'missing' if isinstance(error, FileNotFoundError) else error.strerror}")
+        faults.append(f"{path.name}: {missing(path) if isinstance(error, FileNotFoundError) else error.strerror}")
         return None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        faults.append(f"{path.name}, line {line}: a NUL byte; this is no text file")
+    if (fault := encoding_fault(data)) is not None:
+        faults.append(f"{path.name}{', ' if fault.startswith('line ') else ': '}{fault}")
         return None
-    return text
+    return data.decode("utf-8-sig")
 
 
-def _parse(name: str, text: str, faults: list[str]) -> list[Row] | None:
-    """Split CSV text into its rows, blank lines left out."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _parse(name: str, text: str, mark: str, faults: list[str]) -> list[Row] | None:
+    """Split CSV text at ``mark`` into its rows, blank lines left out."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     rows, start = [], 1
     try:
         for values in reader:

@@ -12,6 +12,7 @@ from torch.nn.functional import conv2d
 
 from hpa_search.errors import nearest
 from hpa_search.models.heads import full_precision
+from hpa_search.rounding import settled
 
 STAINS: tuple[str, ...] = ("red", "green", "blue", "yellow")
 """The order of the channels in every image array: microtubules, protein of interest, nucleus, endoplasmic reticulum."""
@@ -134,7 +135,7 @@ def parse_normalisation(text: str) -> Normalisation:
 
 
 def _constants(text: str, what: str) -> tuple[float, ...]:
-    values = _numbers(text, what)
+    values = tuple(settled(value, SMALLEST_STD if what == "std" else 0.0, 1.0) for value in _numbers(text, what))
     if len(values) not in (1, len(STAINS)):
         raise ValueError(f"the {what} needs one number, or one for each stain (given: {len(values)})")
     if not all(0 <= value <= 1 for value in values):

@@ -8,8 +8,11 @@ Shapes = Mapping[str, tuple[int, ...]]
 COUNTER = "num_batches_tracked"
 """Batch norms count their batches; files and networks may have that or not."""
 
-PREFIXES = ("_orig_mod.", "module.", "model.", "backbone.")
-"""What compiled, parallel and larger models put before the names of a network within them."""
+PREFIXES = (
+    *("_orig_mod.", "module.", "model.", "backbone.", "net.", "network.", "model_ema.", "ema_model."),
+    *("teacher.", "student.", "encoder.", "encoder_q.", "trunk."),
+)
+"""What compiled, parallel, averaged and larger models put before the names of a network within them."""
 
 
 def match(

@@ -4,13 +4,10 @@ They come for three channels, red, green and blue. For a network that sees other
 see `STEMS`.
 """
 
-import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-import safetensors.torch
 import torch
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
@@ -21,12 +18,11 @@ from hpa_search.models.channels import parse_channels
 from hpa_search.models.create import RGB, cause, create_published, first_layers, meta_backbone, published, usual_size
 from hpa_search.models.hub import HubAway, is_away, require_reachable
 from hpa_search.models.matching import COUNTER, Shapes, match
+from hpa_search.models.weights_file import format_of, read_shapes, read_tensors
 from hpa_search.registry import Registry
 from hpa_search.storage.patience import patiently
 
 FROM_FILE = "on a machine that reaches it, download the weights, and give the file: weights: /path/to/file"
-WITHIN = ("state_dict_ema", "state_dict", "model_ema", "model", "network")
-"""Where checkpoints of training programs keep the model's weights."""
 
 STEMS: Registry[Callable[[Tensor, int], Tensor]] = Registry("stem")
 """Each makes of a first convolution's weight (o, 3, k, k) one for four or more channels, (o, channels, k, k)."""
@@ -134,9 +130,7 @@ def pretrained_state(config: TrialConfig) -> dict[str, Tensor]:
         return patiently(
             lambda: _published_state(config), "timm's hub", transient=lambda error: isinstance(error, HubAway), hint=FROM_FILE
         )
-    path = _path(config.weights)
-    with _readable(path):
-        tensors = safetensors.torch.load_file(path) if _is_safetensors(path) else _unpickled(path)
+    tensors = read_tensors(_path(config.weights))
     return {name: tensors[found] for name, found in _fitting(_shapes(tensors.items()), config).items()}
 
 
@@ -149,10 +143,7 @@ def check_weights(config: TrialConfig) -> None:
     if config.weights == "timm":
         _published_state(config)
     elif config.weights != "none":
-        path = _path(config.weights)
-        with _readable(path):
-            shapes = _header(path) if _is_safetensors(path) else _shapes(_unpickled(path).items())
-        _fitting(shapes, config)
+        _fitting(read_shapes(_path(config.weights)), config)
 
 
 def _wanted(backbone: str, resolution: str, size: int) -> Shapes:
@@ -172,7 +163,7 @@ def _fitting(found: Shapes, config: TrialConfig) -> dict[str, str]:
     for layer in first_layers(config.backbone) if channels != RGB else ():
         leaving, _, *kernel = rgb[f"{layer}.weight"]
         own[f"{layer}.weight"] = (leaving, channels, *kernel)
-    further = {"classifier": published(config.backbone).classifier, "ordered": not _is_safetensors(Path(config.weights))}
+    further = {"classifier": published(config.backbone).classifier, "ordered": format_of(Path(config.weights)) == "torch"}
     try:
         try:
             return match(found, own, **further)
@@ -189,51 +180,15 @@ def _path(weights: str) -> Path:
             f"weights: expected none, timm, or the absolute path of a file, one that every machine of the search can read "
             f"(given: {weights!r})"
         )
+    try:
+        path.stat()
+    except OSError as error:
+        there = "; it is a link to nothing" if os.path.islink(path) else ""  # noqa: PTH114  # Path.is_symlink raises what stat did
+        reason = "" if isinstance(error, FileNotFoundError) else f" ({error.strerror})"
+        raise UserError(f"weights: there is no file {path} on this machine{there}{reason}") from None
     if not path.is_file():
-        raise UserError(f"weights: there is no file {path} on this machine")
+        raise UserError(f"weights: {path} is not a file{'; give the file in this folder' if path.is_dir() else ''}")
     return path
-
-
-def _is_safetensors(path: Path) -> bool:
-    return path.suffix == ".safetensors"
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn what the libraries raise for a file that they cannot read into a UserError."""
-    try:
-        yield
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"weights: {path} holds more than weights, which would be run as a program; save the model's state_dict() instead"
-        ) from None
-    except (OSError, EOFError, RuntimeError, KeyError, safetensors.SafetensorError) as error:
-        raise UserError(f"weights: {path} cannot be read as .safetensors, .pt or .pth: {cause(error)}") from None
-
-
-def _header(path: Path) -> Shapes:
-    with safetensors.safe_open(path, framework="pt") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
-
-
-def _unpickled(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file that torch wrote: a state_dict, or a checkpoint that has one in it."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:  # written before torch 1.6, or damaged: the second try tells
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    while isinstance(content, Mapping) and (inner := _state_within(content)) is not None:
-        content = inner
-    tensors = (
-        {name: value for name, value in content.items() if isinstance(value, Tensor)} if isinstance(content, Mapping) else {}
-    )
-    if not tensors:
-        raise UserError(f"weights: {path} has no weights in it")
-    return tensors
-
-
-def _state_within(content: Mapping[str, Any]) -> Any | None:
-    return next((content[key] for key in WITHIN if isinstance(content.get(key), Mapping)), None)
 
 
 def _published_state(config: TrialConfig) -> dict[str, Tensor]:

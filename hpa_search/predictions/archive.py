@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpa_search.errors import UserError
+from hpa_search.kinds import kind_of
 from hpa_search.labels import LABELS
 
 IDS, LABELLED, GROUPS, LABEL_NAMES = "ids", "labels", "groups", "label_names"
@@ -57,6 +58,9 @@ class Archive:
 
     def _open(self) -> np.lib.npyio.NpzFile:
         try:
+            kind = kind_of(self.path)
+            if kind is not None and kind.remedy and kind.what != "a zip archive":
+                raise UserError(f"{self.path}: cannot be read as .npz, for it is {kind.what}; {kind.remedy}")
             file = np.load(self.path, allow_pickle=False)
         except _UNREADABLE as error:
             raise UserError(f"{self.path}: cannot be read as .npz ({_reason(error)}); write it with numpy.savez") from None
@@ -81,7 +85,12 @@ class Archive:
             raise UserError(
                 f"{self.path}: array '{name}' is {found.dtype} of shape {found.shape}; expected text or whole numbers, one a row"
             )
-        return np.char.decode(found, "utf-8", "replace") if found.dtype.kind == "S" else found.astype(np.str_)
+        if found.dtype.kind != "S":
+            return found.astype(np.str_)
+        try:
+            return np.char.decode(found, "utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{self.path}: array '{name}' has bytes that are not UTF-8; save text, not bytes") from None
 
 
 def _reason(error: Exception) -> str:

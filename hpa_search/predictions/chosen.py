@@ -1,16 +1,19 @@
 """The ensemble on disk: its models with their weights, and the rule for their mean, as `ensemble.json`."""
 
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from hpa_search.config import Record
+from hpa_search.config import Record, bounded
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.files import write_json
+from hpa_search.kinds import START, foreign
 from hpa_search.labels import LABELS, NUM_LABELS
+from hpa_search.rounding import sum_fault
 from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.final import Ensemble
 from hpa_search.scoring.thresholds import DecisionRule
@@ -23,7 +26,7 @@ class Model(Record):
     """A model by its name in the predictions; ``map`` brings its logits to the others' scale. One of weight 0 takes no part."""
 
     name: str = Field(min_length=1)
-    weight: float = Field(ge=0, le=1)
+    weight: float = bounded(ge=0, le=1)
     map: dict[str, Any]
 
 
@@ -49,8 +52,8 @@ class Chosen(Record):
             raise ValueError("labels: not those of this task")
         if len({model.name for model in self.models}) < len(self.models):
             raise ValueError("models: two have one name")
-        if abs(sum(model.weight for model in self.models) - 1) > 1e-6:
-            raise ValueError("models: the weights do not add up to 1")
+        if total := sum_fault(model.weight for model in self.models):
+            raise ValueError(f"models: the weights do not add up to 1, but to {total}")
         for number, model in enumerate(self.models):
             if (slopes := _platt(f"models.{number}.map", model.map).slope.size) != NUM_LABELS:
                 raise ValueError(f"models.{number}.map: {slopes} slopes; expected {NUM_LABELS}")
@@ -101,8 +104,10 @@ def read_chosen(folder: Path) -> Chosen:
             f"{folder}: no ensemble here, for {CHOSEN} cannot be read ({error.strerror}); "
             "give the --out of `hpa-search ensemble --predictions FILE --out DIR`"
         ) from None
+    again = "It is damaged or foreign; make it again with `hpa-search ensemble --predictions FILE --out DIR`"
+    if kind := foreign(content[:START]):
+        raise UserError(f"{path}: is {kind.what}{f'; {kind.remedy}' if kind.remedy else ''}\n{again}")
     try:
-        return Chosen.model_validate_json(content)
+        return Chosen.model_validate_json(content.removeprefix(BOM_UTF8))
     except ValidationError as error:
-        again = "It is damaged or foreign; make it again with `hpa-search ensemble --predictions FILE --out DIR`"
         raise UserError(f"{explain(error, str(path), Chosen)}\n{again}") from None

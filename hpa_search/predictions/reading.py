@@ -1,7 +1,7 @@
 """Reading predictions that were made anywhere, and refusing what cannot be right before anything is chosen by it."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpa_search.data.naming import text_fault
 from hpa_search.errors import UserError
 from hpa_search.labels import NUM_LABELS
 from hpa_search.predictions.archive import Archive
 from hpa_search.predictions.sheet import Sheet
+from hpa_search.predictions.values import MANY, Scale, advice, beyond, scale_of
+from hpa_search.rounding import digits_outside
 from hpa_search.scoring.calibration import LARGEST_LOGIT, logit
 from hpa_search.scoring.metrics import Booleans, as_labels
 
@@ -98,6 +101,8 @@ def _check_ids(path: Path, ids: Sequence[str]) -> None:
     for row, identifier in enumerate(ids, start=1):
         if not identifier.strip():
             raise UserError(f"{path}: row {row} has an empty Id; give every row one of its own")
+        if (fault := text_fault(identifier)) is not None:
+            raise UserError(f"{path}: row {row}: {fault}")
         if identifier in places:
             raise UserError(
                 f"{path}: Id '{identifier}' is in rows {places[identifier]} and {row}; keep one, "
@@ -128,25 +133,65 @@ def _members(source: Source, names: Sequence[str], logits: bool) -> NDArray[np.f
     members = np.empty((len(names), len(source.ids), NUM_LABELS), dtype=np.float32)
     for place, name in enumerate(names):
         values = source.values(name)
-        _check_values(source, name, values, logits)
+        _check_values(source, name, values)
+        if fault := _scale_fault(source, values, logits):
+            remedy = _mixed(source, values, [other for other in names if other != name]) or _remedy(values, logits)
+            raise UserError(f"{source.path}: model '{name}': {fault}; {remedy}")
         members[place] = np.clip(values, -LARGEST_LOGIT, LARGEST_LOGIT) if logits else logit(values)
     return members
 
 
-def _check_values(source: Source, name: str, values: NDArray[Any], logits: bool) -> None:
+def _check_values(source: Source, name: str, values: NDArray[Any]) -> None:
     where, shape = f"{source.path}: model '{name}'", (len(source.ids), NUM_LABELS)
     if values.shape != shape or values.dtype.kind not in "fiu":
         raise UserError(f"{where}: {values.dtype} of shape {values.shape}; expected numbers of shape {shape}, a row for each Id")
     if (missing := ~np.isfinite(values)).any():
         raise UserError(f"{where}: NaN or infinite for {_first(source, missing)}; leave the model or the row out")
-    outside = (values < 0) | (values > 1)
-    if not logits and outside.any():
-        row, label = np.unravel_index(outside.argmax(), shape)
-        raise UserError(
-            f"{where}: {values[row, label]:.6g} for {_first(source, outside)} lies outside 0 to 1; if these are logits, add --logits"
-        )
-    if logits and not outside.any():
-        raise UserError(f"{where}: all values lie between 0 and 1, as probabilities do; leave --logits out")
+
+
+def _scale_fault(source: Source, values: NDArray[Any], logits: bool) -> str:
+    """Say what is wrong with ``values`` that are to be logits, or probabilities; an empty string if nothing is."""
+    outside = beyond(values)
+    if not outside.any():
+        # Of a model that says the same of everything nobody can tell; `read_labelled` refuses it.
+        same = values.min() == values.max()
+        return "all values lie between 0 and 1, as probabilities do" if logits and not same else ""
+    if logits and outside.mean() > MANY:
+        return ""
+    but = f"all values but {int(outside.sum())} lie between 0 and 1, as probabilities do, and " if logits else ""
+    return f"{but}{digits_outside(values.flat[outside.argmax()])} for {_first(source, outside)} lies outside 0 to 1"
+
+
+def _remedy(values: NDArray[Any], logits: bool) -> str:
+    """Return what to do about ``values`` at fault where all models' are of one kind."""
+    if not logits:
+        return advice(scale_of(values))
+    others = ", and correct the others" if beyond(values).any() else ""
+    return f"leave --logits out{others} (real logits are mostly below 0; give the sigmoid of these, if they are such)"
+
+
+def _mixed(source: Source, values: NDArray[Any], others: Sequence[str]) -> str:
+    """Return what to do where one of the ``others`` has probabilities and ``values`` are logits, or the reverse; else nothing."""
+    mine = _are_logits(values)
+    for other in others if mine is not None else ():
+        with suppress(UserError):  # of another model that is at fault as well
+            if _are_logits(source.values(other)) is (not mine):
+                kinds = ("logits", "probabilities") if mine else ("probabilities", "logits")
+                return (
+                    f"these look like {kinds[0]} and those of model '{other}' like {kinds[1]}: bring all to probabilities, "
+                    "1 / (1 + exp(-logit)), without --logits, or all to logits and add --logits"
+                )
+    return ""
+
+
+def _are_logits(values: NDArray[Any]) -> bool | None:
+    """Return whether ``values`` are logits rather than probabilities; None where they are neither."""
+    if values.dtype.kind not in "fiu" or not values.size or not np.isfinite(values).all():
+        return None
+    outside = beyond(values)
+    if outside.mean() > MANY:
+        return True if scale_of(values) is Scale.LOGITS else None
+    return None if outside.any() else False
 
 
 def _first(source: Source, marked: NDArray[np.bool_]) -> str:

@@ -1,4 +1,7 @@
-"""Predictions in a CSV file: `Id`, optional `Target` and `Group`, and the 28 columns NAME_0 ... NAME_27 of each model."""
+"""Predictions in a CSV file: `Id`, optional `Target` and `Group`, and the 28 columns NAME_0 ... NAME_27 of each model.
+
+It is split as `data.tables.separator` says: an Excel set to Europe writes ';', and "0,5" for 0.5.
+"""
 
 import csv
 import re
@@ -10,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hpa_search.data.tables import encoding_fault, separator
 from hpa_search.errors import UserError, nearest
 from hpa_search.labels import NUM_LABELS, parse_target, to_vector
 
@@ -27,8 +31,9 @@ class Sheet:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.names = _models(path, _header(path))
-        self._table = _read(path)
+        header, self._mark = _header(path)
+        self.names = _models(path, header)
+        self._table = _read(path, header, self._mark)
         self.ids = tuple(self._table[ID].tolist())
 
     def labels(self) -> NDArray[Any] | None:
@@ -63,15 +68,24 @@ class Sheet:
         found = self._table[column]
         if found.dtype.kind in "iuf":
             return found.to_numpy()
-        numbers = pd.to_numeric(found.astype(str), errors="coerce").to_numpy(dtype=np.float64)
-        row = int(np.isnan(numbers).argmax())
-        raise UserError(f"{self.path}: {column} of Id '{self.ids[row]}' is {str(found.iloc[row])!r}; expected a number")
+        text = found.astype(str)
+        # Who separates columns by ';' writes numbers as "0,5".
+        numbers = pd.to_numeric(text if self._mark == "," else text.str.replace(",", "."), errors="coerce").to_numpy(
+            dtype=np.float64
+        )
+        if (wrong := np.isnan(numbers)).any():
+            row = int(wrong.argmax())
+            raise UserError(f"{self.path}: {column} of Id '{self.ids[row]}' is {text.iloc[row]!r}; expected a number")
+        return numbers
 
 
-def _header(path: Path) -> list[str]:
+def _header(path: Path) -> tuple[list[str], str]:
+    """Return the columns of a file and what separates them."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file, strict=True), [])
+            first = next((line for line in file if line.strip()), "")
+            mark = separator(first, (ID,))
+            header = [column.strip() for column in next(csv.reader([first], delimiter=mark, strict=True), [])]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _unreadable(path, error) from None
     twice = sorted({column for column in header if header.count(column) > 1}) if len(set(header)) < len(header) else []
@@ -79,7 +93,7 @@ def _header(path: Path) -> list[str]:
         raise UserError(f"{path}: column '{twice[0]}' appears more than once in the header")
     if ID not in header:
         raise UserError(f"{path}: no column '{ID}' in the header '{','.join(header)[:80]}'{nearest(ID, header)}")
-    return header
+    return header, mark
 
 
 def _models(path: Path, header: list[str]) -> tuple[str, ...]:
@@ -101,17 +115,29 @@ def _models(path: Path, header: list[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, header: list[str], mark: str) -> pd.DataFrame:
     text = {ID: str, TARGET: str, GROUP: str}
     try:
         with warnings.catch_warnings():
             # Rows that are longer than the header are only warned of.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(path, dtype=text, index_col=False, na_filter=False, low_memory=False, encoding="utf-8-sig")
+            return pd.read_csv(
+                path,
+                sep=mark,
+                names=header,
+                header=0,
+                dtype=text,
+                index_col=False,
+                na_filter=False,
+                low_memory=False,
+                encoding="utf-8-sig",
+            )
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     reason = error.strerror if isinstance(error, OSError) else str(error).strip()
+    if isinstance(error, UnicodeDecodeError):
+        reason = encoding_fault(path.read_bytes()) or reason
     return UserError(f"{path}: cannot be read as CSV ({reason}); expected a header with {ID} and as many values in each row")

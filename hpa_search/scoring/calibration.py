@@ -10,6 +10,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.special import logit as exact_logit
 
+from hpa_search.rounding import digits, in_unit, settled, spare
 from hpa_search.scoring.metrics import Floats, as_labels, as_scores
 
 _MAX_STEPS = 200
@@ -23,18 +24,22 @@ LARGEST_LOGIT = 50.0
 def logit(probabilities: ArrayLike, margin: float = 1e-7) -> Floats:
     """Return log(p / (1 - p)) in float64 with p clipped to [margin, 1 - margin], so that 0 and 1 stay finite (+-16.1).
 
-    Raises ValueError for NaN or values outside [0, 1].
+    Raises ValueError as `as_probabilities` does.
     """
     p = as_probabilities(probabilities).astype(np.float64, copy=False)
     return exact_logit(np.clip(p, margin, 1 - margin))
 
 
 def as_probabilities(probabilities: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[np.floating]:
-    """Return ``probabilities`` as floats; ValueError for NaN, values outside [0, 1] or another shape than ``shape``."""
+    """Return ``probabilities`` as floats, those at 0 and 1 that miss these by rounding.
+
+    Raises ValueError for NaN, values outside [0, 1] by more than that, or another shape than ``shape``.
+    """
     p = as_scores(probabilities, shape, name="probabilities")
-    if p.size and (p.min() < 0 or p.max() > 1):
-        raise ValueError("probabilities lie outside 0 to 1 (are they logits?)")
-    return p
+    try:
+        return in_unit(p, spare(np.asarray(probabilities).dtype))
+    except ValueError as error:
+        raise ValueError(f"probabilities lie outside 0 to 1 ({error}; are they logits?)") from None
 
 
 def read_vector(content: Mapping[str, Any], field: str) -> Floats:
@@ -72,8 +77,9 @@ class Platt:
         object.__setattr__(self, "offset", frozen_vector(self.offset, "offset"))
         if self.slope.shape != self.offset.shape:
             raise ValueError(f"{self.slope.size} slopes but {self.offset.size} offsets")
-        if self.slope.min() < 0:
-            raise ValueError("'slope' must not be negative: the map would turn a class's order round")
+        if (least := settled(float(self.slope.min()), 0.0, float(self.slope.max()))) < 0:
+            raise ValueError(f"'slope' must not be negative ({digits(least)}): the map would turn a class's order round")
+        object.__setattr__(self, "slope", frozen_vector(self.slope.clip(min=0), "slope"))
 
     def probabilities(self, logits: ArrayLike) -> Floats:
         """Return the calibrated probabilities (n, k) of ``logits`` (n, k); ValueError for NaN or another k."""

@@ -9,19 +9,50 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hpa_search.rounding import spare
+
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
 Rows = NDArray[np.intp]
 
 
 def as_labels(labels: ArrayLike, name: str = "labels") -> Booleans:
-    """Return ``labels`` as a bool array (n, k); ValueError unless it is 2-D with at least one row and holds 0 and 1 only."""
+    """Return ``labels`` as a bool array (n, k); ValueError unless it is 2-D with at least one row and holds 0 and 1 only.
+
+    What misses 0 or 1 by rounding is taken for it, and so is text such as "1.0".
+    """
     array = np.asarray(labels)
     if array.ndim != 2 or not array.size:
         raise ValueError(f"{name} must be rows x classes with at least one of each, got shape {array.shape}")
-    if array.dtype != bool and not ((array == 0) | (array == 1)).all():
-        raise ValueError(f"{name} must hold 0 and 1 only")
-    return array.astype(bool, copy=False)
+    if array.dtype == bool or ((array == 0) | (array == 1)).all():
+        return array.astype(bool, copy=False)
+    numbers = _numbers(array)
+    slack = spare(array.dtype if array.dtype.kind == "f" else numbers.dtype)
+    ones = np.abs(numbers - 1) <= slack
+    other = ~ones & ~(np.abs(numbers) <= slack)
+    if other.any():
+        row, column = np.unravel_index(other.argmax(), other.shape)
+        found = str(array[row, column]) if array.dtype.kind in _REAL else repr(array[row, column].item())
+        raise ValueError(f"{name} must hold 0 and 1 only (found {found} in row {row + 1}, column {column + 1})")
+    return ones
+
+
+_REAL = "iuf"
+
+
+def _numbers(array: NDArray[Any]) -> Floats:
+    """Return ``array`` as float64, NaN where a value is no number."""
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError):
+        return np.array([_number(value) for value in array.ravel().tolist()]).reshape(array.shape)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 def as_scores(scores: ArrayLike, shape: tuple[int, ...] | None = None, name: str = "scores") -> NDArray[np.floating]:

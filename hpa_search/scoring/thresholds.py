@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hpa_search.rounding import LEAST, in_unit
 from hpa_search.scoring.calibration import Platt, as_probabilities, frozen_vector, read_vector
 from hpa_search.scoring.metrics import Booleans, Floats
 
@@ -49,8 +50,11 @@ class DecisionRule:
         object.__setattr__(self, "thresholds", frozen_vector(self.thresholds, "thresholds"))
         if self.thresholds.shape != self.platt.slope.shape:
             raise ValueError(f"{self.thresholds.size} thresholds but a calibration of {self.platt.slope.size} classes")
-        if self.thresholds.min() < 0 or self.thresholds.max() > 1:
-            raise ValueError("'thresholds' must lie between 0 and 1")
+        try:
+            within = in_unit(self.thresholds, LEAST)
+        except ValueError as error:
+            raise ValueError(f"'thresholds' must lie between 0 and 1: {error}") from None
+        object.__setattr__(self, "thresholds", frozen_vector(within, "thresholds"))
 
     def probabilities(self, logits: ArrayLike) -> Floats:
         """Return the calibrated probabilities (n, k) of ``logits`` (n, k)."""

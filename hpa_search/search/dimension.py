@@ -7,6 +7,7 @@ from typing import Protocol
 from pydantic import Field, model_validator
 
 from hpa_search.config import Record, Value
+from hpa_search.rounding import alike, settled
 
 Choices = Mapping[str, Value | tuple[Value, ...]]
 """Names of settings and, for each, a value or several; in a file `{loss: focal}` or `{loss: [focal, bce]}`."""
@@ -74,6 +75,15 @@ class Dimension(Record):
         if self.integer is not None:
             return trial.suggest_int(name, *self.integer)
         return trial.suggest_float(name, *self.bounds, log=self.log_range is not None)
+
+    def settled(self, value: Value) -> Value:
+        """Return the choice or the bound that ``value`` misses by no more than rounding, or else ``value``."""
+        if not isinstance(value, float) or self.holds(value):
+            return value
+        if self.choice is not None:
+            numbers = (choice for choice in self.choice if isinstance(choice, int | float) and not isinstance(choice, bool))
+            return next((choice for choice in numbers if alike(choice, value)), value)
+        return settled(value, *self.bounds)
 
     def holds(self, value: Value) -> bool:
         """Return whether ``value`` is one of the choices, or within the bounds."""

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hpa_search.config import Record, TestTime
+from hpa_search.config import Record, TestTime, bounded
 from hpa_search.explain import given
+from hpa_search.rounding import SHARES, alike, sum_fault
 from hpa_search.scoring.ensemble import BAGS, SELECTIONS
 from hpa_search.scoring.rules import DEFAULT, RULES
 from hpa_search.training.score import Objective as Metric
@@ -29,7 +30,7 @@ class SplitSettings(Record):
 
     train: float = Field(default=0.7, gt=0, lt=1)
     validation: float = Field(default=0.15, gt=0, lt=1)
-    test: float = Field(default=0.15, ge=0, lt=1)
+    test: float = bounded(default=0.15, ge=0, lt=1)
     folds: int | None = Field(default=None, ge=2, le=100)
     fold: int = Field(default=0, ge=0, lt=100)
     method: Literal["stratified", "random"] = "stratified"
@@ -44,8 +45,8 @@ class SplitSettings(Record):
         if self.folds is not None:
             if given_too := sorted({"train", "validation"} & self.model_fields_set):
                 raise ValueError(f"folds share out what test leaves, so {' and '.join(given_too)} cannot be given beside them")
-        elif abs(self.train + self.validation + self.test - 1) > 1e-6:
-            raise ValueError(f"train + validation + test must be 1 (they are {self.train + self.validation + self.test:g})")
+        elif total := sum_fault((self.train, self.validation, self.test), SHARES):
+            raise ValueError(f"train + validation + test must be 1 (they are {total})")
         return self
 
 
@@ -67,9 +68,9 @@ class Budget(Record):
     """
 
     trials: int | None = Field(default=None, ge=1, le=100_000)
-    hours: float | None = Field(default=None, gt=0, le=10_000)
+    hours: float | None = bounded(default=None, gt=0, le=10_000)
     epochs: int | None = Field(default=None, ge=1, le=100_000_000)
-    reserve: float = Field(default=0.25, ge=0, lt=1)
+    reserve: float = bounded(default=0.25, ge=0, lt=1)
 
     @property
     def endless(self) -> bool:
@@ -116,13 +117,15 @@ class Resources(Record):
         default="auto", description="'auto' or a whole number from 1 to 1000"
     )
     workers: int = Field(default=1, ge=1, le=1024)
-    cpus: float = Field(default=1.0, gt=0, le=1024)
-    gpus: Annotated[float, Field(ge=0, le=1024)] | Literal["auto"] = Field(
+    cpus: float = bounded(default=1.0, gt=0, le=1024)
+    gpus: Annotated[float, bounded(ge=0, le=1024)] | Literal["auto"] = Field(
         default="auto", description="'auto', a fraction from 0 to 1, or a whole number to 1024"
     )
 
     @model_validator(mode="after")
     def _possible(self) -> "Resources":
+        if not isinstance(self.gpus, str) and alike(self.gpus, round(self.gpus)):
+            object.__setattr__(self, "gpus", float(round(self.gpus)))
         if not isinstance(self.gpus, str) and self.gpus > 1 and self.gpus != int(self.gpus):
             raise ValueError(f"gpus: above 1 only whole numbers will do {given(self.gpus)}")
         if not isinstance(self.gpus, str) and 0 < self.gpus < 1 < self.workers:

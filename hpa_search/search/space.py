@@ -60,6 +60,7 @@ class Search(Record):
             self._check_condition(name)
         for number, choices in enumerate(self.exclude):
             self._check_exclusion(f"exclude.{number}", choices)
+        object.__setattr__(self, "start_points", tuple(map(self._settled, self.start_points)))
         for number, point in enumerate(self.start_points):
             self._check_start_point(f"start_points.{number}", point)
         if (epochs_of := self.scheduler.point_epochs) is not None and len(epochs_of) != len(self.start_points):
@@ -125,6 +126,10 @@ class Search(Record):
                 raise ValueError(f"{where}: '{name}' is no dimension of the space{nearest(name, self.space)}")
             self._check_wanted(f"{where}.{name}", name, wanted)
 
+    def _settled(self, point: Point) -> Point:
+        """Return ``point`` with the choices and bounds that its values miss by rounding: the sampler takes nothing outside."""
+        return {name: self.space[name].settled(value) if name in self.space else value for name, value in point.items()}
+
     def _check_start_point(self, where: str, point: Point) -> None:
         for name, value in point.items():
             if name not in self.space:
@@ -133,7 +138,7 @@ class Search(Record):
             if not dimension.holds(value) and dimension.choice is not None:
                 raise ValueError(f"{where}.{name}: {value!r} is not among the choices {list(dimension.choice)}")
             if not dimension.holds(value):
-                raise ValueError(f"{where}.{name}: {value!r} is outside {dimension.bounds[0]:g} to {dimension.bounds[1]:g}")
+                raise ValueError(f"{where}.{name}: {value!r} is outside {_ends(dimension)}")
         for name in point:
             for parent in (*self.space[name].when, *self.space[name].unless):
                 if parent not in point:
@@ -244,6 +249,11 @@ class Search(Record):
 
 def _value(values: Point, name: str) -> Value:
     return values.get(name, TrialConfig.model_fields[name].default)
+
+
+def _ends(dimension: Dimension) -> str:
+    """Return the ends of a range with all their digits, whole ones without a point."""
+    return " to ".join(f"{end:g}" if float(f"{end:g}") == end else str(end) for end in dimension.bounds)
 
 
 def _check_name(where: str, name: str) -> None:

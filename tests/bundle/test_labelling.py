@@ -102,6 +102,13 @@ def test_a_damaged_image_is_refused_by_name_and_an_old_submission_stays(predict,
     assert not list(tmp_path.glob(".*")), "nothing is left beside it"
 
 
+def test_a_name_that_no_table_can_hold_is_refused_before_anything_is_decoded(predict, write_images, computed, tmp_path):
+    write_images(tmp_path / "flat", ["good", os.fsdecode(b"Zell\xe4")])
+    with pytest.raises(UserError, match=r"Zell\\xe4_\*\.png"):
+        predict(tmp_path / "flat")
+    assert not computed and not (tmp_path / "cache").exists()
+
+
 def test_folders_without_images_are_refused(predict, tmp_path):
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "bundle" / MANIFEST, tmp_path / "missing"):

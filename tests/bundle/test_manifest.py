@@ -147,3 +147,54 @@ def test_weights_that_are_no_plain_file_are_refused(export):
     os.mkfifo(path)
     with pytest.raises(UserError, match="missing"):
         read_manifest(bundle)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4665b3\nsize 46830571\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (POINTER, "a Git LFS pointer.*run `git lfs pull`"),
+        (b"<html><title>Sign in</title>", r"a web page \('Sign in'\).*download the file itself"),
+        (b"", "empty"),
+        (bytes(1000), "made of zero bytes"),
+    ],
+)
+def test_a_file_that_stands_for_one_is_told_by_what_it_is(export, content, words):
+    bundle, manifest = export()
+    weights = (bundle / manifest.members[0].file).read_bytes()
+    (bundle / manifest.members[0].file).write_bytes(content)
+    with pytest.raises(UserError, match=f"{manifest.members[0].file}: damaged or foreign: it is {words}"):
+        read_manifest(bundle)
+    (bundle / manifest.members[0].file).write_bytes(weights)
+    (bundle / MANIFEST).write_bytes(content)
+    with pytest.raises(UserError, match=f"{MANIFEST}: is {words}(.|\n)*hpa-search finish"):
+        read_manifest(bundle)
+
+
+def test_a_byte_order_mark_is_no_fault(export):
+    bundle, manifest = export()
+    (bundle / MANIFEST).write_bytes(b"\xef\xbb\xbf" + (bundle / MANIFEST).read_bytes())
+    assert read_manifest(bundle) == manifest
+
+
+def test_numbers_that_another_program_wrote_are_taken_within_rounding(export):
+    bundle, _ = export(shares=(1.0,))
+    change_member(bundle, weight=1.0000000000000002)
+    rule = json.loads((bundle / MANIFEST).read_text())["rule"]
+    change(bundle, std=[0.1, 0.1, 0.1, -1e-18], rule={**rule, "thresholds": [1.0000001] * 27 + [-1e-9]})
+    manifest = read_manifest(bundle)
+    assert manifest.weights == (1.0,) and manifest.std == (0.1, 0.1, 0.1, 0.0)
+    assert manifest.decision_rule.thresholds.tolist() == [1.0] * 27 + [0.0]
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [(1.0000021, "at most 1 .given: 1.0000021."), (0.999997, "do not add up to 1, but to 0.999997"), (-1e-18, "above 0")],
+)
+def test_beyond_rounding_the_digits_that_are_wrong_are_shown(export, weight, words):
+    bundle, _ = export(shares=(1.0,))
+    change_member(bundle, weight=weight)
+    with pytest.raises(UserError, match=words):
+        read_manifest(bundle)

@@ -106,3 +106,80 @@ def test_a_folder_without_a_table_is_refused(tmp_path):
         read_external(tmp_path, 64, tmp_path / "cache")
     with pytest.raises(UserError, match="not a folder"):
         read_external(tmp_path / "none", 64, tmp_path / "cache")
+
+
+def write_grey(root, names=("a", "b"), ending=".png", table="Id,Target\n{}\n", **options):
+    """Write external images in grey, as PNG, beside a table in which ``{}`` stands for the rows."""
+    (root / "train").mkdir(parents=True)
+    (root / "train.csv").write_text(table.format("\n".join(f"{name},0" for name in names)))
+    for name in names:
+        for colour in COLOURS:
+            Image.new("L", (8, 8), 50).save(root / "train" / f"{name}_{colour}{ending}", **options)
+    return root
+
+
+def faults_of(root, cache):
+    with pytest.raises(DatasetFaults) as raised:
+        read_external(root, 8, cache)
+    return raised.value.faults
+
+
+def test_16_bit_images_are_refused_and_not_made_white(tmp_path):
+    root = write_grey(tmp_path / "more")
+    for colour in COLOURS:
+        plane = np.random.default_rng(0).integers(0, 65536, (8, 8), dtype=np.uint16)
+        Image.fromarray(plane).save(root / "train" / f"b_{colour}.png")
+    assert faults_of(root, tmp_path / "cache") == tuple(
+        f"train/b_{colour}.png: is of mode 'I;16'; expected 8-bit grey, mode 'L', or 8-bit in the stain's own colour; "
+        "convert it to 8-bit grey, all images by one factor"
+        for colour in COLOURS
+    )
+
+
+def test_a_damaged_chunk_is_seen_by_its_checksum(tmp_path):
+    root = write_grey(tmp_path / "more")
+    path = root / "train" / "a_green.png"
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IDAT") + 6] ^= 1
+    path.write_bytes(content)
+    assert faults_of(root, tmp_path / "cache")[0].startswith("train/a_green.png: is unreadable or cut short")
+
+
+def test_hidden_tables_and_locks_never_count(tmp_path):
+    root = write_grey(tmp_path / "more")
+    (root / "train.csv").rename(root / "hpa.csv")
+    for name in ("._hpa.csv", ".~lock.hpa.csv#", "~$hpa.csv", "._train.csv", ".DS_Store"):
+        (root / name).write_bytes(b"\x00\x05\x16\x07")
+    (root / "train" / "._a_red.png").write_bytes(b"\x00\x05\x16\x07")
+    assert read_external(root, 8, tmp_path / "cache").images.ids == ("a", "b")
+    (root / "more.csv").write_text("Id,Target\n")
+    with pytest.raises(UserError, match=r"2 tables \(\*.csv: hpa.csv, more.csv\)"):
+        read_external(root, 8, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "\ufeffId,Target\r\na,0\r\nb,0\r\n",
+        "Id;Target;Note\r\na;0;x,y\r\nb;0;\r\n",
+        " Id , Target \na,0\nb,0\n",
+        "Id\tTarget\na\t0\nb\t0\n",
+    ],
+)
+def test_tables_that_an_office_program_wrote_are_read(tmp_path, table):
+    root = write_grey(tmp_path / "more", table=table)
+    assert read_external(root, 8, tmp_path / "cache").images.ids == ("a", "b")
+
+
+@pytest.mark.parametrize("identifier", ["..", "a/b", "", " a", "a\x1b", "a"])
+def test_ids_are_checked_as_those_of_a_dataset_are(tmp_path, identifier):
+    root = write_grey(tmp_path / "more", table=f'Id,Target\n{{}}\n"{identifier}",0\n')
+    (fault,) = faults_of(root, tmp_path / "cache")
+    assert fault.startswith("train.csv, line 4: Id '")
+
+
+def test_endings_in_upper_case_are_refused_with_the_right_name(tmp_path):
+    root = write_grey(tmp_path / "more", ("a",), ending=".JPG", format="JPEG")
+    assert faults_of(root, tmp_path / "cache") == tuple(
+        f"train/a_{colour}.JPG: is not in lower case; rename it to a_{colour}.jpg" for colour in COLOURS
+    )

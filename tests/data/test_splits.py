@@ -272,3 +272,15 @@ def test_folds_without_a_test_part():
     split = fold_split(random_labels(100, 0), None, 0.0, 4, 0)
     assert not len(split.test)
     assert len(split.train) + len(split.validation) == 100
+
+
+@pytest.mark.parametrize("fractions", [(0.3333, 0.3333, 0.3333), (0.333, 0.333, 0.333), (0.7, 0.15, 0.15000001)])
+def test_fractions_that_add_up_but_for_rounding_are_parts_of_their_sum(fractions):
+    split = make_split(random_labels(300, 0), None, fractions, 0)
+    sizes = np.array([len(split.train), len(split.validation), len(split.test)])
+    np.testing.assert_allclose(sizes, 300 * np.array(fractions) / sum(fractions), atol=3)
+
+
+def test_fractions_beyond_rounding_are_shown_with_their_sum():
+    with pytest.raises(UserError, match="must add up to 1, and add up to 1.0021"):
+        make_split(random_labels(50, 0), None, (0.7, 0.15, 0.1521), 0)

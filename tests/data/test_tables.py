@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpa_search.data.tables import Row, read_table
+from hpa_search.data.tables import Row, read_table, separator
 
 
 def read(tmp_path, content, columns=("Id", "Target")):
@@ -61,6 +61,58 @@ def test_a_missing_file_and_a_folder_are_faults(tmp_path):
     assert read_table(tmp_path / "none.csv", ("Id",), faults) is None
     assert read_table(tmp_path, ("Id",), faults) is None
     assert faults[0] == "none.csv: missing" and "directory" in faults[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("Id,Target\na,0\n".encode("utf-16"), "t.csv: is text in UTF-16; save it as UTF-8"),
+        ("Id,Target\nä,0\n".encode("cp1252"), "t.csv, line 2: byte 0xe4 is not UTF-8 text; save the table as UTF-8"),
+        (b"PK\x03\x04\x14\x00\x06\x00", "t.csv: is a zip archive; unpack it"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "t.csv: is a Git LFS pointer"),
+        (b"<!DOCTYPE html><title>Kaggle</title>", "t.csv: is a web page ('Kaggle')"),
+        (bytes(100), "t.csv: is made of zero bytes"),
+    ],
+)
+def test_what_other_programs_leave_is_named_for_what_it_is(tmp_path, content, fault):
+    rows, faults = read(tmp_path, content)
+    assert rows is None and len(faults) == 1 and faults[0].startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [
+        ("Id,Target\n", ","),
+        ("Id;Target\n", ";"),
+        ('\n \n"Id";Target\r\n', ";"),
+        ("Target\tId\n", "\t"),
+        ("Id\na;b\n", ","),
+        ("Id,a;Target\n", ","),
+        ("a;b\n", ","),
+        ("", ","),
+        ("x" * 200_000, ","),
+    ],
+)
+def test_the_separator_is_the_one_that_makes_the_header_right(text, mark):
+    assert separator(text, ("Id", "Target")) == mark
+
+
+def test_a_table_of_a_european_excel_is_read(tmp_path):
+    rows = [Row(2, ("a", "0 1")), Row(3, ("b,c", "2"))]
+    assert read(tmp_path, b'\xef\xbb\xbfId;Target;Share\r\na;0 1;0,5\r\n"b,c";2;1,0\r\n') == (rows, [])
+    assert read(tmp_path, " Id ,\tTarget \na,0 1\n") == ([Row(2, ("a", "0 1"))], [])
+
+
+def test_a_file_with_other_capitals_is_named(tmp_path):
+    faults: list[str] = []
+    (tmp_path / "Train.CSV").write_text("Id\n")
+    assert read_table(tmp_path / "train.csv", ("Id",), faults) is None
+    (tmp_path / "groups.csv").symlink_to("nowhere")
+    assert read_table(tmp_path / "groups.csv", ("Id",), faults) is None
+    assert faults == [
+        "train.csv: missing, but 'Train.CSV' is here: rename it",
+        "groups.csv: missing, for it is a link to nothing",
+    ]
 
 
 @given(st.lists(st.tuples(st.text(st.characters(codec="utf-8", exclude_characters="\0")), st.text("0 1\n,\"'")), max_size=8))

@@ -171,3 +171,10 @@ def test_normalisations_that_mean_nothing_are_refused(text, message):
 def test_wrong_statistics_are_refused(mean, std):
     with pytest.raises(ValueError, match="std"):
         InputStage("rgb", "dataset", mean, std)
+
+
+def test_constants_at_their_bounds_are_taken_within_rounding():
+    found = parse_normalisation("-1e-18 / 1.0000000000000002").constants
+    assert found == ((0.0,) * 4, (1.0,) * 4)
+    with pytest.raises(ValueError, match="given: '1.000001'"):
+        parse_normalisation("0.5 / 1.000001")

@@ -17,7 +17,20 @@ def renamed(names, shapes=NETWORK):
     return dict(zip(names, shapes.values(), strict=True))
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "model.", "backbone.", "_orig_mod.module.", "model.backbone."])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        "module.",
+        "model.",
+        "backbone.",
+        "_orig_mod.module.",
+        "model.backbone.",
+        "net.",
+        "module.encoder_q.",
+        "teacher.backbone.",
+    ],
+)
 def test_names_agree_less_their_prefixes_in_any_order(prefix):
     found = {prefix + name: shape for name, shape in reversed(NETWORK.items())}
     found[prefix + "bn.num_batches_tracked"] = ()

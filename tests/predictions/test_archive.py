@@ -87,3 +87,18 @@ def test_files_of_another_kind(tmp_path):
     assert "a single array" in refused(tmp_path / "one.npz")
     assert "No such file" in refused(tmp_path / "missing.npz")
     assert "Is a directory" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "a web page ('Sign in')"),
+        (b"\x1f\x8b\x08\x00", "a gzip archive; unpack it"),
+        (b"Id,Target\n", "text that begins with 'Id,Target'"),
+    ],
+)
+def test_what_is_no_archive_is_told_by_what_it_is(tmp_path, content, words):
+    (tmp_path / "p.npz").write_bytes(content)
+    said = refused(tmp_path / "p.npz")
+    assert words in said and "pickle" not in said

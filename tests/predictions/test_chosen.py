@@ -85,3 +85,31 @@ def test_what_is_no_ensemble_is_refused(tmp_path, content):
     (tmp_path / CHOSEN).write_bytes(content)
     with pytest.raises(UserError, match="damaged or foreign"):
         read_chosen(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_fault_and_a_pointer_is_named(tmp_path, chosen):
+    write_chosen(tmp_path, chosen)
+    (tmp_path / CHOSEN).write_bytes(b"\xef\xbb\xbf" + (tmp_path / CHOSEN).read_bytes())
+    assert read_chosen(tmp_path) == chosen
+    (tmp_path / CHOSEN).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match=f"{CHOSEN}: is a Git LFS pointer.*git lfs pull"):
+        read_chosen(tmp_path)
+
+
+@pytest.mark.parametrize("weights", [(0.3, 0.0, 0.7000001), (0.3000000001, -1e-18, 0.7), (1.0000000000000002, 0, 0)])
+def test_weights_that_another_program_wrote_are_taken_within_rounding(tmp_path, chosen, weights):
+    content = chosen.model_dump(mode="json")
+    for model, weight in zip(content["models"], weights, strict=True):
+        model["weight"] = weight
+    (tmp_path / CHOSEN).write_text(json.dumps(content))
+    found = read_chosen(tmp_path)
+    assert [model.weight for model in found.models] == pytest.approx(weights, abs=1e-9)
+    assert all(0 <= model.weight <= 1 for model in found.models)
+
+
+def test_beyond_rounding_the_sum_is_shown_with_its_digits(tmp_path, chosen):
+    content = chosen.model_dump(mode="json")
+    content["models"][0]["weight"] = 0.300002
+    (tmp_path / CHOSEN).write_text(json.dumps(content))
+    with pytest.raises(UserError, match="models: the weights do not add up to 1, but to 1.000002"):
+        read_chosen(tmp_path)

@@ -73,6 +73,11 @@ def test_a_row_without_a_label(sheet):
         ((0, 5), "god_3", "model 'good' lacks the column(s) good_3"),
         ((0, 5), "good_2", "'good_2' appears more than once"),
         ((3, 1), "28", "Target of Id 'id0002': label 28 is out of range"),
+        (
+            (3, 1),
+            "16.0",
+            "Target of Id 'id0002': '16.0' is no label id; expected numbers from 0 to 27 separated by spaces; write it as 16",
+        ),
         ((3, 1), "0 x", "Target of Id 'id0002': 'x' is no label id"),
         ((3, 5), "high", "good_3 of Id 'id0002' is 'high'; expected a number"),
         ((3, 5), "", "good_3 of Id 'id0002' is ''"),
@@ -85,6 +90,31 @@ def test_a_row_without_a_label(sheet):
 def test_a_fault_is_named(sheet, place, value, words):
     path = edited(sheet(rows=20), lambda lines: lines[place[0]].__setitem__(place[1], value))
     assert words in refused(path, lambda found: (found.labels(), [found.values(name) for name in found.names]))
+
+
+@pytest.mark.parametrize("comma", [False, True])
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_what_an_excel_set_to_europe_writes_is_read(sheet, drawn, mark, comma):
+    path = sheet()
+    text = path.read_text().replace(",", mark)
+    path.write_bytes(b"\xef\xbb\xbf" + (text.replace(".", ",") if comma else text).replace("\n", "\r\n").encode())
+    found = Sheet(path)
+    assert found.names == ("good", "fair", "noise")
+    np.testing.assert_array_equal(found.labels(), drawn()["labels"])
+    np.testing.assert_allclose(found.values("fair"), drawn()["fair"], rtol=1e-6)
+
+
+def test_spaces_around_the_header_are_no_part_of_it(sheet):
+    path = edited(sheet(), lambda lines: lines[0].__setitem__(slice(0, 3), [" Id", "Target ", " good_0 "]))
+    assert Sheet(path).names == ("good", "fair", "noise")
+
+
+def test_text_that_is_not_utf8_is_named_by_its_line(sheet):
+    path = sheet(rows=20)
+    path.write_bytes(path.read_bytes().replace(b"id0002", b"id\xe4002"))
+    assert "(line 4: byte 0xe4 is not UTF-8 text; save the table as UTF-8" in refused(path)
+    path.write_text("Id\n", encoding="utf-16")
+    assert "is text in UTF-16; save it as UTF-8" in refused(path)
 
 
 def test_a_short_row(sheet):

@@ -178,3 +178,12 @@ def test_what_is_no_probability_is_refused(p, message):
     for read in (logit, as_probabilities):
         with pytest.raises(ValueError, match=message):
             read(p)
+
+
+def test_probabilities_and_slopes_are_brought_to_the_bounds_that_they_miss_by_rounding():
+    assert logit(np.array([1.0000001, -1e-9], dtype=np.float32)).tolist() == logit([1, 0]).tolist()
+    with pytest.raises(ValueError, match="outside 0 to 1 .1.0001 lies"):
+        logit([0.5, 1.0001])
+    assert Platt(np.array([-1e-18, 1]), np.zeros(2)).slope.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="'slope' must not be negative .-1e-06"):
+        Platt(np.array([-1e-6, 1]), np.zeros(2))

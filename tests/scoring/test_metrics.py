@@ -6,6 +6,7 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from hpa_search.scoring.metrics import (
     all_positive_floor,
+    as_labels,
     average_precision,
     f1_of_counts,
     f1_per_class,
@@ -134,3 +135,26 @@ def test_predictions_must_fit_the_labels():
         macro_f1(np.ones((2, 2)), np.ones((2, 3)))
     with pytest.raises(ValueError, match="predictions must hold 0 and 1"):
         sample_f1(np.full((2, 2), 0.5), np.ones((2, 2)))
+
+
+@pytest.mark.parametrize(
+    "labels", [[[0.9999999, 1e-9], [0, 1.000002]], [["1.0", "0"], ["0.0", " 1"]], [[b"1", b"0"], [b"0", b"1"]]]
+)
+def test_labels_that_another_program_wrote_are_taken_within_rounding(labels):
+    assert as_labels(np.array(labels)).tolist() == [[True, False], [False, True]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        ([[0, 1], [100, 0]], "found 100 in row 2, column 1"),
+        ([[0, 1], [1, 0.7]], "found 0.7 in row 2, column 2"),
+        ([[0, 1], [1, 1.00001]], "found 1.00001 in row 2, column 2"),
+        ([[0, np.nan]], "found nan in row 1, column 2"),
+        ([["0", "yes"]], "found 'yes' in row 1, column 2"),
+        (np.array([[0, 255]], dtype=np.uint8), "found 255 in row 1, column 2"),
+    ],
+)
+def test_what_is_no_label_is_shown_with_its_place(labels, found):
+    with pytest.raises(ValueError, match=f"labels must hold 0 and 1 only .{found}"):
+        as_labels(labels)

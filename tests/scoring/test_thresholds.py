@@ -87,3 +87,10 @@ def test_rule_cannot_be_changed():
 def test_wrong_json_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         DecisionRule.from_json({**RULE.to_json(), **change})
+
+
+def test_thresholds_are_brought_to_the_bounds_that_they_miss_by_rounding():
+    platt = Platt(np.ones(3), np.zeros(3))
+    assert DecisionRule(platt, np.array([-1e-18, 0.5, 1.0000001])).thresholds.tolist() == [0, 0.5, 1]
+    with pytest.raises(ValueError, match="'thresholds' must lie between 0 and 1: 1.00001 lies outside"):
+        DecisionRule(platt, np.array([0, 0.5, 1.00001]))

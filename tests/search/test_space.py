@@ -155,6 +155,61 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(text, words):
     assert words in message(text)
 
 
+RATES = "space: {learning_rate: {log_range: [1.0e-4, 1.0e-2]}, dropout: {range: [0, 0.3]}, weight_decay: {choice: [0.1, 0.3]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("point", "found"),
+    [
+        ("{learning_rate: 0.010000000000000002}", {"learning_rate": 1e-2}),
+        ("{learning_rate: 9.999999999999999e-05}", {"learning_rate": 1e-4}),
+        ("{dropout: -1.0e-18}", {"dropout": 0}),
+        ("{dropout: 0.30000000000000004}", {"dropout": 0.3}),
+        ("{weight_decay: 0.30000000000000004}", {"weight_decay": 0.3}),
+        ("{learning_rate: 0.005, dropout: 0.3}", {"learning_rate": 0.005, "dropout": 0.3}),
+    ],
+)
+def test_a_start_point_at_an_edge_stays_there_after_another_program_wrote_it(point, found):
+    search = parse(HEAD + RATES + f"start_points: [{point}]\n")
+    assert search.start_points == (found,)
+    parameters, _ = suggest(search, [], set(), start_point=search.start_points[0])
+    assert {name: parameters[name] for name in found} == found
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (RATES + "start_points: [{learning_rate: 0.0100001}]\n", "start_points.0.learning_rate: 0.0100001 is outside 0.0001 to 0.01"),
+        (RATES + "start_points: [{dropout: -1.0e-6}]\n", "-1e-06 is outside 0 to 0.3"),
+        (RATES + "start_points: [{weight_decay: 0.300001}]\n", "0.300001 is not among the choices [0.1, 0.3]"),
+        ("space: {dropout: {range: [0, 0.123456789]}}\nstart_points: [{dropout: 0.123457}]\n", "0.123457 is outside 0 to 0.123456789"),
+        ("split: {train: 0.7, validation: 0.15, test: 0.1521}\n", "must be 1 (they are 1.0021)"),
+        ("split: {train: 0.33, validation: 0.33, test: 0.33}\n", "must be 1 (they are 0.99)"),
+        ("resources: {gpus: 2.000001}\n", "gpus: above 1 only whole numbers will do (given: 2.000001)"),
+        ("fixed: {dropout: -1.0e-6}\n", "expected a number at least 0 and below 1 (given: -1e-06)"),
+    ],
+)  # fmt: skip
+def test_beyond_rounding_the_digits_that_are_wrong_are_shown(text, words):
+    assert words in message(HEAD + text)
+
+
+@pytest.mark.parametrize(
+    "split", ["0.7, 0.15, 0.15000001", "0.3333, 0.3333, 0.3333", "0.333, 0.333, 0.333", "0.1, 0.2, 0.7000000000000001", "0.8, 0.2, -1.0e-18"]
+)  # fmt: skip
+def test_shares_that_add_up_but_for_rounding_are_taken(split):
+    train, validation, test = split.split(",")
+    parse(HEAD + f"split: {{train: {train}, validation: {validation}, test: {test}}}\n")
+
+
+def test_settings_at_their_bounds_are_taken():
+    search = parse(
+        "name: toy\nbudget: {hours: 10000.000000000002, reserve: -1.0e-18}\nresources: {gpus: 0.9999999999999999, workers: 2}\n"
+        "space: {weight_decay: {range: [-1.0e-18, 1.0000000000000002]}}\n"
+    )
+    assert (search.budget.hours, search.budget.reserve, search.resources.gpus) == (10_000, 0, 1)
+    assert parse(HEAD + "resources: {gpus: 2.0000000000000004}\n").resources.gpus == 2
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
