@@ -111,14 +111,15 @@ def publish(building: Path, bundle: Path) -> None:
         bundle = Path(os.path.realpath(bundle))
         building = _brought_beside(building, bundle)
     old = bundle.with_name(f".{bundle.name}.old")
-    if bundle.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        bundle.rename(old)
     try:
+        if bundle.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            bundle.rename(old)
         building.rename(bundle)
-    except OSError:
-        if old.exists():
+    except OSError as error:
+        if old.exists() and not bundle.exists():
             old.rename(bundle)
+        error.filename, error.filename2 = str(bundle), None
         raise
     shutil.rmtree(old, ignore_errors=True)
 
