@@ -113,7 +113,7 @@ def whole(path: Path) -> Iterator[Path]:
     place = Destination.of(path)
     if place.path == path and not place.stream:
         path.parent.mkdir(parents=True, exist_ok=True)
-    with _written_through(place) if place.stream else _replaced(path, place.path) as temporary:
+    with _written_through(path, place) if place.stream else _replaced(path, place.path) as temporary:
         yield temporary
 
 
@@ -160,7 +160,7 @@ def _rename(temporary: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY or not _is_mounted(target):
             raise
-        _copy(temporary, Destination(target, stream=True))
+        _copy(temporary, target, Destination(target, stream=True))
 
 
 def _sync(descriptor: int) -> None:
@@ -197,7 +197,7 @@ def _ailment(folder: Path) -> OSError | None:
 
 
 @contextmanager
-def _written_through(place: Destination) -> Iterator[Path]:
+def _written_through(path: Path, place: Destination) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=TEMPORARY) as folder:
         made = Path(folder) / "content"
         try:
@@ -205,10 +205,10 @@ def _written_through(place: Destination) -> Iterator[Path]:
         except OSError as error:
             error.filename = error.filename or str(made)
             raise
-        _copy(made, place)
+        _copy(made, path, place)
 
 
-def _copy(made: Path, place: Destination) -> None:
+def _copy(made: Path, path: Path, place: Destination) -> None:
     if place.descriptor is None:
         descriptor = os.open(place.path, os.O_WRONLY | os.O_TRUNC)
     else:
@@ -221,7 +221,8 @@ def _copy(made: Path, place: Destination) -> None:
             sink.flush()
             _sync(sink.fileno())
     except OSError as error:
-        error.filename = error.filename or str(place.path)
+        if not (isinstance(error, BrokenPipeError) and place.descriptor == 1):  # which whoever reads no more need not be told
+            error.filename = str(path)
         raise
 
 

@@ -74,6 +74,7 @@ AWAY = Kind(
 TICKET = Kind("the file server no longer takes this user's ticket", "renew it, as with kinit", lasts=True)
 LARGE = Kind("the file is too large for the file system or for this process", "see ulimit -f", "choose a place on another disk")
 BUSY = Kind("another program uses it, or a disk is mounted on it", "end that program (lsof), or unmount the disk")
+UNREAD = Kind("nobody reads it any more", "start what reads it again, then give the same command again", "")
 MEMORY = Kind("there is not enough memory", "end other programs, or take a machine with more", "")
 ENCODING = Kind("the name {name} has characters that cannot be written in {encoding}", "rename it, or set LC_ALL=C.UTF-8", "")
 NUL = Kind("the path holds a null byte", "correct the path", "")
@@ -102,6 +103,7 @@ _KINDS = {
     "EKEYEXPIRED ENOKEY EKEYREJECTED EKEYREVOKED": TICKET,
     "EFBIG EOVERFLOW": LARGE,
     "EBUSY ETXTBSY": BUSY,
+    "EPIPE": UNREAD,
     "ENOMEM": MEMORY,
     "EILSEQ": ENCODING,
     "ENOSYS EOPNOTSUPP": UNSUPPORTED,

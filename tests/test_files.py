@@ -118,6 +118,16 @@ def test_a_pipe_gets_the_content_and_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
+def test_a_pipe_whose_reader_left_is_told(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = threading.Thread(target=lambda: (tmp_path / "pipe").open("rb").close())
+    reader.start()
+    with pytest.raises(BrokenPipeError) as fault:
+        write_text(tmp_path / "pipe", "text\n" * 1_000_000)
+    reader.join()
+    assert fault.value.filename == str(tmp_path / "pipe")
+
+
 def test_a_device_is_written_to_and_stays(tmp_path):
     before = os.lstat("/dev/null")
     (tmp_path / "nothing").symlink_to("/dev/null")

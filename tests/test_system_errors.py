@@ -40,6 +40,7 @@ REMEDIES = {
     "EFBIG": "too large.*ulimit -f",
     "EBUSY": "another program uses it.*lsof",
     "ETXTBSY": "another program uses it",
+    "EPIPE": "nobody reads it any more",
     "ENOMEM": "not enough memory",
     "EOPNOTSUPP": "does not support this",
 }

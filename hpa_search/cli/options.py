@@ -97,10 +97,9 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments, **options)
         except UserError as error:
             raise Fault(f"{error}{_if_gone()}", getattr(error, "exit_code", 2)) from None
-        except BrokenPipeError:
-            raise
         except Exception as error:
-            if not is_refusal(error):
+            # Whoever reads standard output no more need not be told.
+            if not is_refusal(error) or (isinstance(error, BrokenPipeError) and path_of(error) is None):
                 raise
             raise Fault(message(error, option=_moved_by(error))) from None
 

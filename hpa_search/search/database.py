@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def open_database(url: str, *, seconds: float = 0.0, tell: Tell = logger.warning
     """
     parsed = make_url(url)
     parsed = parsed.set(drivername=DRIVERS[parsed.drivername])
+    _create(parsed)
     address, options = parsed.render_as_string(hide_password=False), _engine_options(parsed)
 
     def opened() -> RDBStorage:
@@ -64,6 +66,13 @@ def open_database(url: str, *, seconds: float = 0.0, tell: Tell = logger.warning
         raise UserError(f"{url}: the study's database cannot be used: {error}") from None
     except OSError as error:
         raise UserError(f"{url}: the study's database cannot be used: {error}") from None
+
+
+def _create(url: URL) -> None:
+    """Create SQLite's file where there is none: an empty one has the mode of the umask, and SQLite's own is for one user alone."""
+    with suppress(OSError):
+        if url.drivername.startswith("sqlite") and (path := Path(url.database or "")).parent.is_dir():
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
 
 
 def is_away(error: Exception) -> bool:

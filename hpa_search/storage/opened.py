@@ -17,7 +17,7 @@ from hpa_search.storage.naming import naming, shown
 from hpa_search.storage.patience import FIRST_SECONDS, Tell
 from hpa_search.storage.place import Location, Place
 from hpa_search.storage.store import Store
-from hpa_search.system_errors import CACHE, refusing
+from hpa_search.system_errors import CACHE, message, refusing
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def every(seconds: float, act: Callable[[], None], say: Tell) -> Iterator[None]:
                 told = False
             except Exception as error:
                 if not told:
-                    say(str(error))
+                    say(message(error) if isinstance(error, OSError) else str(error))
                 told = True
                 if not isinstance(error, UserError | OSError):
                     logger.exception("this was not foreseen")

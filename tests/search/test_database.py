@@ -5,6 +5,7 @@ import os
 import re
 import sqlite3
 import subprocess
+import sys
 import time
 import uuid
 from concurrent.futures import ProcessPoolExecutor
@@ -66,6 +67,14 @@ def test_each_of_its_words_has_its_remedy(tmp_path, said, words):
     error = OperationalError("SELECT", {}, sqlite3.OperationalError(said))
     told = explained(error, f"sqlite:///{tmp_path}/study.db", "the study cannot be written")
     assert re.search(words, told) and told.startswith(f"sqlite:///{tmp_path}/study.db: the study cannot be written: {said}; ")
+
+
+def test_a_database_may_be_used_by_the_group(tmp_path):
+    program = (
+        "import os, sys; os.umask(0o002)\nfrom hpa_search.search.database import open_database\nopen_database(sys.argv[1])\n"
+    )
+    subprocess.run([sys.executable, "-c", program, f"sqlite:///{tmp_path}/study.db"], check=True)
+    assert (tmp_path / "study.db").stat().st_mode & 0o777 == 0o664
 
 
 @needs_mounts
