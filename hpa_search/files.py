@@ -1,49 +1,247 @@
-"""Files that appear whole: written beside their place, then renamed into it."""
+"""Files that appear whole: written beside their place, then renamed into it; what is no file of a disk is written through."""
 
 import errno
+import fcntl
+import hashlib
 import json
 import os
+import re
+import shutil
+import stat
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpa_search.errors import UserError
+from hpa_search.system_errors import as_os_error
+
 LEAST_ROOM = 1 << 20
+LONGEST_NAME = 200
+"""Bytes of a name that may be part of a longer one; file systems take 255 in all."""
+
+TEMPORARY = "hpa-search-"
+"""What names of temporary folders begin with."""
+
+_DESCRIPTORS = re.compile(r"/proc/(\d+)(/task/\d+)?/fd")
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+_MOST_LINKS = 40
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where what is written to a path goes: ``path`` is no symbolic link, be it there or not.
+
+    It is a ``stream`` if it has to be written through: a device, a pipe, a file that is mounted by itself, or one that a
+    process has open, by its ``descriptor`` if that is this one.
+    """
+
+    path: Path
+    stream: bool = False
+    descriptor: int | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> "Destination":
+        """Follow the symbolic links of ``path``. Raises OSError (ELOOP) where they lead in a circle."""
+        here = path
+        for _ in range(_MOST_LINKS):
+            if (found := _DESCRIPTORS.fullmatch(os.path.realpath(here.parent))) and here.name.isdecimal():
+                return cls(here, True, int(here.name) if int(found[1]) == os.getpid() else None)
+            if not here.is_symlink():
+                return cls(here, _is_stream(here))
+            here = here.parent / here.readlink()
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError that names ``path`` where `whole` could not write it, as far as can be told; nothing is left of that.
+
+    Folders above it that are not there would be made, but not those of a symbolic link's target.
+    """
+    try:
+        place = Destination.of(path)
+        if place.stream:
+            _check_stream(place)
+        elif place.path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        elif place.path == path:
+            _check_folder(next(one for one in path.absolute().parents if one.exists() or one.is_symlink()))
+        else:
+            _check_folder(place.path.parent)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _check_stream(place: Destination) -> None:
+    if place.descriptor is None:
+        if not os.access(place.path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    elif fcntl.fcntl(place.descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def _check_folder(folder: Path) -> None:
+    if not stat.S_ISDIR(folder.stat().st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def hidden_beside(path: Path, ending: str) -> Path:
+    """Return the hidden path beside ``path`` of its name and ``ending``; of a name that would be too long, its hash."""
+    name = os.fsencode(path.name)
+    known = path.name if len(name) <= LONGEST_NAME else hashlib.sha256(name).hexdigest()[:16]
+    return path.with_name(f".{known}.{ending}")
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
+    """Yield a temporary path; what the block writes there is at ``path`` if the block succeeds.
 
-    A reader sees the old file or the new one, never a part. The content is on disk before the
-    rename, so a power cut cannot leave an empty file under the final name. Raises OSError (ENOSPC) on a full disk,
-    whatever the writer in the block made of that.
+    The temporary file is beside ``path``, or beside the file that this links to, and renamed into its place: a reader sees
+    the old file or the new one, never a part. The content is on disk before the rename, so a power cut cannot leave an empty
+    file under the final name. A file that is replaced keeps its mode; a new one has that of the umask, whatever the writer
+    in the block made of it. A device, a pipe or an open file (`/dev/stdout`) gets a copy of the temporary file.
+    Raises OSError that names ``path`` for what keeps the disk from being written to, whatever the writer in the block made
+    of that.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
-    try:
+    place = Destination.of(path)
+    if place.path == path and not place.stream:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with _written_through(path, place) if place.stream else _replaced(path, place.path) as temporary:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+
+
+@contextmanager
+def _replaced(path: Path, target: Path) -> Iterator[Path]:
+    temporary = hidden_beside(target, f"{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    try:
+        mode = _new_mode(target, temporary)
+        yield temporary
+        _settle(temporary, mode)
+        _rename(temporary, target)
     except Exception as error:
-        if not isinstance(error, OSError) and _is_full(path.parent):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        raise
+        if (fault := _fault(error, path, temporary)) is error:
+            raise
+        raise fault from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to be told
+            temporary.unlink(missing_ok=True)
 
 
-def _is_full(folder: Path) -> bool:
-    """Whether a write of some blocks fails for want of room: the disk's, or that of a quota."""
+def _new_mode(target: Path, temporary: Path) -> int:
+    """Create ``temporary``, which tells what umask and folder make of a new file's mode; return that, or the mode of ``target``."""
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        mode = os.fstat(descriptor).st_mode
+    finally:
+        os.close(descriptor)
+    with suppress(FileNotFoundError):
+        mode = target.stat().st_mode
+    return mode & 0o777
+
+
+def _settle(temporary: Path, mode: int) -> None:
+    with temporary.open("rb") as file:
+        _sync(file.fileno())
+    if temporary.stat().st_mode & 0o777 != mode:
+        with suppress(OSError):  # some file systems know no modes
+            temporary.chmod(mode)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    try:
+        temporary.replace(target)
+    except OSError as error:
+        if error.errno != errno.EBUSY or not _is_mounted(target):
+            raise
+        _copy(temporary, target, Destination(target, stream=True))
+
+
+def _sync(descriptor: int) -> None:
+    """Bring a file to the disk, if it is on one that can be asked to."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+
+
+def _fault(error: Exception, path: Path, temporary: Path) -> Exception:
+    """Return ``error`` as an OSError that names ``path``, if the disk is what it comes of; else as it is."""
+    found = as_os_error(error)
+    if found is None:
+        found = None if isinstance(error, UserError) else _ailment(temporary.parent)
+    if found is None:
+        return error
+    if found.filename is None or found.filename == str(temporary):
+        found.filename, found.filename2 = str(path), None
+    return found
+
+
+def _ailment(folder: Path) -> OSError | None:
+    """Return what a write of some blocks meets, such as no room: on the disk, or in a quota."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(LEAST_ROOM))
             file.flush()
     except OSError as error:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        error.filename = None
+        return error
+    return None
+
+
+@contextmanager
+def _written_through(path: Path, place: Destination) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY) as folder:
+        made = Path(folder) / "content"
+        try:
+            yield made
+        except OSError as error:
+            error.filename = error.filename or str(made)
+            raise
+        _copy(made, path, place)
+
+
+def _copy(made: Path, path: Path, place: Destination) -> None:
+    if place.descriptor is None:
+        descriptor = os.open(place.path, os.O_WRONLY | os.O_TRUNC)
+    else:
+        # The open file itself, to be written on where it stands, and not the same file once more from its beginning.
+        sys.stdout.flush()
+        descriptor = os.dup(place.descriptor)
+    try:
+        with made.open("rb") as source, os.fdopen(descriptor, "wb") as sink:
+            shutil.copyfileobj(source, sink)
+            sink.flush()
+            _sync(sink.fileno())
+    except OSError as error:
+        if not (isinstance(error, BrokenPipeError) and place.descriptor == 1):  # which whoever reads no more need not be told
+            error.filename = str(path)
+        raise
+
+
+def _is_stream(path: Path) -> bool:
+    try:
+        found, above = path.stat(), path.parent.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if stat.S_ISREG(found.st_mode):
+        return found.st_dev != above.st_dev and _is_mounted(path)
+    return not stat.S_ISDIR(found.st_mode)
+
+
+def _is_mounted(path: Path) -> bool:
+    """Whether something is mounted on ``path`` itself (proc(5), mountinfo), so that nothing can be renamed over it."""
+    known = os.fsencode(os.path.realpath(path))
+    with suppress(OSError), open("/proc/self/mountinfo", "rb") as file:  # noqa: PTH123
+        points = (line.split()[4] for line in file)
+        return any(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), point) == known for point in points)
     return False
 
 

@@ -1,19 +1,24 @@
 """The command line as a user meets it: every error is one message and exit code 2, and nothing in OUT is lost."""
 
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from hpa_search.cli import main
+from hpa_search.cli.options import CACHE, FOLDER, GIVEN, PLACE, told
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.data.phantom import make_phantom
 from hpa_search.errors import UserError
+from hpa_search.files import TEMPORARY
 from hpa_search.search import lease
 from hpa_search.search.reading import parse_search
 from hpa_search.search.study import Ledger
@@ -153,7 +158,7 @@ def test_missing_folders_and_files_in_their_place(hpa, space, data, tmp_path):
         assert str(path) in hpa("finish", path)
         assert str(path) in hpa("tensorboard", path)
         assert str(path) in hpa("predict", path, data)
-    assert "cannot be read (No such file or directory)" in hpa("run", missing, "--data", data, "--out", tmp_path / "o")
+    assert "the search-space file cannot be read: it is not there" in hpa("run", missing, "--data", data, "--out", tmp_path / "o")
     assert "is not a file" in hpa("run", tmp_path, "--data", data, "--out", tmp_path / "o")
     assert not (tmp_path / "o").exists()
     assert file.read_text() == "mine"
@@ -348,3 +353,136 @@ def test_an_unknown_option_and_a_missing_one():
     ):
         result = CliRunner().invoke(main, arguments)
         assert words in refused(result.exit_code, result.output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("run", "", "--data", "d", "--out", "o"), "SPACE"),
+        (("run", "s", "--data", "", "--out", "o"), "--data"),
+        (("run", "s", "--data", "d", "--out", ""), "--out"),
+        (("run", "s", "--data", "d", "--out", "  "), "--out"),
+        (("run", "s", "--data", "d", "--out", "o", "--external", ""), "--external"),
+        (("run", "s", "--data", "d", "--out", "o", "--cache", ""), "--cache"),
+        (("submit", "s", "--address", "h:1", "--data", "", "--out", "o"), "--data"),
+        (("submit", "s", "--address", "h:1", "--data", "d", "--out", ""), "--out"),
+        (("submit", "s", "--address", "h:1", "--data", "d", "--out", "o", "--cache", ""), "--cache"),
+        (("status", ""), "TARGET"),
+        (("pause", ""), "TARGET"),
+        (("stop", ""), "TARGET"),
+        (("extend", "", "--trials", "1"), "TARGET"),
+        (("resume", ""), "TARGET"),
+        (("resume", "o", "--data", ""), "--data"),
+        (("resume", "o", "--external", ""), "--external"),
+        (("finish", ""), "OUT"),
+        (("finish", "o", "--also", ""), "--also"),
+        (("compare", ""), "OUT"),
+        (("tensorboard", ""), "OUT"),
+        (("predict", "", "d"), "BUNDLE"),
+        (("predict", "b", ""), "IMAGES"),
+        (("predict", "b", "d", "--out", ""), "--out"),
+        (("predict", "b", "d", "--list", ""), "--list"),
+        (("predict", "b", "d", "--probabilities", ""), "--probabilities"),
+        (("ensemble", "--predictions", "", "--out", "o"), "--predictions"),
+        (("ensemble", "--predictions", "p", "--out", ""), "--out"),
+        (("ensemble", "--predictions", "p", "--out", "o", "--apply", ""), "--apply"),
+        (("data", "check", ""), "FOLDER"),
+        (("data", "check", "d", "--sheet", ""), "--sheet"),
+        (("data", "phantom", ""), "FOLDER"),
+    ],
+)
+def test_an_empty_path_is_refused_by_the_name_of_its_option(tmp_path, monkeypatch, arguments, name):
+    """As of a variable in quotes that is not set; it is not the current folder."""
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, list(arguments))
+    assert f"Error: {name}: is empty" in refused(result.exit_code, result.output)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_path_among_the_options_is_of_a_kind_that_refuses_an_empty_one():
+    """So that a new option is, too."""
+    no_paths = {"study", "address", "ensemble", "selection", "thresholds", "tta", "by"}
+
+    def texts(command):
+        for inner in getattr(command, "commands", {}).values():
+            yield from texts(inner)
+        yield from (parameter for parameter in command.params if parameter.type.name in ("text", "path", "place"))
+
+    plain = [parameter for parameter in texts(main) if not isinstance(parameter.type, type(GIVEN))]
+    assert {parameter.name for parameter in plain} <= no_paths | {"ray"}
+
+
+NOBODY = """
+import os, pwd, sys
+from click.testing import CliRunner
+pwd.getpwuid = lambda number: {}[number]
+for name in ("HOME", "USER", "LOGNAME", "HPA_SEARCH_CACHE"):
+    os.environ.pop(name, None)
+if sys.argv[1] != "-":
+    os.environ["HPA_SEARCH_CACHE"] = sys.argv[1]
+from hpa_search.cli import main
+result = CliRunner().invoke(main, sys.argv[2:])
+print(result.output, end="")
+sys.exit(result.exit_code)
+"""
+
+
+def test_a_user_without_a_home_is_asked_for_a_cache_where_one_is_needed(data, out, tmp_path):
+    def run(cache, *arguments):
+        command = [sys.executable, "-c", NOBODY, cache, *arguments]
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    needed = run("-", "data", "check", data, "--sheet", tmp_path / "s.png")
+    assert "--cache FOLDER, or set HPA_SEARCH_CACHE or HOME" in refused(needed.returncode, needed.stdout)
+    assert run("-", "status", out).returncode == 0
+    assert run("-", "extend", out, "--trials", 1).returncode == 0
+    named = run(tmp_path / "other", "data", "check", data, "--sheet", tmp_path / "s.png")
+    assert named.returncode == 0, named.stderr
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_current_folder_that_is_gone(data, tmp_path):
+    (tmp_path / "gone").mkdir()
+    program = "import os, sys; os.rmdir(os.getcwd()); from hpa_search.cli import main; main(sys.argv[1:])"
+    for arguments in (
+        ["data", "check", data, "--cache", tmp_path / "c"],
+        ["status", "out"],
+        ["data", "phantom", "new", "--size", 32],
+    ):
+        (tmp_path / "gone").mkdir(exist_ok=True)
+        command = [sys.executable, "-c", program, *map(str, arguments)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path / "gone")
+        told = refused(ended.returncode, ended.stderr)
+        assert "current folder is gone" in told and "cd to one that exists" in told
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "OUT/a"), "no space is left.*another disk with --out"),
+        (OSError(errno.EACCES, "Permission denied", "CACHE/a"), "no permission.*with --cache or HPA_SEARCH_CACHE"),
+        (OSError(errno.EROFS, "Read-only file system", "DATA/a"), "read-only.*with DATA"),
+        (
+            OSError(errno.EACCES, "Permission denied", "/elsewhere"),
+            r"/elsewhere: user id .* has no permission[^,]*ls -ld shows them\)$",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device", f"/tmp/{TEMPORARY}x/content"), "with TMPDIR"),
+        (RuntimeError("Symlink loop from '/a'"), "/a: symbolic links lead in a circle"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_what_the_system_refused_names_the_option_of_its_place(tmp_path, error, words):
+    paths = {name: tmp_path / name for name in ("OUT", "CACHE", "DATA")}
+    if isinstance(error, OSError) and error.filename[0] != "/":
+        error.filename = str(tmp_path / error.filename)
+
+    @click.command()
+    @click.option("--out", type=PLACE)
+    @click.argument("data", type=FOLDER)
+    @CACHE
+    @told
+    def command(**given):
+        raise error
+
+    result = CliRunner().invoke(command, [str(paths["DATA"]), "--out", str(paths["OUT"]), "--cache", str(paths["CACHE"])])
+    assert re.search(words, refused(result.exit_code, result.output).strip(), re.DOTALL)

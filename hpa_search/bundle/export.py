@@ -1,5 +1,7 @@
 """Writing the winner: the members' weights, how to combine them, and the thresholds."""
 
+import errno
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from hpa_search.bundle.manifest import FORMAT, MANIFEST, Manifest, Member, sha256
 from hpa_search.config import TestTime, TrialConfig
 from hpa_search.data.kaggle import COLOURS
-from hpa_search.files import write_json
+from hpa_search.files import check_writable, whole, write_json
 from hpa_search.labels import LABELS, NUM_LABELS, to_vector
 from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.thresholds import DecisionRule
@@ -91,20 +93,55 @@ def _without_place(config: TrialConfig) -> TrialConfig:
     return config.model_copy(update={"weights": f"file {start.name}"}) if start.is_absolute() else config
 
 
+def check_place(bundle: Path) -> None:
+    """Raise OSError where `publish` could not put a bundle: its folder has to be there, also that of a link's target."""
+    folder = Path(os.path.realpath(bundle)).parent
+    folder.stat()
+    check_writable(folder / ".bundle")
+
+
 def publish(building: Path, bundle: Path) -> None:
     """Put the new bundle in the old one's place; at no moment is there a bundle that is half of each.
 
     The old one steps aside to a hidden folder meanwhile. A kill between the two renames leaves it there, alone;
-    then it goes once the next bundle is in place.
+    then it goes once the next bundle is in place. Where ``bundle`` is a symbolic link, it stays one: the folder that it
+    names, be it there or not, is the bundle.
     """
+    if bundle.is_symlink():
+        bundle = Path(os.path.realpath(bundle))
+        building = _brought_beside(building, bundle)
     old = bundle.with_name(f".{bundle.name}.old")
-    if bundle.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        bundle.rename(old)
     try:
+        if bundle.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            bundle.rename(old)
         building.rename(bundle)
-    except OSError:
-        if old.exists():
+    except OSError as error:
+        if old.exists() and not bundle.exists():
             old.rename(bundle)
+        error.filename, error.filename2 = str(bundle), None
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _brought_beside(building: Path, bundle: Path) -> Path:
+    """Move the new bundle to the folder of the old one, which may be on another disk; return where it is."""
+    beside = bundle.with_name(f".{bundle.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        building.rename(beside)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        try:
+            shutil.copytree(building, beside, copy_function=_copy_file)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        shutil.rmtree(building)
+    return beside
+
+
+def _copy_file(source: str, target: str) -> None:
+    with whole(Path(target)) as temporary:
+        shutil.copyfile(source, temporary)

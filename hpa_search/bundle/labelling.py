@@ -1,6 +1,5 @@
 """Labelling a folder of images with a bundle: in chunks, with progress, going on after a kill."""
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,10 +19,12 @@ from hpa_search.data.faults import DatasetFaults
 from hpa_search.data.packed import PackedImages, pack
 from hpa_search.data.progress import progress
 from hpa_search.errors import UserError
+from hpa_search.files import check_writable
 from hpa_search.labels import NUM_LABELS
 from hpa_search.storage.data_cache import BUNDLE, localised
 from hpa_search.storage.delivery import delivered
 from hpa_search.storage.place import Location, Place
+from hpa_search.system_errors import refusing
 from hpa_search.training.device import choose_device
 
 CHUNK = 256
@@ -69,7 +70,7 @@ def _label(
     """Label the ``images``, of a folder and a list; return how many there were, and what is to be said of their labels."""
     manifest = read_manifest(bundle)
     work = _plan(bundle, manifest, *find_images(*images), cache)
-    parts = Parts(out, work.keys)
+    parts = Parts(out, work.keys, cache)
     found = _predict(work, parts, console)
     decision = manifest.decision_rule.decide(found)
     if probabilities is not None:
@@ -94,9 +95,8 @@ def _check_places(out: Place, probabilities: Place | None) -> None:
 
 
 def _check_local(path: Path, option: str) -> None:
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f"{path}: no file can be written here; give {option} the name of a file in a folder of yours")
+    with refusing(path, option=option, doing="no file can be written here"):
+        check_writable(path)
 
 
 @dataclass(frozen=True)

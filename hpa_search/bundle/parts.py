@@ -1,5 +1,7 @@
 """What a long prediction has done so far, kept beside its output, so that after a kill it goes on where it was.
 
+Where the output is a device or a pipe, or another process's file, it is kept in the cache.
+
     .NAME.parts/00012-<key>.npy     the probabilities of one chunk of images, float64 (n, 28)
 
 The key is a hash of the bundle, the images' names, sizes and modification times, and of how they are computed. A file
@@ -8,34 +10,43 @@ under another key is of other work and goes.
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpa_search.data.kaggle import COLOURS, image_file
-from hpa_search.errors import UserError
-from hpa_search.files import whole
+from hpa_search.files import Destination, hidden_beside, whole
 from hpa_search.labels import NUM_LABELS
+from hpa_search.storage.data_cache import default_cache, usable
+from hpa_search.system_errors import refusing
+from hpa_search.system_files import is_system_file
 
 FORMAT = 1
+PARTS = "parts"
+_PART = re.compile(r"\.?\d{5}-")
 
 
 class Parts:
-    """The parts of the prediction that will be written to ``out``; ``keys`` has one for each chunk, None where it has none."""
+    """The parts of the prediction that will be written to ``out``; ``keys`` has one for each chunk, None where it has none.
 
-    def __init__(self, out: Path, keys: Sequence[str | None]) -> None:
-        self.folder = out.with_name(f".{out.name}.parts")
+    Raises UserError where they cannot be kept.
+    """
+
+    def __init__(self, out: Path, keys: Sequence[str | None], cache: Path | None = None) -> None:
+        self._out = out
+        with self._refusing():
+            self.folder = _folder(Destination.of(out), keys, cache)
         self._paths = [None if key is None else self.folder / f"{index:05d}-{key}.npy" for index, key in enumerate(keys)]
         wanted = {path.name for path in self._paths if path is not None}
-        try:
+        with self._refusing():
             for path in self.folder.iterdir() if self.folder.exists() else ():
-                if path.name not in wanted:
+                if path.name not in wanted and (_PART.match(path.name) or not is_system_file(path.name)):
                     path.unlink()
-        except OSError as error:
-            raise self._unwritable(error) from None
 
     def read(self, chunk: int, rows: int) -> NDArray[np.float64] | None:
         """Return the probabilities (rows, 28) of ``chunk``, None where they are not there as they should be."""
@@ -55,18 +66,23 @@ class Parts:
         path = self._paths[chunk]
         if path is None:
             return
-        try:
-            with whole(path) as temporary, temporary.open("wb") as file:
-                np.save(file, probabilities, allow_pickle=False)
-        except OSError as error:
-            raise self._unwritable(error) from None
+        with self._refusing(), whole(path) as temporary, temporary.open("wb") as file:
+            np.save(file, probabilities, allow_pickle=False)
 
     def remove(self) -> None:
         """Remove everything, once the output is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _unwritable(self, error: OSError) -> UserError:
-        return UserError(f"{self.folder}: cannot be written ({error.strerror}); make room, or give another --out")
+    def _refusing(self) -> AbstractContextManager[None]:
+        return refusing(self._out, option="--out", doing="what is predicted cannot be written")
+
+
+def _folder(place: Destination, keys: Sequence[str | None], cache: Path | None) -> Path:
+    """Return where parts are kept: beside a file; in the cache, by what is predicted, where the output is none."""
+    if not place.stream:
+        return hidden_beside(place.path, "parts")
+    digest = hashlib.sha256("\n".join(map(str, keys)).encode()).hexdigest()[:16]
+    return usable(cache or default_cache()).resolve() / PARTS / digest
 
 
 def chunk_key(computed: str, folder: Path, ids: Sequence[str]) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from hpa_search.cli.options import FOLDER, STUDY, told
+from hpa_search.cli.options import FOLDER, GIVEN, STUDY, told
 
 CLUSTER = click.option(
     "--address",
@@ -20,11 +20,15 @@ CLUSTER = click.option(
 @click.command()
 @click.argument("space", type=FOLDER)
 @CLUSTER
-@click.option("--data", "folder", required=True, help="The dataset, as the cluster's nodes see it: a whole path or a URL.")
-@click.option("--out", required=True, help="Where everything about the search goes, as the cluster's nodes see it.")
-@click.option("--external", default=None, help="Images from elsewhere that are trained on too, as the cluster's nodes see them.")
+@click.option(
+    "--data", "folder", type=GIVEN, required=True, help="The dataset, as the cluster's nodes see it: a whole path or a URL."
+)
+@click.option("--out", type=GIVEN, required=True, help="Where everything about the search goes, as the cluster's nodes see it.")
+@click.option(
+    "--external", type=GIVEN, default=None, help="Images from elsewhere that are trained on too, as the cluster's nodes see them."
+)
 @STUDY
-@click.option("--cache", default=None, help="Where the nodes keep decoded images (default: as for run).")
+@click.option("--cache", type=GIVEN, default=None, help="Where the nodes keep decoded images (default: as for run).")
 @told
 def submit(space: Path, address: str, folder: str, out: str, external: str | None, study: str | None, cache: str | None) -> None:
     """Run the search of the file SPACE as a job on a Ray cluster."""
@@ -49,7 +53,7 @@ def list_jobs(address: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=GIVEN)
 @CLUSTER
 @click.option("--follow", is_flag=True, help="Until the job has ended; exit code 0 if it succeeded, 130 if stopped, 1 if failed.")
 @told

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from hpa_search.cli.options import CACHE, console_here, told
+from hpa_search.cli.options import CACHE, GIVEN, console_here, told
 from hpa_search.cli.output import unwatched
 from hpa_search.cli.searching import leave, prepare
 from hpa_search.errors import UserError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WAIT = click.option("--wait", is_flag=True, help="Return when the driver has ended.")
 COMING = click.option("--coming", is_flag=True, hidden=True, help="A driver is at work, or coming up: note nothing in its place.")
-TARGET = click.argument("target")
+TARGET = click.argument("target", type=GIVEN)
 ADDRESS = click.option(
     "--address",
     envvar="RAY_API_SERVER_ADDRESS",
@@ -122,8 +122,8 @@ def extend(target: str, address: str | None, trials: int | None, hours: float | 
 @click.command()
 @TARGET
 @ADDRESS
-@click.option("--data", "folder", default=None, help="Where the dataset is now, if it was moved.")
-@click.option("--external", default=None, help="Where the external images are now, if they were moved.")
+@click.option("--data", "folder", type=GIVEN, default=None, help="Where the dataset is now, if it was moved.")
+@click.option("--external", type=GIVEN, default=None, help="Where the external images are now, if they were moved.")
 @click.option("--ray", default=None, help="A Ray to join, such as auto or HOST:6379; without it one is started here.")
 @CACHE
 @unwatched

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hpa_search.cli.options import CACHE, FOLDER, Fault, console_here, told
+from hpa_search.cli.options import CACHE, FOLDER, Fault, console_here, is_standard_output, told
 from hpa_search.cli.output import unwatched
 from hpa_search.hints import command
 
@@ -46,12 +46,11 @@ def check(folder: Path, sheet: Path, cache: Path) -> None:
     from hpa_search.data.check import check_dataset
     from hpa_search.data.progress import progress
 
-    with progress(console_here(), "Reading images") as tell:
+    aside = is_standard_output(sheet)
+    with progress(console_here(aside=aside), "Reading images") as tell:
         report = check_dataset(folder, sheet, cache, tell)
     if report.faults:
         raise Fault(f"{folder} has {len(report.faults)} fault(s):\n" + "\n".join(report.faults))
     assert report.counts is not None
-    click.echo(report.counts.to_string(index=False))
-    click.echo(
-        f"{report.images} images of {report.size} px, {report.test_images} test images; no fault found. Sheet: {report.sheet}"
-    )
+    found = f"{report.images} images of {report.size} px, {report.test_images} test images; no fault found. Sheet: {report.sheet}"
+    click.echo(f"{report.counts.to_string(index=False)}\n{found}", err=aside)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hpa_search.cli.options import CACHE, FOLDER, PLACE, console_here, told
+from hpa_search.cli.options import CACHE, FOLDER, PLACE, console_here, is_standard_output, told
 from hpa_search.cli.output import unwatched
 from hpa_search.errors import UserError
 
@@ -50,7 +50,7 @@ def ensemble(predictions: Path, out: Path, logits: bool, folder: Path | None, pr
 
     applied = apply_ensemble(folder, predictions, out, logits=logits, probabilities=probabilities)
     filled = f" {applied.filled} had no label above its threshold and got their likeliest." if applied.filled else ""
-    click.echo(f"{applied.rows} rows labelled in {out}.{filled}")
+    click.echo(f"{applied.rows} rows labelled in {out}.{filled}", err=is_standard_output(out, probabilities))
 
 
 def _make_ensemble(predictions: Path, out: Path, logits: bool, how: dict[str, Any]) -> None:
@@ -80,4 +80,5 @@ def predict(bundle: Any, images: Any, out: Any, listed: Path | None, probabiliti
     """Label IMAGES, a folder of <Id>_<colour>.png or a dataset (its test/, else its train/), with BUNDLE."""
     from hpa_search.bundle.labelling import predict_folder
 
-    predict_folder(bundle, images, out, cache, console=console_here(), listed=listed, probabilities=probabilities)
+    console = console_here(aside=is_standard_output(out, probabilities))
+    predict_folder(bundle, images, out, cache, console=console, listed=listed, probabilities=probabilities)

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from hpa_search.errors import UserError
+from hpa_search.locks import Lock
+from hpa_search.system_errors import CACHE, refusing
 
 
 def make_once(path: Path, is_ready: Callable[[], bool], build: Callable[[Path], None]) -> None:
@@ -21,16 +22,11 @@ def make_once(path: Path, is_ready: Callable[[], bool], build: Callable[[Path], 
     """
     if is_ready():
         return
-    try:
+    with refusing(path.parent, option=CACHE, doing="the image cache cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
+        with Lock(path.with_name(f".{path.name}.lock")):
             if not is_ready():
                 _replace(path, build)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(
-            f"{path.parent}: the image cache cannot be written ({reason}); make room or choose another folder"
-        ) from error
 
 
 def _replace(path: Path, build: Callable[[Path], None]) -> None:
@@ -55,8 +51,8 @@ def pixels_file(folder: Path, shape: tuple[int, int, int, int]) -> Iterator[Call
     needed = int(np.prod(shape, dtype=np.int64))
     if (free := shutil.disk_usage(folder).free) < needed:
         raise UserError(
-            f"{folder.parent}: the image cache needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; "
-            "make room or choose another folder"
+            f"{folder.parent}: the image cache needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; make room there, or "
+            f"choose a place on another disk with {CACHE}"
         )
     path = folder / "pixels.npy"
     start = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).offset

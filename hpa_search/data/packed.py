@@ -26,6 +26,8 @@ from hpa_search.data.faults import DatasetFaults
 from hpa_search.data.kaggle import COLOURS, image_file
 from hpa_search.data.resize import resize
 from hpa_search.errors import UserError
+from hpa_search.storage.data_cache import usable
+from hpa_search.system_errors import CACHE, Refused, hides_content, refused
 
 FORMAT = 1
 """Counted up when the content of a pack changes, so that packs of older versions are not taken."""
@@ -120,18 +122,20 @@ def pack_source(source: Source, cache: Path, progress: Progress | None = None, w
     key = _key(source)
     if key is None:
         raise DatasetFaults(source.folder, _find_faults(source, progress, workers))
-    packed = _ensure(cache / key, partial(_write_decoded, source, key, progress, workers))
+    packed = _ensure(usable(cache) / key, partial(_write_decoded, source, key, progress, workers))
     if packed.ids != source.ids:
         raise UserError(f"{packed.path}: holds other images than it should; delete it and try again")
     return packed
 
 
 def open_packed(path: Path) -> PackedImages:
-    """Open the pack at ``path``. Raises UserError if it is none."""
+    """Open the pack at ``path``. Raises UserError if it is none, and its subclass Refused where the system lets nobody tell."""
     try:
         ids = tuple(json.loads((path / "pack.json").read_text(encoding="utf-8"))["ids"])
         return PackedImages(path, ids, np.load(path / "pixels.npy", mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError) as error:
+        if hides_content(error):
+            raise refused(error, path, option=CACHE, doing="the image cache cannot be read") from error
         raise UserError(f"{path}: is no image cache that can be read ({error}); delete it and try again") from error
 
 
@@ -144,6 +148,8 @@ def _ensure(path: Path, build: Callable[[Path], None]) -> PackedImages:
 def _is_pack(path: Path) -> bool:
     try:
         open_packed(path)
+    except Refused:
+        raise
     except UserError:
         return False
     return True

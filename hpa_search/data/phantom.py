@@ -22,6 +22,8 @@ from hpa_search.data.phantom_image import draw_image
 from hpa_search.data.phantom_labels import LabelSet, draw_label_sets
 from hpa_search.errors import UserError
 from hpa_search.files import write_text
+from hpa_search.system_errors import refused
+from hpa_search.system_files import is_users_file
 
 SIZES = range(32, 2049)
 MOST_IMAGES = 1_000_000
@@ -73,14 +75,18 @@ def make_phantom(
     wanted = round(lift * images) if lift < 1 else round(lift)
     train = _jobs(folder / "train", images, size, wanted, (seed, _TRAIN), strict=True)
     test = _jobs(folder / "test", tests, size, round(wanted * tests / images), (seed, _TEST), strict=False)
-    was_there = folder.exists()
-    _claim(folder)
+    try:
+        was_there = folder.exists()
+        _claim(folder)
+    except OSError as error:
+        raise refused(error, folder, option="FOLDER", doing="cannot make the folder") from None
     try:
         _draw_all(train + test, workers, progress)
         _write_tables(folder, train, test)
     except BaseException as error:
+        told = _told(folder, error)  # which looks at what is there
         _clear(folder, was_there)
-        if (told := _told(folder, error)) is not None:
+        if told is not None:
             raise told from None
         raise
 
@@ -98,14 +104,16 @@ def _check(images: int, tests: int, size: int, seed: int, lift: float) -> None:
 
 
 def _claim(folder: Path) -> None:
-    """Make ``folder``; one that holds anything is refused."""
+    """Make ``folder``; one that holds anything of the user's is refused."""
+    was_there = folder.exists()
+    if was_there and not (folder.is_dir() and not any(is_users_file(path.name) for path in folder.iterdir())):
+        raise UserError(f"{folder}: already there and not an empty folder; name a new one")
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder}: already there and not an empty folder; name a new one")
         for part in _FOLDERS:
             (folder / part).mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot make the folder ({error.strerror}); choose another place") from None
+    except OSError:
+        _clear(folder, was_there)
+        raise
 
 
 def _clear(folder: Path, was_there: bool) -> None:
@@ -122,8 +130,7 @@ def _clear(folder: Path, was_there: bool) -> None:
 def _told(folder: Path, error: BaseException) -> UserError | None:
     """Return the message for an error that is none of the program's own."""
     if isinstance(error, OSError):
-        why = error.strerror or error
-        return UserError(f"{folder}: cannot write the phantom ({why}); free space or take another folder")
+        return refused(error, folder, option="FOLDER", doing="cannot write the phantom")
     if isinstance(error, BrokenExecutor):
         return UserError(f"{folder}: a process that drew images was killed, most likely for want of memory; free some")
     return None

@@ -110,6 +110,7 @@ def _read_pool(work: Opened, dataset: Dataset, split: Split, say: Callable[[str]
     search, provenance = read_workspace(out)
     trials = Ledger.open(out, seconds=PATIENCE, tell=say).trials()
     found: list[_Epoch] = []
+    faults: list[str] = []
     for facts in trials:
         folder = trial_folder(out, facts.number)
         if facts.end == "failed" or not (facts.reports or work.has(folder / "checkpoint.pt")):
@@ -117,8 +118,11 @@ def _read_pool(work: Opened, dataset: Dataset, split: Split, say: Callable[[str]
         try:
             found += list(_epochs(work, search, facts, len(split.validation)))
         except UserError as error:
-            say(f"Trial {facts.number} is left out: {error}")
+            faults.append(f"Trial {facts.number} is left out: {error}")
+            say(faults[-1])
     if not found:
+        if faults:
+            raise UserError(f"{out}: every trial is left out, so there is nothing to choose from\n{faults[0]}")
         raise UserError(
             f"{out}: no trial has finished an epoch, so there is nothing to choose from; "
             "see trials/*/error.txt, and run the search on"

@@ -1,6 +1,7 @@
 """The final stage, in order: choose, export, measure what was exported, publish, label the test images."""
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -8,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from hpa_search.bundle.card import write_card
-from hpa_search.bundle.export import Candidate, publish, write_bundle
+from hpa_search.bundle.export import Candidate, check_place, publish, write_bundle
 from hpa_search.bundle.manifest import MANIFEST, Manifest
 from hpa_search.bundle.onnx import write_onnx
 from hpa_search.bundle.predict import bundle_probabilities
@@ -27,10 +27,12 @@ from hpa_search.finish.material import NEEDED, Material, read_material
 from hpa_search.finish.measure import appraise_pool, measure
 from hpa_search.finish.pool import Pool, best_on_top
 from hpa_search.finish.views import under_views
+from hpa_search.locks import HeldError, Lock
 from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.search.settings import FinalStage
 from hpa_search.storage.opened import Opened, opened
 from hpa_search.storage.place import Location
+from hpa_search.system_errors import OUT, NoLockService, refused, refusing
 
 logger = logging.getLogger(__name__)
 
@@ -77,14 +79,18 @@ def finish(
 @contextmanager
 def _alone(work: Opened) -> Iterator[None]:
     """Refuse a second final stage in the same folder, whose bundle would be made of both."""
-    lock = FileLock(work.folder / LOCK)
+    lock = Lock(work.folder / LOCK, marker=False)  # a marker that a kill left would have to be removed by hand
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
+        lock.try_acquire()
+    except HeldError:
         raise UserError(f"{work.place}: another final stage is at work on this search; wait for its end") from None
-    except (OSError, NotImplementedError):
+    except NoLockService:
         logger.warning("%s: cannot be locked; see that no other final stage is at work there", work.place)
+    except OSError as error:
+        raise refused(error, work.folder, option=OUT, doing="the bundle cannot be written") from error
     try:
+        with refusing(work.folder, option=OUT, doing="the bundle cannot be written"):
+            check_place(work.folder / "bundle")  # before hours of work
         yield
     finally:
         lock.release()
@@ -114,18 +120,27 @@ def _finish(
 
 def _conclude(material: Material, final: FinalStage, cache: Path, say: Callable[[str], None]) -> dict[str, Any]:
     out, choice = material.out, _choice(material.pool, final)
-    building = out / ".bundle"
     ensemble, appraisal = appraise_pool(material, choice)
     material.obtain([*np.flatnonzero(ensemble.weights).tolist(), material.pool.best_single])
-    manifest = _export(material, ensemble, final, building, say)
-    result = measure(material, choice, appraisal, building, manifest)
-    result["submission"] = len(material.dataset.test_ids)
-    write_card(building, manifest, result)
-    _publish(material.work, building, manifest)
+    with _building(out) as building:
+        manifest = _export(material, ensemble, final, building, say)
+        result = measure(material, choice, appraisal, building, manifest)
+        result["submission"] = len(material.dataset.test_ids)
+        write_card(building, manifest, result)
+        _publish(material.work, building, manifest)
     write_json(out / "result.json", result)
     if material.dataset.test_ids:
         _submit(out, manifest, material.dataset, cache)
     return result
+
+
+@contextmanager
+def _building(out: Path) -> Iterator[Path]:
+    """Yield where the new bundle is made; what is not published is gone afterwards."""
+    try:
+        yield out / ".bundle"
+    finally:
+        shutil.rmtree(out / ".bundle", ignore_errors=True)
 
 
 def _publish(work: Opened, building: Path, manifest: Manifest) -> None:

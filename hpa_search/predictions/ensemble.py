@@ -20,6 +20,7 @@ from hpa_search.scoring.ensemble import SELECTIONS
 from hpa_search.scoring.estimate import usual_folds
 from hpa_search.scoring.final import POOL, FinalChoice
 from hpa_search.scoring.rules import DEFAULT, RULES
+from hpa_search.system_files import is_users_file
 
 ESTIMATE, CLASSES, MEMBERS, SUMMARY = "estimate.json", "classes.csv", "members.csv", "SUMMARY.md"
 
@@ -68,7 +69,7 @@ def _check_folder(out: Path) -> None:
     above = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise UserError(f"{out}: nothing can be written here; give --out the name of a folder of yours")
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(is_users_file(path.name) for path in out.iterdir()):
         try:
             read_chosen(out)
         except UserError as error:

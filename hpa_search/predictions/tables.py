@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hpa_search.hints import command
 from hpa_search.labels import LABELS
 from hpa_search.predictions.chosen import Chosen
 from hpa_search.predictions.reading import Predictions
@@ -142,7 +143,7 @@ def last_lines(out: Path, result: Row) -> list[str]:
     return [
         *headline(result),
         f"Written: {out / 'SUMMARY.md'}, and ensemble.json, estimate.json, classes.csv, members.csv beside it",
-        f"Next: hpa-search ensemble --apply {out} --predictions OTHER --out labels.csv",
+        f"Next: {command('ensemble', '--apply', out, '--predictions', 'OTHER', '--out', 'labels.csv')}",
     ]
 
 

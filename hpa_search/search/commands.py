@@ -15,6 +15,8 @@ from hpa_search.search.settings import Budget
 from hpa_search.storage.faults import Missing
 from hpa_search.storage.place import Place
 from hpa_search.storage.store import Store
+from hpa_search.system_errors import OUT, refusing
+from hpa_search.system_files import is_system_file
 
 COMMANDS = "commands"
 EXTENSIONS = "extensions"
@@ -55,7 +57,8 @@ class CommandBox:
         if self._store is not None:
             self._store.write(name, text.encode())
         else:
-            write_text(self._path(name), text)
+            with refusing(self._folder, option=OUT, doing="the command cannot be left"):
+                write_text(self._path(name), text)
         return name
 
     def waiting(self) -> dict[str, Command | None]:
@@ -64,7 +67,8 @@ class CommandBox:
             names = list(self._store.list(recursive=False))
         else:
             names = [path.name for path in self._path("").glob("*.json")]
-        found = {name: self._content(name) for name in sorted(names) if name.endswith(".json")}
+        ours = sorted(name for name in names if name.endswith(".json") and not is_system_file(name))
+        found = {name: self._content(name) for name in ours}
         return {name: _parsed(content) for name, content in found.items() if content is not None}
 
     def done(self, name: str) -> None:

@@ -1,14 +1,19 @@
 """The databases that may hold a study: how they are reached, and what their errors mean."""
 
 import logging
+import os
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from hpa_search.errors import UserError
+from hpa_search.files import check_writable
 from hpa_search.storage.patience import Tell, patiently
+from hpa_search.system_errors import AWAY, FULL, NO_LOCKS, message
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +26,22 @@ LOCKED_SECONDS = 30
 MAKING_SECONDS = 30
 """How long processes that open a new database at one moment may be in each other's way."""
 
-_NO_ROOM = ("disk is full", "no space left", "could not extend file", "disk i/o error", "readonly database")
+_NO_ROOM = ("disk is full", "no space left", "could not extend file", "disk i/o error", "readonly database", "locking protocol")
 _REFUSED = ("password", "authentication failed", "no pg_hba.conf entry", "does not exist", "permission denied")
+_SQLITE = {
+    "locking protocol": f"{NO_LOCKS.remedy}, or {NO_LOCKS.move} with --study",
+    "disk i/o error": f"{AWAY.what}, or {NO_LOCKS.what}: {AWAY.remedy}, or {AWAY.move} with --study",
+    "database or disk is full": f"{FULL.remedy}, or {FULL.move} with --study",
+    "file is not a database": "give the path of an SQLite database, or of a new file, with --study",
+    "malformed": "the database is damaged: restore it",
+    "is locked": f"another program has held it for {LOCKED_SECONDS} s: end that; if there is none, {NO_LOCKS.what}: "
+    f"{NO_LOCKS.move} with --study",
+    "readonly database": "let user id {user} write to it and to its folder, or choose another place with --study",
+    "unable to open": "see that its folder is there and may be written to by user id {user}, or choose another place with --study",
+}
+"""What to do about SQLite's own words, which say little."""
+_PASSWORD = "the password is taken from PGPASSWORD or ~/.pgpass on the machine where the search's driver runs"
+_ROOM = "make room where the database's server keeps it"
 
 
 def open_database(url: str, *, seconds: float = 0.0, tell: Tell = logger.warning) -> RDBStorage:
@@ -32,6 +51,7 @@ def open_database(url: str, *, seconds: float = 0.0, tell: Tell = logger.warning
     """
     parsed = make_url(url)
     parsed = parsed.set(drivername=DRIVERS[parsed.drivername])
+    _create(parsed)
     address, options = parsed.render_as_string(hide_password=False), _engine_options(parsed)
 
     def opened() -> RDBStorage:
@@ -39,13 +59,20 @@ def open_database(url: str, *, seconds: float = 0.0, tell: Tell = logger.warning
         return patiently(make, url, transient=_are_being_made, seconds=MAKING_SECONDS, tell=tell)
 
     try:
-        return patiently(opened, url, transient=is_away, seconds=seconds, tell=tell) if seconds else opened()
+        return patiently(opened, url, transient=_comes_back, seconds=seconds, tell=tell) if seconds else opened()
     except SQLAlchemyError as error:
-        raise UserError(f"{url}: the study's database cannot be used: {reason(error)}{_advice(parsed)}") from None
+        raise UserError(explained(error, url, "the study's database cannot be used")) from None
     except RuntimeError as error:  # the tables are another Optuna's
         raise UserError(f"{url}: the study's database cannot be used: {error}") from None
     except OSError as error:
         raise UserError(f"{url}: the study's database cannot be used: {error}") from None
+
+
+def _create(url: URL) -> None:
+    """Create SQLite's file where there is none: an empty one has the mode of the umask, and SQLite's own is for one user alone."""
+    with suppress(OSError):
+        if url.drivername.startswith("sqlite") and (path := Path(url.database or "")).parent.is_dir():
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
 
 
 def is_away(error: Exception) -> bool:
@@ -56,12 +83,17 @@ def is_away(error: Exception) -> bool:
     return lost or type(error).__name__ in ("OperationalError", "InterfaceError", "TimeoutError")
 
 
+def _comes_back(error: Exception) -> bool:
+    """Whether to wait for a database that is to be opened: a file that cannot be, for want of its folder, is nobody's to restart."""
+    return is_away(error) and "unable to open database file" not in str(error)
+
+
 def _are_being_made(error: Exception) -> bool:
     """Whether another process made the tables since this one saw that there are none: Optuna makes them where they are missing."""
     return isinstance(error, IntegrityError) or (isinstance(error, SQLAlchemyError) and "already exists" in reason(error))
 
 
-def reason(error: SQLAlchemyError) -> str:
+def reason(error: Exception) -> str:
     """Return the database's own words, in one line."""
     return " ".join(str(getattr(error, "orig", None) or error).split())
 
@@ -74,7 +106,24 @@ def _engine_options(url: URL) -> dict[str, object]:
     return {"pool_pre_ping": True, "pool_timeout": CONNECT_SECONDS, "connect_args": {"connect_timeout": CONNECT_SECONDS, **alive}}
 
 
-def _advice(url: URL) -> str:
-    if url.drivername.startswith("sqlite"):
-        return "; see that its folder is there and may be written to"
-    return "; the password is taken from PGPASSWORD or ~/.pgpass on the machine where the search's driver runs"
+def explained(error: Exception, url: str, doing: str) -> str:
+    """Return the message for what the database at ``url`` said: what could not be done, why, and what to do."""
+    parsed, why = make_url(url), reason(error)
+    if not parsed.drivername.startswith("sqlite"):
+        return f"{url}: {doing}: {why}; {_ROOM if any(words in why.lower() for words in _NO_ROOM) else _PASSWORD}"
+    if "unable to open" in why or "readonly" in why:
+        try:
+            check_database(Path(parsed.database or ""))
+        except OSError as cause:
+            return message(cause, parsed.database, option="--study", doing=f"{doing}: {why}")
+    advice = next((f"; {advice}" for words, advice in _SQLITE.items() if words in why.lower()), "")
+    return f"{url}: {doing}: {why}{advice.format(user=os.geteuid())}"
+
+
+def check_database(path: Path) -> None:
+    """Raise OSError for what keeps SQLite from working in the file ``path``, beside which it makes others."""
+    path.parent.stat()  # which SQLite does not make
+    check_writable(path)
+    if path.exists():
+        with path.open("r+b"):
+            pass

@@ -5,9 +5,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+
+from hpa_search.locks import Lock
 
 JOURNAL = "study.journal"
 
@@ -72,14 +73,14 @@ def cut_torn_line(journal: Path) -> int:
 
 
 class _JournalLock:
-    """The lock of an append. Optuna's own outlives a killed driver by 30 seconds; this one dies with it.
+    """The lock of an append. Optuna's own outlives a killed driver by 30 seconds; this one dies with it, see `locks`.
 
     Whoever takes it cuts off a last line torn by a kill or a full disk, which the next append would make unreadable
     for ever.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, FileLock(f"{path}.lock")
+        self._path, self._lock = path, Lock(path.with_name(f"{path.name}.lock"), brief=True)
 
     def acquire(self) -> bool:
         self._lock.acquire()

@@ -14,6 +14,7 @@ from hpa_search.errors import UserError
 from hpa_search.search.journal import JOURNAL, cut_torn_line
 from hpa_search.search.stopwatch import Stopwatch
 from hpa_search.search.study import Ledger, LedgerError
+from hpa_search.system_errors import OUT, refusing
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,8 @@ def take(out: Path, name: str, *, on_lost: Callable[[str], None] = lambda why: N
     ``on_lost`` hears, from another thread, why it could not be kept. Raises UserError while another driver renews it.
     """
     if (out / JOURNAL).is_file():
-        cut_torn_line(out / JOURNAL)
+        with refusing(out / JOURNAL, option=OUT, doing="the ledger cannot be written"):
+            cut_torn_line(out / JOURNAL)
     ledger = Ledger.create(out, name, tell=say)
     current = ledger.noted().get("lease")
     if current and current["held"] and not _holder_is_dead(current):

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from hpa_search.errors import UserError
+from hpa_search.locks import HeldError, Lock
 
 PREFIX = "hpa-search-"
 FALLBACKS = ("/tmp", "/var/tmp", "/dev/shm")
@@ -31,10 +30,10 @@ def scratch_folder() -> Iterator[Path]:
     folder: the first of these that serves. Raises UserError that says of each why it does not.
     """
     folder = _make(_candidates())
-    lock = FileLock(folder / LOCK)
+    lock = Lock(folder / LOCK, marker=False)
     try:
-        with suppress(OSError, NotImplementedError):  # only a search after a kill needs it
-            lock.acquire(blocking=False)
+        with suppress(OSError, HeldError):  # only a search after a kill needs it
+            lock.try_acquire()
         yield folder
     finally:
         lock.release()
@@ -95,10 +94,10 @@ def _longest() -> int:
 def _clear(above: Path) -> None:
     """Remove the folders of drivers that were killed: their locks are free."""
     for lock_file in above.glob(f"{PREFIX}*/{LOCK}"):
-        lock = FileLock(lock_file)
+        lock = Lock(lock_file, marker=False)
         try:
-            lock.acquire(blocking=False)
-        except (Timeout, OSError, NotImplementedError):
+            lock.try_acquire()
+        except (HeldError, OSError):
             continue
         shutil.rmtree(lock_file.parent, ignore_errors=True)
         lock.release()

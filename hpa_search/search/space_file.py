@@ -9,6 +9,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import SafeRepresenter
 
 from hpa_search.errors import UserError
+from hpa_search.system_errors import refused
 
 LARGEST = 100_000
 """Characters of a file."""
@@ -29,7 +30,7 @@ def read_text(path: Path) -> str:
             raise UserError(f"{path}: too large for a search-space file ({path.stat().st_size:,} bytes)")
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give a search-space file") from None
+        raise refused(error, path, doing="the search-space file cannot be read") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: no text file (byte {error.start} is not UTF-8); give a search-space file") from None
 

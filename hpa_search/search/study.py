@@ -22,10 +22,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hpa_search.errors import UserError
 from hpa_search.layout import STUDY
-from hpa_search.search.database import is_away, open_database, reason
+from hpa_search.search.database import explained, is_away, open_database
 from hpa_search.search.journal import JOURNAL, Journal
 from hpa_search.search.study_place import StudyPlace, read_study_place, write_study_place
 from hpa_search.storage.patience import PATIENCE, Patience, Tell, Unreachable
+from hpa_search.system_errors import OUT, message, refused
+from hpa_search.system_files import is_system_file
 
 End = Literal["complete", "pruned", "failed"]
 _ENDS: dict[End, TrialState] = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -88,7 +90,7 @@ class Ledger:
                 return found
             _begun(out, place)
             return cls.create(out, name, seconds=seconds, tell=tell)
-        if not (out / JOURNAL).exists() and any(out.glob("trials/*/checkpoint.pt")):
+        if not (out / JOURNAL).exists() and _is_trained(out):
             raise UserError(
                 f"{out / JOURNAL}: is gone, and {out / 'trials'} has been trained; restore it, or choose another --out"
             )
@@ -225,18 +227,20 @@ class Ledger:
             self.guard()
             call()
 
-        self._ask(guarded)
+        self._ask(guarded, "the ledger cannot be written")
 
-    def _ask(self, call: Callable[[], T]) -> T:
+    def _ask(self, call: Callable[[], T], doing: str = "the ledger cannot be read") -> T:
         """Call the storage, again and again while its database is away; LedgerError if that does not help."""
         try:
             return self._patience(lambda: _unwrapped(call))
         except Unreachable as error:
+            if self.where.startswith("sqlite") and error.__cause__ is not None:
+                raise LedgerError(explained(error.__cause__, self.where, doing)) from error  # type: ignore[arg-type]
             raise LedgerError(f"the ledger's database is away: {error}") from error
         except OSError as error:
-            raise LedgerError(f"{self.where}: the ledger cannot be written: {error.strerror or error}") from error
+            raise LedgerError(message(error, self.where, option=OUT, doing=doing)) from error
         except SQLAlchemyError as error:
-            raise LedgerError(f"{self.where}: the ledger's database failed: {reason(error)}") from error
+            raise LedgerError(explained(error, self.where, doing)) from error
 
 
 def _unwrapped(call: Callable[[], T]) -> T:
@@ -254,7 +258,8 @@ def _in_database(place: StudyPlace, seconds: float, tell: Tell) -> Ledger | None
     """
     storage = open_database(place.url, seconds=seconds if place.begun else 0.0, tell=tell)
     try:
-        study_id = storage.get_study_id_from_name(place.name)
+        with _asking(place):
+            study_id = storage.get_study_id_from_name(place.name)
     except KeyError:
         if not place.begun:
             return None
@@ -267,17 +272,35 @@ def _in_database(place: StudyPlace, seconds: float, tell: Tell) -> Ledger | None
 
 def _begun(out: Path, place: StudyPlace) -> None:
     """Begin the study in its database, and note that."""
-    with suppress(DuplicatedStudyError):
+    with suppress(DuplicatedStudyError), _asking(place):
         open_database(place.url).create_new_study([StudyDirection.MAXIMIZE], place.name)
     write_study_place(out, place.model_copy(update={"begun": True}))
 
 
 @contextmanager
-def _named(journal: Path) -> Iterator[None]:
-    """Turn whatever Optuna raises for a journal that is none, or damaged, into a message that names it."""
+def _asking(place: StudyPlace) -> Iterator[None]:
+    """Raise LedgerError for what the database says in the block."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AssertionError, OSError) as error:
+    except (StorageInternalError, SQLAlchemyError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        if not isinstance(cause, SQLAlchemyError):
+            raise
+        raise LedgerError(explained(cause, place.url, "the study cannot be looked for")) from error
+
+
+def _is_trained(out: Path) -> bool:
+    return any(not is_system_file(path.parent.name) for path in out.glob("trials/*/checkpoint.pt"))
+
+
+@contextmanager
+def _named(journal: Path) -> Iterator[None]:
+    """Turn whatever Optuna raises for a journal that is none, or damaged, or that the system refuses, into a message that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise refused(error, journal, option=OUT, doing="the ledger cannot be opened") from error
+    except (ValueError, LookupError, TypeError, AssertionError) as error:
         raise UserError(f"{journal}: damaged, or no ledger of a search ({error})") from None
 
 

@@ -13,6 +13,7 @@ from hpa_search.files import write_json
 from hpa_search.layout import STUDY
 from hpa_search.search.database import DRIVERS
 from hpa_search.search.journal import JOURNAL
+from hpa_search.system_errors import OUT, refused
 
 
 class StudyPlace(Record):
@@ -78,7 +79,9 @@ def read_study_place(out: Path) -> StudyPlace | None:
     """Return the database that OUT/study.json names; None if there is no such file."""
     try:
         return StudyPlace.model_validate_json((out / STUDY).read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise refused(error, out / STUDY, option=OUT, doing="cannot be read") from error
     except ValidationError as error:
         raise UserError(f"{out / STUDY}: damaged ({error.errors()[0]['msg']}); it holds url and name of the study") from None

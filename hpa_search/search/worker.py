@@ -3,7 +3,6 @@
 The workers of a slot that has several take the same leg: the first one speaks with the exchange and tells the others.
 """
 
-import errno
 import gc
 import logging
 import time
@@ -17,6 +16,7 @@ import ray
 from ray.actor import ActorHandle
 
 from hpa_search.errors import UserError
+from hpa_search.system_errors import OUT, lasts, message
 from hpa_search.training.checkpoint import TakenOverError
 from hpa_search.training.memory import FewerAtATimeError, is_out_of_memory
 from hpa_search.training.ranks import ALONE, Ranks, joined_ranks, lost_another
@@ -25,8 +25,6 @@ SHORT_SECONDS = 0.05
 """Epochs that take less are handed over some at a time."""
 
 logger = logging.getLogger(__name__)
-
-_DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
 
 
 class RunningTrial(Protocol):
@@ -119,7 +117,7 @@ def run_leg(post: Post, leg: dict[str, Any], open_trial: OpenTrial, job: Any) ->
             logger.warning("trial %s: %s", leg["number"], error)
             post.begin_again(error.images)
         elif _is_no_trials_fault(error):
-            post.halt(str(error))
+            post.halt(str(error) if isinstance(error, UserError) else message(error, option=OUT))
         else:
             post.fail(_in_words(error), traceback.format_exc())
         if unusable or several:
@@ -159,7 +157,7 @@ def _in_words(error: Exception) -> str:
 
 def _is_no_trials_fault(error: Exception) -> bool:
     """What a user is to mend, such as a store that refuses, and a disk that is full or broken, meet the next trial too."""
-    return isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in _DISK_FAULTS)
+    return isinstance(error, UserError) or (isinstance(error, OSError) and lasts(error))
 
 
 def _poisons_device(error: Exception) -> bool:

@@ -23,7 +23,10 @@ from hpa_search.labels import LABELS, to_target, to_vector
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT, STUDY
 from hpa_search.search.reading import parse_checked
 from hpa_search.search.space import Search
+from hpa_search.storage.data_cache import usable
 from hpa_search.storage.place import Location, Place
+from hpa_search.system_errors import OUT, refused, refusing
+from hpa_search.system_files import is_users_file
 from hpa_search.training.job import Job
 from hpa_search.training.trial_data import FOLDS
 
@@ -157,8 +160,10 @@ def read_workspace(out: Path) -> tuple[Search, Provenance]:
         provenance = Provenance.model_validate_json((out / PROVENANCE).read_bytes())
     except ValidationError as error:
         raise explain(error, str(out / PROVENANCE), Provenance) from None
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise UserError(f"{out}: no search here, or a damaged one ({error}); give the --out of a `hpa-search run`") from None
+    except OSError as error:
+        raise refused(error, out, option=OUT, doing="the search cannot be read") from error
     return parse_checked(text, str(out / SEARCH)), provenance
 
 
@@ -241,7 +246,7 @@ def make_job(out: Location, search: Search, provenance: Provenance, inputs: Inpu
     """Return what the workers of the search in ``out`` are given."""
     return Job(
         data=inputs.data.plain,
-        cache=cache.resolve(),
+        cache=usable(cache).resolve(),
         out=Place.of(out).resolve().plain,
         epochs=search.scheduler.max_epochs,
         seed=search.seed,
@@ -286,23 +291,19 @@ def _check_same(out: Path, search: Search, fingerprint: str) -> None:
 
 
 def _check_empty(out: Path, text: str, cache: Path, names: Sequence[str] | None) -> None:
-    """Refuse a folder that holds anything but the cache and the beginnings of this very search."""
+    """Refuse a folder that holds anything but the cache, the beginnings of this very search, hidden files and the system's."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out must be a folder")
-    begun = (out / SEARCH).is_file() and (out / SEARCH).read_bytes() == text.encode()
+    with refusing(out, option=OUT, doing="cannot be read"):
+        begun = (out / SEARCH).is_file() and (out / SEARCH).read_bytes() == text.encode()
+        there = [out / name for name in names or ()] + (list(out.iterdir()) if out.is_dir() else [])
     known = {SEARCH, SPLIT, STUDY} if begun else set()
-    there = [out / name for name in names or ()] + (list(out.iterdir()) if out.is_dir() else [])
-    found = {path for path in there if not _is_remnant(path)}
-    foreign = sorted(path.name for path in found if path.name not in known and not cache.resolve().is_relative_to(path.resolve()))
+    found = {path for path in there if path.name not in known and is_users_file(path.name)}
+    foreign = sorted(path.name for path in found if not cache.resolve().is_relative_to(path.resolve()))
     if foreign:
         raise UserError(
             f"{out} holds files that are no search ({', '.join(foreign[:3])}); choose an empty or new folder as --out"
         )
-
-
-def _is_remnant(path: Path) -> bool:
-    """Whether a killed process has left this file half written."""
-    return any(path.name.startswith(f".{name}.") for name in (SEARCH, SPLIT, PROVENANCE))
 
 
 def _fingerprint(dataset: Dataset) -> str:

@@ -3,19 +3,21 @@
 import hashlib
 import logging
 import os
+import pwd
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock
-
 from hpa_search.errors import UserError
+from hpa_search.locks import Lock
 from hpa_search.storage.naming import naming
 from hpa_search.storage.parallel import in_parallel
 from hpa_search.storage.patience import FIRST_SECONDS, Tell
 from hpa_search.storage.place import Location, Place
 from hpa_search.storage.store import Store, Stored
+from hpa_search.system_errors import CACHE, refusing
+from hpa_search.system_files import is_system_file
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +31,31 @@ Progress = Callable[[int, int], None]
 
 
 def default_cache() -> Path:
-    """Return the folder that is the cache where nothing else is said: $HPA_SEARCH_CACHE or ~/.cache/hpa-search."""
-    return Path(os.environ.get("HPA_SEARCH_CACHE", "~/.cache/hpa-search")).expanduser()
+    """Return the folder that is the cache where nothing else is said: $HPA_SEARCH_CACHE or ~/.cache/hpa-search.
+
+    It begins with a `~` where nobody knows the home folder, of which `usable` complains: many commands need no cache.
+    """
+    cache = Path(os.environ.get("HPA_SEARCH_CACHE", "").strip() or "~/.cache/hpa-search")
+    try:
+        return usable(cache)
+    except UserError:
+        return cache
+
+
+def usable(cache: Path) -> Path:
+    """Return ``cache`` with the home folder for a `~`. Raises UserError where nobody knows that."""
+    if not cache.parts[:1] or not cache.parts[0].startswith("~"):
+        return cache
+    try:
+        # An empty HOME would be taken for the root folder.
+        if cache.parts[0] == "~" and not os.environ.get("HOME"):
+            return Path(pwd.getpwuid(os.getuid()).pw_dir, *cache.parts[1:])
+        return cache.expanduser()
+    except (RuntimeError, KeyError):
+        raise UserError(
+            f"{cache}: user id {os.getuid()} has no home folder to keep the cache in; give --cache FOLDER, or set HPA_SEARCH_CACHE "
+            "or HOME to a folder of this user's"
+        ) from None
 
 
 def localise(
@@ -54,13 +79,10 @@ def localise(
     if place.is_local:
         return place.local
     folder = local_folder(place, cache)
-    try:
+    with refusing(usable(cache), option=CACHE, doing="the cache cannot be written"):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
+        with Lock(folder.with_name(f".{folder.name}.lock")):
             _bring_up_to_date(Store(place, first=first, tell=say), folder, suffixes, progress)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{cache}: the cache cannot be written ({reason}); make room or choose another folder") from error
     return folder
 
 
@@ -81,7 +103,9 @@ def localised(
 
 def local_folder(place: Place, cache: Path) -> Path:
     """Return where `localise` keeps the dataset of ``place``, which is the path itself where that is local."""
-    return place.local if place.is_local else cache.resolve() / REMOTE / hashlib.sha256(str(place).encode()).hexdigest()[:16]
+    if place.is_local:
+        return place.local
+    return usable(cache).resolve() / REMOTE / hashlib.sha256(str(place).encode()).hexdigest()[:16]
 
 
 def _bring_up_to_date(store: Store, folder: Path, suffixes: tuple[str, ...], progress: Progress | None) -> None:
@@ -105,7 +129,7 @@ def _fetch(store: Store, folder: Path, name: str, stored: Stored) -> None:
 
 
 def _is_wanted(name: str, suffixes: tuple[str, ...]) -> bool:
-    return name.lower().endswith(suffixes) and not any(part.startswith(".") for part in name.split("/"))
+    return name.lower().endswith(suffixes) and not any(map(is_system_file, name.split("/")))
 
 
 def _is_current(path: Path, stored: Stored) -> bool:

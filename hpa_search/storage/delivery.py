@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
+from hpa_search.locks import Lock
+from hpa_search.storage.data_cache import usable
 from hpa_search.storage.naming import naming
 from hpa_search.storage.patience import FIRST_SECONDS, Tell
 from hpa_search.storage.place import Location, Place
 from hpa_search.storage.store import Store
+from hpa_search.system_errors import CACHE, refusing
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +33,15 @@ def delivered(given: Location, cache: Path, say: Tell = logger.warning) -> Itera
         return
     store = Store(place.parent, first=FIRST_SECONDS, tell=say)
     store.reach()  # that it cannot be written to is told before the work and not after
-    folder = cache.resolve() / OUTPUTS / hashlib.sha256(str(place).encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")), naming(folder / place.name, place):
-        yield folder / place.name
-        store.push(folder / place.name, place.name)
-        shutil.rmtree(folder)
+    folder = usable(cache).resolve() / OUTPUTS / hashlib.sha256(str(place).encode()).hexdigest()[:16]
+    lock = Lock(folder.with_name(f".{folder.name}.lock"))
+    with refusing(usable(cache), option=CACHE, doing="the cache cannot be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        with naming(folder / place.name, place):
+            yield folder / place.name
+            store.push(folder / place.name, place.name)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        lock.release()

@@ -55,7 +55,7 @@ def _s3(place: Place) -> fs.FileSystem:
         scheme=scheme,
         endpoint_override=host,
         force_virtual_addressing=query.get("force_virtual_addressing", "").lower() in ("1", "true"),
-        tls_ca_file_path=query.get("tls_ca_file_path") or os.environ.get("AWS_CA_BUNDLE"),
+        tls_ca_file_path=query.get("tls_ca_file_path") or os.environ.get("AWS_CA_BUNDLE") or None,
         connect_timeout=CONNECT_SECONDS,
         request_timeout=SILENT_SECONDS,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),

@@ -3,7 +3,7 @@
 A mirror begins empty and knows what it has fetched and pushed; the store is right about everything else. A file that was
 changed or removed here and not pushed yet is not touched by fetching. Of what is gone here, only files that this mirror
 knows, and that it was told it may delete, go from the store: others may have been written there since by somebody else.
-Hidden files, such as one that is being written, stay here.
+Hidden files, such as one that is being written, and the system's stay here.
 """
 
 import os
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hpa_search.storage.parallel import in_parallel
 from hpa_search.storage.store import Store, Stored
+from hpa_search.system_files import is_system_file
 
 Order = Sequence[Sequence[str]]
 """Groups of patterns: the files of one group are in the store before one of the next is sent. The empty group is all others."""
@@ -115,8 +116,8 @@ class Mirror:
     def _scan(self) -> dict[str, _Signature]:
         found: dict[str, _Signature] = {}
         for folder, folders, files in os.walk(self.folder):
-            folders[:] = [one for one in folders if not one.startswith(".")]
-            for path in (Path(folder) / one for one in files if not one.startswith(".")):
+            folders[:] = [one for one in folders if not is_system_file(one)]
+            for path in (Path(folder) / one for one in files if not is_system_file(one)):
                 if (signature := _signature(path)) is not None:
                     found[path.relative_to(self.folder).as_posix()] = signature
         return found
@@ -164,7 +165,7 @@ def _outermost(folders: set[str]) -> list[str]:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
+    return any(map(is_system_file, name.split("/")))
 
 
 def _grouped(names: Sequence[str], order: Order) -> list[list[str]]:

@@ -6,17 +6,18 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from hpa_search.errors import UserError
+from hpa_search.locks import HeldError, Lock
+from hpa_search.storage.data_cache import usable
 from hpa_search.storage.mirror import Mirror, Order
 from hpa_search.storage.naming import naming, shown
 from hpa_search.storage.patience import FIRST_SECONDS, Tell
 from hpa_search.storage.place import Location, Place
 from hpa_search.storage.store import Store
+from hpa_search.system_errors import CACHE, message, refusing
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ def every(seconds: float, act: Callable[[], None], say: Tell) -> Iterator[None]:
                 told = False
             except Exception as error:
                 if not told:
-                    say(str(error))
+                    say(message(error) if isinstance(error, OSError) else str(error))
                 told = True
                 if not isinstance(error, UserError | OSError):
                     logger.exception("this was not foreseen")
@@ -168,33 +169,31 @@ def mirror_folder(cache: Path, place: Place) -> Iterator[Path]:
 
     Its lock is the kernel's and ends with its process, so that what a killed one has left is known by it.
     """
-    above = cache.resolve() / MIRRORS
-    try:
+    above = usable(cache).resolve() / MIRRORS
+    digest = hashlib.sha256(str(place).encode()).hexdigest()[:8]
+    folder = above / f"{digest}-{uuid.uuid4().hex[:12]}"
+    lock = Lock(folder.with_name(f"{folder.name}.lock"))
+    with refusing(usable(cache), option=CACHE, doing="the cache cannot be written"):
         above.mkdir(parents=True, exist_ok=True)
         _clear(above)
-        digest = hashlib.sha256(str(place).encode()).hexdigest()[:8]
-        folder = above / f"{digest}-{uuid.uuid4().hex[:12]}"
-        lock = FileLock(f"{folder}.lock")
         lock.acquire()
         folder.mkdir()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{cache}: the cache cannot be written ({reason}); make room or choose another folder") from error
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+        with suppress(OSError):
+            lock.path.unlink(missing_ok=True)
+            lock.release()
 
 
 def _clear(above: Path) -> None:
     """Remove the folders whose processes are gone."""
     for path in above.glob("*.lock"):
-        lock = FileLock(path)
+        lock = Lock(path)
         try:
-            lock.acquire(blocking=False)
-        except (Timeout, OSError):
+            lock.try_acquire()
+        except (HeldError, OSError):
             continue
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)
         path.unlink(missing_ok=True)

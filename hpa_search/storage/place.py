@@ -36,6 +36,8 @@ class Place:
         if isinstance(given, Place):
             return given
         text = str(given)
+        if not text.strip():
+            raise UserError("a path is empty; give a folder, a file or a URL (is a variable of the command not set?)")
         found = _URL.match(text)
         if found is None:
             if _COLLAPSED.match(text):

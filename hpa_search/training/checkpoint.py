@@ -29,6 +29,8 @@ from torch import Tensor
 
 from hpa_search.errors import UserError
 from hpa_search.files import whole, write_text
+from hpa_search.system_errors import OUT, Refused, hides_content, refused
+from hpa_search.system_files import is_system_file
 from hpa_search.training.score import Metrics
 
 logger = logging.getLogger(__name__)
@@ -124,14 +126,19 @@ def load_checkpoint(folder: Path, *, settle: bool = True) -> Checkpoint | None:
     """Return what the trial in ``folder`` last completed, or None, with a warning in the log, if it cannot be used.
 
     It also puts the rest of the folder in order, unless ``settle`` is false: of several readers one is to do that. A trial
-    repeats exactly from its seed, so starting it anew costs time and changes nothing.
+    repeats exactly from its seed, so starting it anew costs time and changes nothing. Raises Refused where the system does not
+    let it be read: it may be whole.
     """
     path = folder / CHECKPOINT
     if not path.exists():
         return None
     try:
         return _load(folder, path, settle)
+    except Refused:
+        raise
     except Exception as error:  # a damaged file can make the readers raise nearly anything
+        if hides_content(error):
+            raise refused(error, folder, option=OUT, doing="the trial cannot be read or written") from error
         logger.warning("%s cannot be used (%s: %s); the trial starts again from epoch 0", path, type(error).__name__, error)
         return None
 
@@ -159,6 +166,8 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if hides_content(error):
+            raise refused(error, path, option=OUT, doing="cannot be read") from error
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise UserError(f"{path} cannot be read ({reason})") from error
 
@@ -199,8 +208,13 @@ def _settle(folder: Path, history: tuple[Metrics, ...]) -> None:
     # Before the weights go: at every instant some epoch of metrics.csv has its weights.
     _save_metrics(folder / "metrics.csv", history)
     kept = {weights_path(folder, len(history)), weights_path(folder, best_epoch(history))}
-    left_over = [path for path in (folder / "weights").iterdir() if path not in kept]
+    left_over = [path for path in (folder / "weights").iterdir() if path not in kept and _is_ours(path.name)]
     for name in ("logits.npz", CHECKPOINT, "metrics.csv"):
         left_over += folder.glob(f".{name}.*")
     for path in left_over:
         path.unlink(missing_ok=True)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether this is weights, also half written ones, and nothing that the system keeps beside them."""
+    return name.startswith(".epoch-") or not is_system_file(name)

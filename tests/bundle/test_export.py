@@ -4,11 +4,12 @@ import os
 import numpy as np
 import pytest
 
-from hpa_search.bundle.export import publish, write_bundle
+from hpa_search.bundle.export import check_place, publish, write_bundle
 from hpa_search.bundle.manifest import read_manifest
 from hpa_search.bundle.predict import load_network
 from hpa_search.config import TrialConfig
 from hpa_search.scoring.calibration import Platt
+from tests.servers.disk import needs_mounts, small_disk
 
 
 def names(folder):
@@ -86,3 +87,40 @@ def test_a_failed_publication_leaves_the_old_bundle(export, tmp_path, monkeypatc
         publish(building, tmp_path / "bundle")
     assert read_manifest(tmp_path / "bundle") == manifest
     assert sorted(path.name for path in tmp_path.iterdir()) == [".bundle", "bundle"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_bundle_that_is_a_link_stays_one_and_what_it_names_is_replaced(export, tmp_path, there):
+    """As of somebody who keeps bundles on a larger disk; also where nothing is there yet."""
+    (tmp_path / "big").mkdir()
+    if there:
+        export(folder="big/bundle")
+    (tmp_path / "bundle").symlink_to("big/bundle")
+    check_place(tmp_path / "bundle")
+    building, manifest = export(shares=(0.0, 1.0), name="second", folder=".bundle")
+    publish(building, tmp_path / "bundle")
+    assert (tmp_path / "bundle").is_symlink() and read_manifest(tmp_path / "bundle") == manifest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["big", "bundle"]
+    assert [path.name for path in (tmp_path / "big").iterdir()] == ["bundle"]
+
+
+@needs_mounts
+def test_a_link_to_another_disk_gets_the_bundle_and_a_full_one_keeps_the_old(export, tmp_path):
+    with small_disk(tmp_path / "disk", megabytes=8) as disk:
+        (tmp_path / "bundle").symlink_to(disk / "bundle")
+        building, first = export(folder=".bundle")
+        publish(building, tmp_path / "bundle")
+        assert (tmp_path / "bundle").is_symlink() and read_manifest(disk / "bundle") == first
+        (disk / "filler").write_bytes(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize))
+        building, _ = export(name="second", folder=".bundle")
+        with pytest.raises(OSError, match="No space"):
+            publish(building, tmp_path / "bundle")
+        assert read_manifest(disk / "bundle") == first
+        assert sorted(path.name for path in disk.iterdir()) == ["bundle", "filler"]
+
+
+def test_a_link_whose_folder_is_not_there_is_known_before(tmp_path):
+    check_place(tmp_path / "bundle")
+    (tmp_path / "bundle").symlink_to(tmp_path / "away" / "bundle")
+    with pytest.raises(FileNotFoundError):
+        check_place(tmp_path / "bundle")

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 
 import numpy as np
@@ -304,3 +305,47 @@ def test_a_name_for_probabilities_that_will_not_do_is_refused_first(predict, wri
     with pytest.raises(UserError, match=r"\.npz or \.csv|the same file"):
         predict(tmp_path / "flat", tmp_path / "s.csv", probabilities=tmp_path / name)
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_link_given_as_out_stays_and_its_file_is_written(predict, write_images, tmp_path):
+    write_images(tmp_path / "flat", "ab")
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big" / "sub.csv").write_text("old")
+    (tmp_path / "sub.csv").symlink_to("big/sub.csv")
+    rows, _ = predict(tmp_path / "flat", tmp_path / "sub.csv", probabilities=tmp_path / "p.npz")
+    assert (tmp_path / "sub.csv").is_symlink() and len(rows) == 2
+    assert (tmp_path / "big" / "sub.csv").read_text().startswith("Id,Predicted\na,")
+    assert [path.name for path in (tmp_path / "big").iterdir()] == ["sub.csv"]
+
+
+def test_a_pipe_gets_the_submission(export, write_images, tmp_path):
+    write_images(tmp_path / "flat", "ab")
+    os.mkfifo(tmp_path / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    bundle, _ = export()
+    console = Console(file=io.StringIO())
+    predict_folder(bundle, tmp_path / "flat", tmp_path / "pipe", tmp_path / "cache", console=console)
+    reader.join()
+    assert read[0].startswith("Id,Predicted\na,") and (tmp_path / "pipe").is_fifo()
+    assert not list(tmp_path.glob(".*")) and not list((tmp_path / "cache").rglob("*.npy.*"))
+
+
+def test_standard_output_gets_the_submission_and_nothing_else(export, write_images, tmp_path):
+    write_images(tmp_path / "flat", "ab")
+    bundle, _ = export()
+    command = [sys.executable, "-m", "hpa_search.cli", "predict", bundle, tmp_path / "flat", "--cache", tmp_path / "cache"]
+    ended = subprocess.run([*command, "--out", "/dev/stdout"], capture_output=True, text=True, check=True)
+    assert [line.partition(",")[0] for line in ended.stdout.splitlines()] == ["Id", "a", "b"]
+    assert "2 images labelled in /dev/stdout" in ended.stderr
+
+
+def test_a_link_whose_folder_is_not_there_is_refused_before_the_images_are_read(predict, write_images, tmp_path):
+    write_images(tmp_path / "flat", "a")
+    (tmp_path / "s.csv").symlink_to(tmp_path / "disk" / "s.csv")
+    with pytest.raises(
+        UserError, match=r"no file can be written here: what the link .* names, .*disk/s.csv, is not there.*--out"
+    ):
+        predict(tmp_path / "flat", tmp_path / "s.csv")
+    assert not (tmp_path / "cache").exists() and not (tmp_path / "disk").exists()

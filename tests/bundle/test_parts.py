@@ -1,4 +1,6 @@
+import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,3 +87,35 @@ def test_a_key_sees_names_sizes_times_and_what_computes(tmp_path, write_images):
     assert len(set(keys)) == len(keys) and before.st_size
     path.unlink()
     assert chunk_key("this", tmp_path, "a") is None
+
+
+def test_parts_of_a_link_are_beside_what_it_names(tmp_path, values):
+    (tmp_path / "big").mkdir()
+    (tmp_path / "s.csv").symlink_to("big/s.csv")
+    parts = Parts(tmp_path / "s.csv", ["k0"])
+    parts.write(0, values)
+    assert parts.folder == tmp_path / "big" / ".s.csv.parts"
+    np.testing.assert_array_equal(Parts(tmp_path / "big" / "s.csv", ["k0"]).read(0, 3), values)
+
+
+@pytest.mark.parametrize("kind", ["/dev/null", "/dev/stdout", "pipe"])
+def test_parts_of_a_device_or_a_pipe_are_in_the_cache(tmp_path, values, kind):
+    out = Path(kind) if kind != "pipe" else tmp_path / "pipe"
+    if kind == "pipe":
+        os.mkfifo(out)
+    parts = Parts(out, ["k0"], tmp_path / "cache")
+    parts.write(0, values)
+    assert parts.folder.is_relative_to(tmp_path / "cache")
+    np.testing.assert_array_equal(Parts(out, ["k0"], tmp_path / "cache").read(0, 3), values)
+    assert Parts(out, ["other"], tmp_path / "cache").read(0, 3) is None
+    assert Parts(out, ["k0"], tmp_path / "cache").read(0, 3) is not None, "another work has its own"
+    parts.remove()
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+
+
+def test_what_the_system_keeps_beside_parts_stays(tmp_path, values):
+    Parts(tmp_path / "s.csv", ["k0"]).write(0, values)
+    (tmp_path / ".s.csv.parts" / "@eaDir").mkdir()
+    (tmp_path / ".s.csv.parts" / ".00001-k1.npy.77.abcdef01").touch()  # which a kill has left
+    Parts(tmp_path / "s.csv", ["other"])
+    assert [path.name for path in (tmp_path / ".s.csv.parts").iterdir()] == ["@eaDir"]

@@ -1,3 +1,5 @@
+import errno
+import io
 import os
 import pickle
 import signal
@@ -14,6 +16,7 @@ from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import find_faults, open_packed, pack
 from hpa_search.data.resize import resize
 from hpa_search.errors import UserError
+from hpa_search.system_errors import Refused
 
 IDS = tuple(f"id{index}" for index in range(6))
 
@@ -187,3 +190,24 @@ def test_real_images(real_data, tmp_path):
     assert packed.pixels.shape == (7, 4, 512, 512)
     with Image.open(dataset.train_folder / f"{dataset.ids[3]}_blue.png") as image:
         assert np.array_equal(packed.pixels[3, 2], np.asarray(image))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO, errno.ENOMEM])
+@pytest.mark.parametrize("name", ["pack.json", "pixels.npy"])
+def test_a_pack_that_cannot_be_read_now_is_not_made_anew(tmp_path, write_images, monkeypatch, number, name):
+    write_images(tmp_path / "a", ["x"], 8)
+    packed = pack(tmp_path / "a", ["x"], tmp_path / "cache")
+    before = (packed.path / "pixels.npy").stat().st_ino
+    opened = io.open
+
+    def refuse(path, *rest, **more):
+        if str(path).endswith(name):
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr("io.open", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(Refused, match=f"{name}: the image cache cannot be read"):
+        pack(tmp_path / "a", ["x"], tmp_path / "cache")
+    monkeypatch.undo()
+    assert (pack(tmp_path / "a", ["x"], tmp_path / "cache").path / "pixels.npy").stat().st_ino == before

@@ -170,6 +170,16 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     tmp_path.chmod(0o700)
 
 
+def test_a_volume_of_its_own_will_do(tmp_path):
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / ".DS_Store").touch()
+    make(tmp_path)
+    assert (tmp_path / "train.csv").is_file() and (tmp_path / "lost+found").is_dir() and (tmp_path / ".DS_Store").exists()
+    (tmp_path / "repository" / ".git").mkdir(parents=True)
+    with pytest.raises(UserError, match="not an empty folder"):
+        make(tmp_path / "repository")
+
+
 def test_an_empty_folder_and_a_deep_one_will_do(tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "deep" / "er"):
@@ -206,7 +216,7 @@ def test_an_empty_folder_that_was_there_stays(tmp_path):
 
 def test_a_disk_that_refuses_an_image(tmp_path):
     folder = tmp_path / "phantom"
-    with pytest.raises(UserError, match=r"phantom: cannot write the phantom \(No such file or directory\)"):
+    with pytest.raises(UserError, match=r"phantom/train/.*: cannot write the phantom: the folder .*phantom/train is not there"):
         make(folder, progress=stop_at(2, lambda: shutil.rmtree(folder / "train")))
     assert not folder.exists()
 

@@ -32,6 +32,7 @@ def test_commands_wait_in_their_order_until_they_are_done(box):
 def test_a_file_that_is_no_command(tmp_path, text):
     (tmp_path / "1.json").write_text(text)
     (tmp_path / ".2.json.part").write_text(text)
+    (tmp_path / "._1.json").write_bytes(b"\0\5\x16\7")  # which macOS writes beside it on a server's disk
     (tmp_path / "3.json").mkdir()  # what cannot be read now is left for the next look
     assert CommandBox(Place.of(tmp_path)).waiting() == {"1.json": None}
 

@@ -1,11 +1,15 @@
+import builtins
 import errno
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from optuna.distributions import FloatDistribution
 
+from hpa_search.errors import UserError
 from hpa_search.search.journal import JOURNAL, cut_torn_line
 from hpa_search.search.study import Ledger, LedgerError
 from tests.servers.disk import needs_mounts, small_disk
@@ -94,3 +98,63 @@ def test_a_full_disk_tears_no_line_and_the_ledger_goes_on_when_there_is_room(tmp
         add(ledger)
         (first, _) = Ledger.open(disk).trials()
         assert sorted(first.reports) == list(range(1, kept + 2))
+
+
+LOCK_FAULT = """
+import errno, fcntl, os, sys
+from pathlib import Path
+from hpa_search.errors import UserError
+from hpa_search.search import lease
+from hpa_search.search.study import Ledger
+
+def refuse(descriptor, operation):
+    raise OSError(getattr(errno, sys.argv[1]), os.strerror(getattr(errno, sys.argv[1])))
+
+fcntl.flock = refuse
+out = Path(sys.argv[2])
+for act in (lambda: Ledger.create(out, "toy").note("a", 1), lambda: lease.take(out, "toy").release()):
+    try:
+        act()
+        print("works")
+    except UserError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("name", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
+def test_a_file_system_without_locks_is_no_damaged_ledger(tmp_path, begun, name):
+    """Where there is no flock at all a marker does its work; where locks are refused, that is told."""
+    if begun:
+        Ledger.create(tmp_path, "toy")
+    before = (tmp_path / JOURNAL).read_bytes() if begun else b""
+    ended = subprocess.run([sys.executable, "-c", LOCK_FAULT, name, tmp_path], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    said = ended.stdout.splitlines()
+    if name == "ENOSYS":
+        assert said == ["works", "works"] and Ledger.open(tmp_path).noted()["a"] == 1
+        return
+    assert len(said) == 2 and "damaged" not in ended.stdout
+    for line in said:
+        assert "no lock service" in line and f"{tmp_path / JOURNAL}.lock" in line and "mount it with locks" in line
+        assert "choose a place on another one with --out" in line
+    assert (tmp_path / JOURNAL).read_bytes() == before
+    ledger = Ledger.create(tmp_path, "toy")
+    ledger.note("a", 1)
+    assert ledger.noted()["a"] == 1
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_ledger_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch, number):
+    Ledger.create(tmp_path, "toy")
+    opened = builtins.open
+
+    def refuse(path, *rest, **more):
+        if str(path) == str(tmp_path / JOURNAL):
+            raise OSError(number, os.strerror(number), path)
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(UserError, match=f"{JOURNAL}: the ledger cannot be opened: ") as told:
+        Ledger.open(tmp_path)
+    assert "damaged" not in str(told.value)

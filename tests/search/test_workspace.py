@@ -13,7 +13,7 @@ from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
 from hpa_search.search.reading import parse_search
-from hpa_search.search.workspace import Inputs, keep_changes, prepare, read_workspace
+from hpa_search.search.workspace import Inputs, _check_empty, keep_changes, prepare, read_workspace
 
 TEXT = "name: toy\nseed: 3\nfixed: {small_size: 32, full_size: 32}\nbudget: {trials: 2}\nobjective: {min_positives: 2}\n"
 
@@ -154,6 +154,23 @@ def test_a_folder_that_holds_something_else_is_refused_and_kept(ready, tmp_path,
     with pytest.raises(UserError, match=f"{name}.*choose an empty or new folder"):
         ready()
     assert contents(tmp_path / "out") == {name: b"mine"}
+
+
+@pytest.mark.parametrize(
+    "name", ["lost+found/", ".snapshot/", "@eaDir/", ".DS_Store", ".nfs0000000001", "Thumbs.db", "desktop.ini"]
+)
+def test_what_a_volume_or_a_file_manager_leaves_is_no_foreign_file(ready, tmp_path, name):
+    (tmp_path / "out").mkdir()
+    there = tmp_path / "out" / name
+    there.mkdir() if name.endswith("/") else there.write_text("the system's")
+    job, _ = ready()
+    assert ready()[0] == job and there.exists()
+
+
+def test_nor_is_it_in_a_store(ready, tmp_path):
+    with pytest.raises(UserError, match="thesis.tex"):
+        _check_empty(tmp_path / "out", TEXT, tmp_path / "cache", [".DS_Store", "lost+found", "thesis.tex"])
+    _check_empty(tmp_path / "out", TEXT, tmp_path / "cache", [".DS_Store", "lost+found"])
 
 
 def test_a_file_in_the_place_of_out_is_refused_and_kept(ready, tmp_path):

@@ -1,10 +1,14 @@
 import multiprocessing
+import os
+import pwd
 import time
+from pathlib import Path
 
 import pytest
 
 from hpa_search.errors import UserError
-from hpa_search.storage.data_cache import local_folder, localise
+from hpa_search.storage.data_cache import default_cache, local_folder, localise, usable
+from hpa_search.storage.opened import opened
 from hpa_search.storage.place import Place
 from hpa_search.storage.store import Store
 
@@ -98,3 +102,49 @@ def test_a_cache_that_cannot_be_written_is_told(place, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="the cache cannot be written"):
         localise(place, tmp_path / "file")
+
+
+@pytest.fixture
+def nobody(monkeypatch):
+    """A user without HOME and without a line in /etc/passwd."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("HPA_SEARCH_CACHE", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+
+
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_the_cache_is_in_the_home_folder_where_nothing_is_said(monkeypatch, tmp_path, value):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("HPA_SEARCH_CACHE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("HPA_SEARCH_CACHE", value)
+    assert default_cache() == tmp_path / ".cache" / "hpa-search"
+
+
+@pytest.mark.parametrize(("value", "expected"), [("/scratch/c", "/scratch/c"), ("~/c", "HOME/c"), ("c", "c")])
+def test_a_cache_that_is_named(monkeypatch, tmp_path, value, expected):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HPA_SEARCH_CACHE", value)
+    assert str(default_cache()) == expected.replace("HOME", str(tmp_path))
+
+
+def test_an_empty_home_is_not_the_root_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.delenv("HPA_SEARCH_CACHE", raising=False)
+    assert default_cache() == Path(pwd.getpwuid(os.getuid()).pw_dir) / ".cache" / "hpa-search"
+
+
+@pytest.mark.parametrize("home", [None, ""])
+def test_nobody_s_cache_is_asked_for_only_where_it_is_needed(nobody, monkeypatch, tmp_path, home):
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    cache = default_cache()
+    assert localise(tmp_path, cache) == tmp_path
+    with opened(tmp_path, cache) as work:
+        assert work.folder == tmp_path
+    for act in (lambda: usable(cache), lambda: localise(Place.of("s3://b/x"), cache)):
+        with pytest.raises(UserError, match="no home folder.*--cache FOLDER, or set HPA_SEARCH_CACHE or HOME"):
+            act()
+    monkeypatch.setenv("HPA_SEARCH_CACHE", str(tmp_path))
+    assert usable(default_cache()) == tmp_path

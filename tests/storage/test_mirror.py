@@ -189,3 +189,14 @@ def test_a_push_that_is_killed_anywhere_is_completed_by_the_next(store, tmp_path
     mirror.store.left = 2
     mirror.push()
     assert set(store.list()) == set("1234")
+
+
+def test_what_the_system_leaves_is_neither_pushed_nor_fetched(store, tmp_path):
+    for name in ("a", ".DS_Store", "lost+found/b", "trials/@eaDir/c", "Thumbs.db"):
+        write(tmp_path / "here", name, "1")
+    Mirror(store, tmp_path / "here").push()
+    assert set(store.list()) == {"a"}
+    store.write("trials/._metrics.csv", b"1")
+    store.write("#recycle/a", b"1")
+    Mirror(store, tmp_path / "there").fetch()
+    assert set(held(tmp_path / "there")) == {"a"}

@@ -1,5 +1,8 @@
+import builtins
 import csv
+import errno
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 import torch
 
 from hpa_search.errors import UserError
+from hpa_search.system_errors import Refused
 from hpa_search.training.checkpoint import (
     Checkpoint,
     best_epoch,
@@ -188,3 +192,32 @@ def test_channels_last_weights_are_saved(tmp_path):
     save_checkpoint(tmp_path, Checkpoint(saved.identity, saved.history, {"w": weight}, saved.optimizer, saved.logits))
     assert torch.equal(load_checkpoint(tmp_path).network["w"], weight)
     assert weights_path(tmp_path, 1).exists()
+
+
+def test_what_a_file_server_keeps_beside_the_weights_stays(tmp_path):
+    save_each(tmp_path, [0.1])
+    (tmp_path / "weights" / "@eaDir").mkdir()
+    (tmp_path / "weights" / ".epoch-001.safetensors.77.abcdef01").touch()  # which a kill has left
+    save_each(tmp_path, [0.1, 0.2])
+    assert sorted(path.name for path in (tmp_path / "weights").iterdir()) == ["@eaDir", "epoch-002.safetensors"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE, errno.ESTALE])
+@pytest.mark.parametrize("name", ["checkpoint.pt", "logits.npz"])
+def test_what_cannot_be_read_now_is_not_begun_anew(tmp_path, monkeypatch, name, number):
+    """A trial is kept where its disk is away for a while."""
+    save_each(tmp_path, [0.1, 0.2])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    opened = builtins.open
+
+    def refuse(path, *rest, **more):
+        if str(path).endswith(name):
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(Refused, match=name):
+        load_checkpoint(tmp_path)
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path).epoch == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -1,0 +1,106 @@
+"""Locks between processes: the kernel's, which ends with its process, or a marker file where the file system has none.
+
+A marker of a killed process stays. The next process of the same machine sees that its holder is gone; from another machine
+nobody can, nor on a file system that cannot exchange two names. So a lock that is only ever held for moments is taken from a
+marker that has not changed for `LEFT_SECONDS`, by the clock of whoever waits.
+"""
+
+import errno
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, SoftFileLock, Timeout
+
+from hpa_search.system_errors import NoLockService
+
+LEFT_SECONDS = 15.0
+_NONE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+# What filelock says when it takes to a marker is meant for programmers.
+warnings.filterwarnings("ignore", message="flock not supported on this filesystem")
+
+
+class HeldError(Exception):
+    """Another process holds the lock."""
+
+
+class Lock:
+    """The lock of the file ``path``, which is created; entered, it waits for its holder.
+
+    ``brief`` says that it is held for moments only. With ``marker`` false, a file system without locks is a fault.
+    All methods raise OSError that names ``path``: NoLockService where the file system has no locks.
+    """
+
+    def __init__(self, path: Path, *, brief: bool = False, marker: bool = True) -> None:
+        self.path, self._brief = path, brief
+        self._lock = FileLock(path, fallback_to_soft=marker)
+        self._seen: tuple[int, ...] | None = None
+
+    def acquire(self) -> None:
+        """Take the lock, waiting for its holder."""
+        with _named(self.path):
+            if not self._brief:
+                self._lock.acquire()
+                return
+            while not self._taken():
+                self._break_left_marker()
+
+    def try_acquire(self) -> None:
+        """Take the lock. Raises HeldError while another process holds it."""
+        with _named(self.path):
+            try:
+                self._lock.acquire(blocking=False)
+            except Timeout:
+                raise HeldError(str(self.path)) from None
+
+    def release(self) -> None:
+        """Give the lock back; nothing to do where it is not held."""
+        with _named(self.path):
+            self._lock.release()
+
+    def __enter__(self) -> "Lock":
+        self.acquire()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+    def _taken(self) -> bool:
+        try:
+            self._lock.acquire(timeout=LEFT_SECONDS)
+        except Timeout:
+            return False
+        return True
+
+    def _break_left_marker(self) -> None:
+        """Remove a marker that is the same as after the last wait: whoever held it since would be gone long ago."""
+        if not isinstance(self._lock, SoftFileLock):
+            return
+        before, self._seen = self._seen, _signature(self.path)
+        if before is not None and before == self._seen:
+            self.path.unlink(missing_ok=True)
+            self._seen = None
+
+
+def _signature(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except NotImplementedError as error:
+        raise NoLockService(errno.ENOSYS, os.strerror(errno.ENOSYS), str(path)) from error
+    except OSError as error:
+        if error.errno in _NONE:
+            raise NoLockService(error.errno, error.strerror, str(path)) from error
+        error.filename = error.filename or str(path)
+        raise

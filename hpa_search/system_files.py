@@ -1,0 +1,45 @@
+"""What volumes, file managers and synchronisers leave in folders: no file of the user's, and none of a dataset or a search."""
+
+import re
+
+_NAMES = frozenset(
+    {
+        "lost+found",  # the root of an ext file system
+        "aquota.user",
+        "aquota.group",
+        "quota.user",
+        "quota.group",
+        "$recycle.bin",  # Windows
+        "recycler",
+        "system volume information",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "icon\r",  # macOS, and what archives made there hold
+        "__macosx",
+        "network trash folder",
+        "temporary items",
+        "@eadir",  # file servers
+        "@tmp",
+        "@recycle",
+        "@recently-snapshot",
+        "@sharebin",
+        "#recycle",
+        "#snapshot",
+        "~snapshot",
+        "_gsdata_",
+    }
+)
+_REPOSITORIES = frozenset({".git", ".hg", ".svn", ".bzr"})
+_PATTERN = re.compile(r"\..*|found\.\d{3}|.*:zone\.identifier", re.DOTALL)
+
+
+def is_system_file(name: str) -> bool:
+    """Whether a file or folder of this ``name`` is the system's or hidden, as `.DS_Store`, `.nfs0000`, `lost+found`."""
+    name = name.lower()
+    return name in _NAMES or _PATTERN.fullmatch(name) is not None
+
+
+def is_users_file(name: str) -> bool:
+    """Whether a file or folder of this ``name`` keeps a folder from being taken for an empty one; so does a repository."""
+    return name in _REPOSITORIES or not is_system_file(name)
