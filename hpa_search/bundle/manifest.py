@@ -21,6 +21,7 @@ from hpa_search.labels import LABELS, NUM_LABELS, to_vector
 from hpa_search.rounding import settled, sum_fault
 from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.thresholds import DecisionRule
+from hpa_search.system_errors import hides_content, refused
 
 MANIFEST = "bundle.json"
 FORMAT = 3
@@ -135,6 +136,8 @@ def read_manifest(bundle: Path) -> Manifest:
     try:
         content = path.read_bytes()
     except OSError as error:
+        if hides_content(error):
+            raise refused(error, path, doing="the bundle cannot be read") from None
         raise UserError(
             f"{bundle} is no bundle: {MANIFEST} cannot be read ({error.strerror}); give the bundle/ of a search's --out"
         ) from None

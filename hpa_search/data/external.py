@@ -22,6 +22,7 @@ from hpa_search.data.resize import resize
 from hpa_search.data.tables import read_table
 from hpa_search.errors import UserError
 from hpa_search.labels import parse_target, to_vector
+from hpa_search.system_errors import refused
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _HIDDEN = (".", "~$")
@@ -127,7 +128,7 @@ def _table(root: Path) -> Path:
     try:
         tables = sorted(path for path in root.iterdir() if path.suffix.lower() == ".csv" and not path.name.startswith(_HIDDEN))
     except OSError as error:
-        raise UserError(f"{root} cannot be listed: {error.strerror}") from error
+        raise refused(error, root, option="--external", doing="cannot be listed") from error
     if (root / "train.csv") in tables:
         return root / "train.csv"
     if len(tables) != 1:

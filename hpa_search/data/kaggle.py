@@ -22,6 +22,7 @@ from hpa_search.data.naming import image_file as image_file
 from hpa_search.data.tables import read_table
 from hpa_search.errors import UserError
 from hpa_search.labels import NUM_LABELS, parse_target, to_vector
+from hpa_search.system_errors import refused
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +131,7 @@ def _listed(folder: Path) -> Channels:
     try:
         return find_channels(folder)
     except OSError as error:
-        raise UserError(f"{folder} cannot be listed: {error.strerror}") from error
+        raise refused(error, folder, doing="cannot be listed") from error
 
 
 def _read_targets(root: Path, faults: list[str], *, files: bool = True) -> dict[str, tuple[int, ...]] | None:

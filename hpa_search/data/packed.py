@@ -186,13 +186,20 @@ def _key(source: Source) -> str | None:
 
 
 def _collect(work: Callable[[int], list[str]], count: int, progress: Progress | None, workers: int | None) -> tuple[str, ...]:
-    """Run ``work`` on every row in threads (Pillow, reading and writing let go of the interpreter) and join its faults."""
+    """Run ``work`` on every row in threads (Pillow, reading and writing let go of the interpreter) and join its faults.
+
+    After an exception, such as a KeyboardInterrupt, no further row is begun.
+    """
     faults: list[str] = []
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-        for done, found in enumerate(pool.map(work, range(count)), start=1):
-            faults += found
-            if progress is not None:
-                progress(done, count)
+        try:
+            for done, found in enumerate(pool.map(work, range(count)), start=1):
+                faults += found
+                if progress is not None:
+                    progress(done, count)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return tuple(faults)
 
 

@@ -21,6 +21,7 @@ from hpa_search.models.matching import COUNTER, Shapes, match
 from hpa_search.models.weights_file import format_of, read_shapes, read_tensors
 from hpa_search.registry import Registry
 from hpa_search.storage.patience import patiently
+from hpa_search.system_errors import hides_content, refused
 
 FROM_FILE = "on a machine that reaches it, download the weights, and give the file: weights: /path/to/file"
 
@@ -183,9 +184,10 @@ def _path(weights: str) -> Path:
     try:
         path.stat()
     except OSError as error:
+        if hides_content(error):
+            raise refused(error, path, doing="weights: the file cannot be looked at") from None
         there = "; it is a link to nothing" if os.path.islink(path) else ""  # noqa: PTH114  # Path.is_symlink raises what stat did
-        reason = "" if isinstance(error, FileNotFoundError) else f" ({error.strerror})"
-        raise UserError(f"weights: there is no file {path} on this machine{there}{reason}") from None
+        raise UserError(f"weights: there is no file {path} on this machine{there}") from None
     if not path.is_file():
         raise UserError(f"weights: {path} is not a file{'; give the file in this folder' if path.is_dir() else ''}")
     return path

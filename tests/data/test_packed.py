@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hpa_search.data.decode import decode_image
 from hpa_search.data.faults import DatasetFaults
-from hpa_search.data.kaggle import read_dataset
-from hpa_search.data.packed import find_faults, open_packed, pack
+from hpa_search.data.kaggle import COLOURS, read_dataset
+from hpa_search.data.packed import Source, find_faults, open_packed, pack, pack_source
 from hpa_search.data.resize import resize
 from hpa_search.errors import UserError
 from hpa_search.system_errors import Refused
@@ -127,7 +128,8 @@ def test_a_damaged_pack_is_made_again(folder, tmp_path):
 COUNTING_PACK = """
 import sys
 from pathlib import Path
-from hpa_search.data.kaggle import read_dataset
+from hpa_search.data.decode import decode_image
+from hpa_search.data.kaggle import COLOURS, read_dataset
 from hpa_search.data.packed import pack
 sys.stdin.read(1)
 decoded = []
@@ -152,7 +154,8 @@ def test_of_several_processes_one_decodes(folder, tmp_path):
 SLOW_PACK = """
 import sys, time
 from pathlib import Path
-from hpa_search.data.kaggle import read_dataset
+from hpa_search.data.decode import decode_image
+from hpa_search.data.kaggle import COLOURS, read_dataset
 from hpa_search.data.packed import pack
 def stop_here(done, total):
     print("decoding", flush=True)
@@ -211,3 +214,24 @@ def test_a_pack_that_cannot_be_read_now_is_not_made_anew(tmp_path, write_images,
         pack(tmp_path / "a", ["x"], tmp_path / "cache")
     monkeypatch.undo()
     assert (pack(tmp_path / "a", ["x"], tmp_path / "cache").path / "pixels.npy").stat().st_ino == before
+
+
+def test_an_interrupt_begins_no_further_image_and_leaves_nothing(tmp_path, monkeypatch):
+    folder, decoded = tmp_path / "train", []
+    folder.mkdir()
+    ids = [f"image{number}" for number in range(300)]
+    for name in (f"{identifier}_{colour}.png" for identifier in ids for colour in COLOURS):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / name)
+
+    def decode(files, size):
+        decoded.append(files)
+        return decode_image(files, size)
+
+    def interrupted(done, of):
+        raise KeyboardInterrupt
+
+    source = Source(folder, tuple(ids), tuple(tuple(folder / f"{i}_{c}.png" for c in COLOURS) for i in ids), decode)
+    with pytest.raises(KeyboardInterrupt):
+        pack_source(source, tmp_path / "cache", interrupted, workers=2)
+    assert len(decoded) < 100
+    assert [path.name for path in (tmp_path / "cache").iterdir() if not path.name.endswith(".lock")] == []
