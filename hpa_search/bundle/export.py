@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hpa_search.bundle.manifest import FORMAT, MANIFEST, Manifest, Member, sha256
 from hpa_search.config import TestTime, TrialConfig
 from hpa_search.data.kaggle import COLOURS
+from hpa_search.errors import UserError
 from hpa_search.files import check_writable, whole, write_json
 from hpa_search.labels import LABELS, NUM_LABELS, to_vector
 from hpa_search.scoring.calibration import Platt
@@ -93,8 +94,16 @@ def _without_place(config: TrialConfig) -> TrialConfig:
     return config.model_copy(update={"weights": f"file {start.name}"}) if start.is_absolute() else config
 
 
+_ENDINGS = (".json", ".safetensors", ".onnx", ".md", ".data")
+"""How the names of a bundle's files end."""
+
+
 def check_place(bundle: Path) -> None:
-    """Raise OSError where `publish` could not put a bundle: its folder has to be there, also that of a link's target."""
+    """Raise OSError where `publish` could not put a bundle: its folder has to be there, also that of a link's target.
+
+    Raises UserError where ``bundle`` is a link to a folder of other files, which would go with the old bundle.
+    """
+    _check_ours(bundle)
     folder = Path(os.path.realpath(bundle)).parent
     folder.stat()
     check_writable(folder / ".bundle")
@@ -108,6 +117,7 @@ def publish(building: Path, bundle: Path) -> None:
     names, be it there or not, is the bundle.
     """
     if bundle.is_symlink():
+        _check_ours(bundle)
         bundle = Path(os.path.realpath(bundle))
         building = _brought_beside(building, bundle)
     old = bundle.with_name(f".{bundle.name}.old")
@@ -122,6 +132,22 @@ def publish(building: Path, bundle: Path) -> None:
         error.filename, error.filename2 = str(bundle), None
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_ours(bundle: Path) -> None:
+    """Refuse a link to what is no bundle: whoever made it may keep other things there."""
+    if not bundle.is_symlink() or not bundle.exists():
+        return
+    found = [] if bundle.is_dir() else [Path(os.path.realpath(bundle))]
+    if bundle.is_dir():
+        found = [path for path in bundle.iterdir() if path.is_dir() or path.suffix not in _ENDINGS]
+        if not found and any(bundle.iterdir()) and not (bundle / MANIFEST).is_file():
+            found = list(bundle.iterdir())
+    if found:
+        raise UserError(
+            f"{bundle} is a link to {os.path.realpath(bundle)}, which holds what is no bundle's ({found[0].name}); link it to a "
+            "folder of its own, which need not be there yet"
+        )
 
 
 def _brought_beside(building: Path, bundle: Path) -> Path:

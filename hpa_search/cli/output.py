@@ -27,7 +27,7 @@ class Stream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write ``text``; return its length."""
+        """Write ``text``; return its length. What a slow reader of a pipe that does not block has no room for is lost."""
         with self._heard():
             self._stream.write(text)
         return len(text)
@@ -46,6 +46,9 @@ class Stream:
     def _heard(self) -> Iterator[None]:
         try:
             yield
+        except BlockingIOError:  # the reader is there, and may have room again
+            if not self.patient:
+                raise
         except (OSError, ValueError):  # ValueError: it was closed
             if not self.patient:
                 raise

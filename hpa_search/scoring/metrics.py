@@ -32,7 +32,7 @@ def as_labels(labels: ArrayLike, name: str = "labels") -> Booleans:
     other = ~ones & ~(np.abs(numbers) <= slack)
     if other.any():
         row, column = np.unravel_index(other.argmax(), other.shape)
-        found = str(array[row, column]) if array.dtype.kind in _REAL else repr(array[row, column].item())
+        found = str(array[row, column]) if array.dtype.kind in _REAL else repr(array[row].tolist()[column])
         raise ValueError(f"{name} must hold 0 and 1 only (found {found} in row {row + 1}, column {column + 1})")
     return ones
 

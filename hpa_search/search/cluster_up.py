@@ -144,12 +144,14 @@ def _signals_as_they_are() -> Iterator[None]:
     The driver ends its processes in order when the terminal is closed.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    handler = signal.getsignal(signal.SIGTERM)
+    handler, others = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     try:
         yield
     finally:
+        # A signal that came meanwhile has put the handlers of all signals back to what they were before the search.
+        came = signal.getsignal(signal.SIGINT) != others
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT) if came else handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 

@@ -1,6 +1,7 @@
 """The driver: takes the lease, brings up Ray, slots and Tune, and runs the agenda to its end."""
 
 import os
+import select
 import time
 import uuid
 from collections.abc import Callable
@@ -42,7 +43,7 @@ from hpa_search.storage.place import Place
 ANSWER_SECONDS = 30.0
 SLOW_SECONDS = 300.0
 """A worker of Ray's that has not come up after so long never will."""
-SICK_SECONDS = 20.0
+SICK_SECONDS = 40.0
 """The same where it has left an error of Python's in the log: it ends while it imports."""
 GPUS = "gpus"
 """The ledger's note of a search that has trained on GPUs because its cluster has some."""
@@ -102,9 +103,14 @@ def run_search(
                 stack.enter_context(ray_up(ray_address, scratch))
             listener = stack.enter_context(Listener(box, agenda, search.budget, ending, say))
             # Once more where the search was extended while its slots were closing.
-            while not (agenda.finished or agenda.pausing or ending.now):
+            while not (agenda.finished or agenda.pausing or agenda.broken or ending.now):
                 run = _Run(agenda, out, scratch, listener, open_trial, job, ending, held.stopwatch, say)
                 run.to_the_end(joined=ray_address is not None)
+        if why := ending.trouble or agenda.broken:
+            raise UserError(
+                f"the search was broken off: {why}. Mend that and run it again; everything until then is kept "
+                f"(failed trials: {out / 'trials'}/*/error.txt)"
+            )
         return _conclude(agenda, ending, conclude)
     finally:
         held.release()
@@ -118,9 +124,11 @@ def _end_what_hangs(ending: Ending) -> None:
 
 def _leave_behind(scratch: Path) -> None:
     """End what would outlive a driver that cannot end in order."""
-    os.write(2, b"Interrupted; to go on, give the same command again.\n")
     end_processes()
     remove(scratch)
+    with suppress(OSError):  # the terminal may be gone, and a reader that has stopped must not be waited for
+        if select.select([], [2], [], 0)[1]:
+            os.write(2, b"Interrupted; to go on, give the same command again.\n")
 
 
 def _conclude(agenda: Agenda, ending: Ending, conclude: Callable[[], None]) -> Outcome:
@@ -194,11 +202,6 @@ class _Run:
             self._close()
             self._stopwatch.run(False)
         self._agenda.regrouping = self._agenda.stopping = False
-        if why := self._ending.trouble or self._agenda.broken:
-            raise UserError(
-                f"the search was broken off: {why}. Mend that and run it again; everything until then is kept "
-                f"(failed trials: {self._out / 'trials'}/*/error.txt)"
-            )
 
     def _count(self, slots: int) -> None:
         self._agenda.slots = slots

@@ -47,8 +47,9 @@ class Ending:
         self._set()
 
     def because_of(self, trouble: str) -> None:
-        """End now, because of ``trouble``."""
-        self.trouble = self.trouble or trouble
+        """End now, because of ``trouble``; what comes after a signal or a command may be of that."""
+        if not self.now:
+            self.trouble = trouble
         self._set()
 
     @contextmanager
@@ -91,7 +92,8 @@ def signals(ending: Ending, last_resort: Callable[[], None]) -> Iterator[None]:
 
     def handle(number: int, frame: Any) -> None:
         restore()
-        timer.start()
+        if timer.ident is None:
+            timer.start()
         ending.at_once()
         if ending.is_starting:
             raise Interrupted

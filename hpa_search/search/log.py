@@ -1,5 +1,6 @@
 """OUT/search.log: what a search said, whoever watched it."""
 
+import os
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -33,5 +34,10 @@ class SearchLog:
 
     def _append(self, lines: str) -> None:
         assert self._path is not None
-        with suppress(OSError), self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        with suppress(OSError), open(self._path, "a", encoding="utf-8", errors="backslashreplace", opener=_at_once) as file:  # noqa: PTH123
             file.write(lines)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody reads is refused, not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)

@@ -1,8 +1,10 @@
 """The folder for what Ray, Tune and Train write: nothing in it is read again, and it goes when the driver ends."""
 
 import os
+import re
 import shutil
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,13 +14,15 @@ from pathlib import Path
 from hpa_search.errors import UserError
 from hpa_search.locks import HeldError, Lock
 
-PREFIX = "hpa-search-"
+PREFIX = "hpa-search-scratch-"
 FALLBACKS = ("/tmp", "/var/tmp", "/dev/shm")
 LEAST_ROOM = 200 * 2**20
 """Bytes that a candidate must have free: Ray's logs, and its object store where /dev/shm is small."""
 BELOW = "/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
 """What Ray adds to the path of its folder for a socket; a socket's path has 107 bytes at most."""
-LOCK = ".lock"
+LOCK = ".hpa-search-scratch.lock"
+_NAME = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")
+"""How tempfile.mkdtemp names a folder; others are somebody else's."""
 ATTEMPTS = 10
 
 
@@ -91,9 +95,17 @@ def _longest() -> int:
     return 107 - len(BELOW) - len(f"/{PREFIX}") - 8
 
 
+def _is_ours(folder: Path) -> bool:
+    """Return whether a driver of this user's made ``folder``."""
+    found = folder.lstat()
+    return bool(_NAME.fullmatch(folder.name)) and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+
+
 def _clear(above: Path) -> None:
     """Remove the folders of drivers that were killed: their locks are free."""
     for lock_file in above.glob(f"{PREFIX}*/{LOCK}"):
+        if not _is_ours(lock_file.parent):
+            continue
         lock = Lock(lock_file, marker=False)
         try:
             lock.try_acquire()

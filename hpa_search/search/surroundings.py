@@ -9,9 +9,10 @@ A local Ray is ours alone, so of the variables that steer Ray, Tune and torch.di
 
 import os
 import secrets
+import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 OURS = {
@@ -66,7 +67,7 @@ def settle(address: str | None) -> tuple[str, ...]:
     for name in dropped:
         del os.environ[name]
     if "PYTHONWARNINGS" in dropped:
-        warnings.resetwarnings()
+        warnings.filters[:] = [one for one in warnings.filters if one[0] != "error"]  # type: ignore[index]
     os.environ.update(OURS)
     if not has_home():  # Ray asks for it when it is imported
         os.environ["HOME"] = NO_HOME
@@ -81,6 +82,8 @@ def settled(address: str | None, scratch: Path) -> Iterator[None]:
     A local Ray gets a token of its own, ``scratch`` for temporary files, and a home there if this user has none.
     """
     before = dict(os.environ)
+    with suppress(FileNotFoundError):
+        tempfile.gettempdir()  # kept from now on: what this process writes for later does not belong into the scratch folder
     settle(address)
     if address is None:
         # Ray would write its token to the home folder, which is read-only in many containers.

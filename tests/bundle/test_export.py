@@ -8,6 +8,7 @@ from hpa_search.bundle.export import check_place, publish, write_bundle
 from hpa_search.bundle.manifest import read_manifest
 from hpa_search.bundle.predict import load_network
 from hpa_search.config import TrialConfig
+from hpa_search.errors import UserError
 from hpa_search.scoring.calibration import Platt
 from tests.servers.disk import needs_mounts, small_disk
 
@@ -124,3 +125,26 @@ def test_a_link_whose_folder_is_not_there_is_known_before(tmp_path):
     (tmp_path / "bundle").symlink_to(tmp_path / "away" / "bundle")
     with pytest.raises(FileNotFoundError):
         check_place(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("other", ["NOTES.txt", "other/weights.safetensors", "deep.pt"])
+def test_a_link_to_a_folder_of_other_files_is_refused_and_nothing_of_it_goes(export, tmp_path, other):
+    kept = tmp_path / "models" / other
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    (tmp_path / "bundle").symlink_to("models")
+    building, _ = export(folder=".bundle")
+    for act in (lambda: check_place(tmp_path / "bundle"), lambda: publish(building, tmp_path / "bundle")):
+        with pytest.raises(
+            UserError, match=r"bundle is a link to .*models, which holds what is no bundle's .*; link it to a folder of its own"
+        ):
+            act()
+    assert kept.read_text() == "mine" and building.is_dir()
+
+
+def test_a_link_to_an_empty_folder_is_taken(export, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "bundle").symlink_to("models")
+    building, manifest = export(folder=".bundle")
+    publish(building, tmp_path / "bundle")
+    assert read_manifest(tmp_path / "models") == manifest

@@ -97,3 +97,35 @@ def test_a_short_answer_still_ends_with_its_reader(tmp_path):
     assert process.wait(60) != 0
     assert not done.exists()
     process.stderr.close()
+
+
+SLOW_READER = """
+import os, sys, time
+from hpa_search.cli.output import standard_streams, unwatched
+
+@unwatched
+def work():
+    for line in range(40):
+        print("x" * 4096, flush=True)
+    os.write(2, b"full")
+    sys.stdin.readline()
+    print("LATER", flush=True)
+
+os.set_blocking(1, False)
+with standard_streams():
+    work()
+"""
+
+
+def test_a_reader_who_is_slow_once_still_gets_what_comes_later():
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_READER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stderr.read(4) == b"full"
+    os.set_blocking(process.stdout.fileno(), False)
+    while process.stdout.read(65536):
+        pass
+    os.set_blocking(process.stdout.fileno(), True)
+    out, _ = process.communicate(b"go on\n", timeout=60)
+    assert process.returncode == 0
+    assert out.endswith(b"LATER\n")

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
 from hpa_search.search import ending as module
+from hpa_search.search.cluster_up import _signals_as_they_are
 from hpa_search.search.ending import INTERRUPTED, Ending, Interrupted, signals
 
 
@@ -58,6 +60,7 @@ def test_another_error_of_the_start_stays_what_it_is():
 HANGS = """
 import os, signal, threading, time
 from hpa_search.search import ending as module
+from hpa_search.search.cluster_up import _signals_as_they_are
 module.PATIENCE = 0.2
 with module.signals(module.Ending(), lambda: os.write(1, b"last")):
     os.kill(os.getpid(), signal.SIGTERM)
@@ -82,3 +85,56 @@ def test_the_last_resort_is_none_for_a_driver_that_ends_in_time(monkeypatch):
         if isinstance(thread, module.threading.Timer) and not thread.finished.is_set()
     ]
     assert called == []
+
+
+def test_a_second_signal_in_the_middle_of_rays_start_ends_the_process_as_usual():
+    ending = Ending()
+    with signals(ending, pytest.fail), pytest.raises(KeyboardInterrupt):
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line has it
+        signal.signal(signal.SIGTERM, before)
+        try:
+            with ending.starting(), _signals_as_they_are():
+                os.kill(os.getpid(), signal.SIGTERM)
+        except Interrupted:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+
+
+def test_the_first_reason_counts():
+    ending = Ending()
+    ending.because_of("the ledger's disk is full")
+    ending.because_of("the exchange is gone")
+    assert ending.trouble == "the ledger's disk is full"
+    ending = Ending()
+    ending.at_once()
+    ending.because_of("the exchange is gone")
+    assert ending.now and ending.trouble is None
+
+
+LAST = """
+import os, sys
+from pathlib import Path
+from hpa_search.search import driver, ending
+driver.end_processes = lambda: Path(sys.argv[1], "ended").touch()
+ending._leave(lambda: driver._leave_behind(Path(sys.argv[1], "scratch")))
+"""
+
+
+@pytest.mark.parametrize("stderr", ["gone", "full"])
+def test_the_last_resort_needs_no_terminal_and_waits_for_no_reader(tmp_path, stderr):
+    (tmp_path / "scratch").mkdir()
+    reads, writes = os.pipe()
+    if stderr == "full":
+        os.set_blocking(writes, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writes, bytes(65536))
+        os.set_blocking(writes, True)
+    else:
+        os.close(reads)
+    try:
+        done = subprocess.run([sys.executable, "-c", LAST, str(tmp_path)], stderr=writes, timeout=120, check=False)
+    finally:
+        os.close(writes)
+    assert done.returncode == INTERRUPTED
+    assert [path.name for path in tmp_path.iterdir()] == ["ended"]

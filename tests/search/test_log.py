@@ -1,3 +1,4 @@
+import os
 import re
 
 from hpa_search.search.log import LOG, SearchLog
@@ -33,3 +34,10 @@ def test_names_that_are_no_text_are_written_all_the_same(tmp_path):
     log.open(tmp_path)
     log.write("Zell\udce4")
     assert "Zell\\udce4" in (tmp_path / LOG).read_text()
+
+
+def test_a_pipe_in_its_place_that_nobody_reads_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / LOG)
+    log = SearchLog()
+    log.open(tmp_path)
+    log.write("lost")

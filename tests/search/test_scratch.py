@@ -83,11 +83,14 @@ def test_what_a_killed_driver_left_goes_and_what_a_living_one_has_stays(above):
         killed, living = (Path(driver.stdout.readline().strip()) for driver in drivers)
         drivers[0].kill()
         drivers[0].wait()
-        (above / f"{PREFIX}foreign").mkdir()
+        for name in ("hpa-search-venv", f"{PREFIX}mine", "hpa-search-12345678"):
+            (above / name).mkdir()
+            (above / name / LOCK).touch()
+            (above / name / ".lock").touch()
         with scratch_folder():
             assert not killed.exists()
             assert (living / LOCK).exists()
-            assert (above / f"{PREFIX}foreign").exists()
+            assert len(list(above.glob("*/.lock"))) == 3
     finally:
         for driver in drivers:
             driver.kill()

@@ -146,3 +146,12 @@ def test_ray_is_imported_as_slots_need_it_whatever_the_shell_says():
     environment = {**os.environ, "RAY_TRAIN_V2_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "1"}
     done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.split() == ["v2", "False"]
+
+
+@pytest.mark.parametrize(("given", "left"), [("ignore", "ignore"), ("error", None), ("ignore::UserWarning", "ignore")])
+def test_of_the_driver_own_filters_of_warnings_only_those_that_raise_go(given, left):
+    program = "from hpa_search.search.surroundings import settle; settle(None); import warnings; print({one[0] for one in warnings.filters})"
+    environment = {**os.environ, "PYTHONWARNINGS": given}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert "error" not in done.stdout
+    assert left is None or left in done.stdout
