@@ -6,13 +6,14 @@ marker that has not changed for `LEFT_SECONDS`, by the clock of whoever waits.
 """
 
 import errno
+import fcntl
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, SoftFileLock, Timeout
+from filelock import FileLock, Timeout
 
 from hpa_search.system_errors import NoLockService
 
@@ -76,11 +77,9 @@ class Lock:
         return True
 
     def _break_left_marker(self) -> None:
-        """Remove a marker that is the same as after the last wait: whoever held it since would be gone long ago."""
-        if not isinstance(self._lock, SoftFileLock):
-            return
+        """Remove a marker that is the same as after the last wait: nobody holds a lock for so long that is brief."""
         before, self._seen = self._seen, _signature(self.path)
-        if before is not None and before == self._seen:
+        if before is not None and before == self._seen and _is_marker(self.path):
             self.path.unlink(missing_ok=True)
             self._seen = None
 
@@ -91,6 +90,21 @@ def _signature(path: Path) -> tuple[int, ...] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _is_marker(path: Path) -> bool:
+    """Whether it is the file that is the lock, because its file system has no flock, and not the kernel's lock on it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno == errno.ENOSYS
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @contextmanager

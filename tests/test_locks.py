@@ -4,13 +4,14 @@ import errno
 import os
 import subprocess
 import sys
-import warnings
 
 import pytest
 
 from hpa_search import locks
 from hpa_search.locks import HeldError, Lock
 from hpa_search.system_errors import NoLockService, message
+
+pytestmark = pytest.mark.filterwarnings("ignore:flock not supported")
 
 REFUSED = """
 import errno, fcntl, os, sys
@@ -56,12 +57,9 @@ def test_a_file_system_that_gives_no_locks_is_told_as_such(tmp_path, no_flock, n
 
 def test_without_flock_a_marker_excludes_others_silently(tmp_path, no_flock):
     no_flock(errno.ENOSYS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", message="flock not supported")
-        for _ in range(2):
-            with Lock(tmp_path / "a.lock"), pytest.raises(HeldError):
-                Lock(tmp_path / "a.lock").try_acquire()
+    for _ in range(2):
+        with Lock(tmp_path / "a.lock"), pytest.raises(HeldError):
+            Lock(tmp_path / "a.lock").try_acquire()
     assert list(tmp_path.iterdir()) == []
     said = run(
         REFUSED + "from hpa_search.locks import Lock; import pathlib\nwith Lock(pathlib.Path(sys.argv[2])): print('held')\n",
@@ -81,14 +79,15 @@ def test_where_a_marker_will_not_do_no_flock_is_told(tmp_path, no_flock):
 def test_a_marker_of_a_killed_process_is_taken_over(tmp_path, no_flock, monkeypatch, exchange):
     """Also where the file system cannot exchange two names, as file servers cannot, without which filelock leaves it."""
     killed = (
-        REFUSED + "from hpa_search.locks import Lock; import pathlib\nLock(pathlib.Path(sys.argv[2])).acquire(); os._exit(9)\n"
+        REFUSED
+        + "from hpa_search.locks import Lock; import pathlib\nlock = Lock(pathlib.Path(sys.argv[2])); lock.acquire(); os._exit(9)\n"
     )
     assert run(killed, "ENOSYS", tmp_path / "a.lock").returncode == 9
     assert (tmp_path / "a.lock").exists()
     no_flock(errno.ENOSYS)
     monkeypatch.setattr(locks, "LEFT_SECONDS", 0.2)
     if not exchange:
-        monkeypatch.setattr("filelock._soft.exchange_names", lambda *names: False)
+        monkeypatch.setattr("filelock._soft.exchange_names", lambda *names: False, raising=False)
     with Lock(tmp_path / "a.lock", brief=True):
         pass
 
@@ -111,6 +110,19 @@ def test_a_marker_of_another_machine_is_taken_over_when_it_stays_and_not_while_i
     monkeypatch.setattr(locks, "_signature", busy)
     with Lock(path, brief=True):
         assert len(looks) == 4
+
+
+def test_a_lock_of_the_kernel_is_waited_for_however_long_it_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "LEFT_SECONDS", 0.1)
+    program = (
+        "import pathlib, sys, time\nfrom hpa_search.locks import Lock\n"
+        "with Lock(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(1)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path / "a.lock"], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        inode = (tmp_path / "a.lock").stat().st_ino
+        with Lock(tmp_path / "a.lock", brief=True):
+            assert holder.wait() == 0 and (tmp_path / "a.lock").stat().st_ino == inode
 
 
 def test_a_lock_in_a_folder_that_cannot_be_written_names_it(tmp_path):
