@@ -184,7 +184,7 @@ def test_what_is_no_file_is_told(tmp_path):
     for name, message in (
         ("link.pth", "there is no file .*link.pth on this machine; it is a link to nothing"),
         ("", "is not a file; give the file in this folder"),
-        ("x" * 300, "there is no file .* on this machine .File name too long"),
+        ("x" * 300, "the file cannot be looked at: the name is too long"),
     ):
         with pytest.raises(UserError, match=message):
             check_weights(TrialConfig(backbone="test_resnet", weights=str(tmp_path / name)))
