@@ -135,7 +135,7 @@ def test_workers_that_end_while_they_import_are_told_with_their_last_lines(tmp_p
     paths = os.pathsep.join([str(tmp_path / "sick"), str(HERE)])
     command = [sys.executable, str(HERE / "sleeping_search.py"), str(tmp_path / "out"), json.dumps({"trials": 1, "slots": 1})]
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=90, check=False
+        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 2, done.stdout + done.stderr
     message = done.stdout[done.stdout.index("Error: ") :]
