@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hpa_search.engine.commands import COMMANDS, Command, CommandBox, check_extension
 from hpa_search.errors import UserError
 from hpa_search.hints import command as to_type
 from hpa_search.layout import SEARCH
-from hpa_search.search import lease
-from hpa_search.search.commands import COMMANDS, Command, CommandBox, check_extension
-from hpa_search.search.status import FINISHED, RESTS, read_status
+from hpa_search.ledger import lease
+from hpa_search.ledger.status import FINISHED, RESTS, read_status
 from hpa_search.storage.opened import Opened
 from hpa_search.storage.place import Location, Place
 

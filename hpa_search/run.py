@@ -12,21 +12,21 @@ from hpa_search.data.external import External, read_external
 from hpa_search.data.faults import DatasetFaults
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.progress import progress
+from hpa_search.engine.commands import COMMANDS
+from hpa_search.engine.driver import run_search
+from hpa_search.engine.ending import Outcome
 from hpa_search.errors import UserError
 from hpa_search.finish.stage import DELETES, ORDER, finish
 from hpa_search.finish.summary import summary
 from hpa_search.hints import command
 from hpa_search.layout import BEGUN, STUDY
-from hpa_search.search.commands import COMMANDS
-from hpa_search.search.driver import run_search
-from hpa_search.search.ending import Outcome
+from hpa_search.ledger.study_place import check_url, choose_study, read_study_place
 from hpa_search.search.log import LOG, SearchLog
 from hpa_search.search.reading import check_weights, read_search
-from hpa_search.search.space import Search
-from hpa_search.search.study_place import check_url, choose_study, read_study_place
 from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
 from hpa_search.search.workspace import Inputs, check_out, keep_changes, prepare, read_again
+from hpa_search.space.search import Search
 from hpa_search.storage.data_cache import local_folder, localise
 from hpa_search.storage.naming import naming
 from hpa_search.storage.opened import Opened, opened

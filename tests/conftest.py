@@ -1,8 +1,10 @@
-"""What tests of several packages share: real servers, started once and only where they are asked for."""
+"""What tests of several packages share: a small search, and real servers, started once where a test asks for them."""
 
 import pytest
 from hypothesis import settings
 
+from hpa_search.space.parsing import parse_search
+from hpa_search.space.search import Search
 from hpa_search.storage.place import Place
 from hpa_search.storage.store import Store
 from tests.servers.postgres import postgres
@@ -12,6 +14,40 @@ from tests.servers.s3 import Server, environment
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("exploring", deadline=None)
 settings.load_profile("repeatable")
+
+
+SEARCH = """
+name: toy
+space:
+  learning_rate: {{log_range: [1.0e-4, 1.0e-1]}}
+budget: {budget}
+scheduler: {{kind: {kind}, min_epochs: 1, max_epochs: 9, eta: 3}}
+resources: {{slots: 2, cpus: 0.5, gpus: 0}}
+final: {{members: {members}}}
+seed: {seed}
+"""
+
+
+@pytest.fixture(scope="session")
+def make_search():
+    def make(budget="{trials: 12}", kind="promotion", members=3, seed=0):
+        return parse_search(SEARCH.format(budget=budget, kind=kind, members=members, seed=seed), "toy.yaml")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_pointed(make_search):
+    """Return a function that makes a search of start points, each trained for epochs of its own."""
+
+    def make(epochs=(3, 9, 1, 5)):
+        points = [{"learning_rate": 0.001 * (number + 1)} for number in range(len(epochs))]
+        scheduler = {"kind": "none", "max_epochs": 9, "point_epochs": tuple(epochs)}
+        budget = {"trials": len(epochs)}
+        changes = {"start_points": tuple(points), "scheduler": scheduler, "budget": budget, "sampler": "random"}
+        return Search.model_validate({**make_search().model_dump(), **changes})
+
+    return make
 
 
 @pytest.fixture(scope="session")

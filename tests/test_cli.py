@@ -16,13 +16,13 @@ from hpa_search.cli import main
 from hpa_search.cli.options import CACHE, FOLDER, GIVEN, PLACE, told
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
-from hpa_search.data.phantom import make_phantom
 from hpa_search.errors import UserError
 from hpa_search.files import TEMPORARY
-from hpa_search.search import lease
-from hpa_search.search.reading import parse_search
-from hpa_search.search.study import Ledger
+from hpa_search.ledger import lease
+from hpa_search.ledger.ledger import Ledger
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.workspace import Inputs, prepare
+from hpa_search.space.parsing import parse_search
 
 SPACE = "name: toy\nseed: 3\nfixed: {small_size: 32, full_size: 32}\nbudget: {trials: 2}\n"
 

@@ -8,15 +8,15 @@ from hpa_search.control import remembered, rest
 from hpa_search.data.external import read_external
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
-from hpa_search.data.phantom import make_phantom
+from hpa_search.engine.commands import COMMANDS, Command
+from hpa_search.engine.driver import run_search
 from hpa_search.errors import UserError
 from hpa_search.layout import SEARCH
-from hpa_search.search.commands import COMMANDS, Command
-from hpa_search.search.driver import run_search
-from hpa_search.search.reading import parse_search
-from hpa_search.search.status import read_status
-from hpa_search.search.study import Ledger
+from hpa_search.ledger.ledger import Ledger
+from hpa_search.ledger.status import read_status
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.workspace import Inputs, prepare
+from hpa_search.space.parsing import parse_search
 from hpa_search.storage.opened import opened
 
 TEXT = "name: toy\nfixed: {small_size: 32, full_size: 32}\nbudget: {trials: 1}\nobjective: {min_positives: 2}\n"

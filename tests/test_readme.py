@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hpa_search.search.reading import parse_search
+from hpa_search.space.parsing import parse_search
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

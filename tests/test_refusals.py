@@ -23,13 +23,13 @@ from hpa_search.cli import main
 from hpa_search.cli.options import CACHE, FOLDER, told
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
-from hpa_search.data.phantom import make_phantom
 from hpa_search.finish.stage import finish
-from hpa_search.search import lease
+from hpa_search.ledger import lease
+from hpa_search.ledger.ledger import Ledger
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.agenda import Agenda
-from hpa_search.search.reading import parse_search
-from hpa_search.search.study import Ledger
 from hpa_search.search.workspace import Inputs, prepare
+from hpa_search.space.parsing import parse_search
 from hpa_search.training.job import open_trial
 from tests.servers.disk import needs_mounts, small_disk
 from tests.servers.refusals import refused

@@ -5,11 +5,12 @@ from rich.console import Console
 
 from hpa_search import run as module
 from hpa_search.data.check import load_dataset
-from hpa_search.data.phantom import make_phantom
+from hpa_search.engine import driver
 from hpa_search.errors import UserError
 from hpa_search.layout import SEARCH, STUDY
+from hpa_search.ledger import lease
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.run import run
-from hpa_search.search import driver, lease
 from hpa_search.storage.store import Store
 
 TEXT = "name: toy\nfixed: {small_size: 32, full_size: 32}\nbudget: {trials: 1}\nobjective: {min_positives: 2}\n"

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from hpa_search.config import CONDITIONS, TrialConfig
-from hpa_search.search.reading import parse_search, read_search
-from hpa_search.search.space import Search
-from hpa_search.search.space_file import load_mapping, read_text
+from hpa_search.search.reading import read_search
+from hpa_search.space.parsing import parse_search
+from hpa_search.space.search import Search
+from hpa_search.space.yaml_file import load_mapping, read_text
 
 ROOT = Path(__file__).parents[1]
 SPACES = ROOT / "search_spaces"

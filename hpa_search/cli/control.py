@@ -87,7 +87,7 @@ def stop(target: str, address: str | None, wait: bool, coming: bool) -> None:
 
 def _rest(target: str, wish: Any, wait: bool, coming: bool) -> None:
     from hpa_search.control import rest
-    from hpa_search.search.commands import Command
+    from hpa_search.engine.commands import Command
 
     with _opened(target) as work:
         rest(work, Command(wish=wish), wait=wait, say=click.echo, coming=coming)
@@ -113,7 +113,7 @@ def extend(target: str, address: str | None, trials: int | None, hours: float | 
         extend_there(Dashboard(address), target, options, say=click.echo)
         return
     from hpa_search.control import extend as extend_here
-    from hpa_search.search.commands import Command
+    from hpa_search.engine.commands import Command
 
     with _opened(target) as work:
         extend_here(work, Command(wish="extend", trials=trials or 0, hours=hours or 0.0, epochs=epochs or 0), say=click.echo)
@@ -178,7 +178,7 @@ Look = Callable[[], tuple[list[str], dict[str, Any]]]
 
 
 def _look_here(out: Path) -> Look:
-    from hpa_search.search.status import read_status
+    from hpa_search.ledger.status import read_status
 
     def look() -> tuple[list[str], dict[str, Any]]:
         found = read_status(out)

@@ -25,8 +25,8 @@ def data() -> None:
 @told
 def phantom(folder: Path, images: int, test_images: int | None, size: int, seed: int, lift: int) -> None:
     """Make a synthetic dataset in FOLDER. Results on phantoms say nothing about the real atlas."""
-    from hpa_search.data.phantom import make_phantom
     from hpa_search.data.progress import progress
+    from hpa_search.phantom.dataset import make_phantom
 
     with progress(console_here(), "Drawing images") as tell:
         make_phantom(folder, images=images, size=size, seed=seed, lift=lift, test_images=test_images, progress=tell)

@@ -16,7 +16,7 @@ def prepare(ray_address: str | None) -> None:
 
     Call it before anything imports Ray, which reads the environment then.
     """
-    from hpa_search.search.surroundings import settle
+    from hpa_search.engine.surroundings import settle
 
     if dropped := settle(ray_address):
         click.echo(f"The local Ray does not see these variables: {', '.join(dropped)}")

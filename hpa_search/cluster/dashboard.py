@@ -14,8 +14,8 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 from requests.utils import get_environ_proxies
 
 from hpa_search.cluster.token import NO_TOKEN, auth_headers
+from hpa_search.engine.surroundings import spare_loopback
 from hpa_search.errors import UserError
-from hpa_search.search.surroundings import spare_loopback
 from hpa_search.storage.patience import Unreachable
 
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"

@@ -6,8 +6,8 @@ from hpa_search.cluster.dashboard import Dashboard
 from hpa_search.cluster.jobs import tidy
 from hpa_search.cluster.places import place_options
 from hpa_search.cluster.sending import RAY, check_idle, send
+from hpa_search.ledger.study_place import check_url
 from hpa_search.search.reading import read_search
-from hpa_search.search.study_place import check_url
 
 
 def submit(

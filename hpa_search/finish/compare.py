@@ -9,10 +9,10 @@ from hpa_search.data.kaggle import read_dataset, read_tables
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError, nearest
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
+from hpa_search.ledger.ledger import Facts, Ledger
 from hpa_search.scoring.comparison import Compared, compare_settings
-from hpa_search.search.space import Search
-from hpa_search.search.study import Facts, Ledger
 from hpa_search.search.workspace import read_workspace
+from hpa_search.space.search import Search
 from hpa_search.storage.data_cache import TABLES, default_cache, localised
 from hpa_search.storage.opened import Opened, opened
 from hpa_search.storage.place import Location, Place

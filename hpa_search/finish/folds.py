@@ -10,20 +10,20 @@ from rich.console import Console
 from hpa_search.bundle.export import Candidate
 from hpa_search.data.external import read_external
 from hpa_search.data.splits import Split
+from hpa_search.engine.cluster_up import ray_up
+from hpa_search.engine.commands import COMMANDS
+from hpa_search.engine.driver import run_search
+from hpa_search.engine.scratch import scratch_folder
 from hpa_search.errors import UserError
 from hpa_search.finish.fold_members import FoldMembers
 from hpa_search.finish.material import Material
 from hpa_search.labels import NUM_LABELS
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
+from hpa_search.ledger.ledger import Ledger
+from hpa_search.ledger.study_place import read_study_place
 from hpa_search.models.weights import check_weights
-from hpa_search.search.cluster_up import ray_up
-from hpa_search.search.commands import COMMANDS
-from hpa_search.search.driver import run_search
 from hpa_search.search.folds import FoldSearch, FoldTrial, prepare_fold
 from hpa_search.search.log import SearchLog
-from hpa_search.search.scratch import scratch_folder
-from hpa_search.search.study import Ledger
-from hpa_search.search.study_place import read_study_place
 from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
 from hpa_search.search.workspace import Inputs, check_out

@@ -15,9 +15,9 @@ from hpa_search.errors import UserError
 from hpa_search.finish.pool import Pool, best_on_top, joined
 from hpa_search.labels import NUM_LABELS
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
-from hpa_search.search.space import Search
-from hpa_search.search.study import Facts, Ledger
+from hpa_search.ledger.ledger import Facts, Ledger
 from hpa_search.search.workspace import Provenance, read_workspace
+from hpa_search.space.search import Search
 from hpa_search.storage.data_cache import localised
 from hpa_search.storage.opened import Opened
 from hpa_search.storage.patience import PATIENCE

@@ -29,7 +29,7 @@ from hpa_search.finish.pool import Pool, best_on_top
 from hpa_search.finish.views import under_views
 from hpa_search.locks import HeldError, Lock
 from hpa_search.scoring.final import Ensemble, FinalChoice
-from hpa_search.search.settings import FinalStage
+from hpa_search.space.settings import FinalStage
 from hpa_search.storage.opened import Opened, opened
 from hpa_search.storage.place import Location
 from hpa_search.system_errors import OUT, NoLockService, refused, refusing

@@ -1,8 +1,1 @@
-"""The search itself: what runs next, the ledger, and the driver that brings up Ray, slots and Tune."""
-
-import os
-
-# Ray decides both of these when it is imported: slots need the second version of Ray Train, and `uv run` would
-# otherwise pack the current folder and send it to each worker.
-os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
-os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+"""What runs next, and what OUT holds and shows. It knows no Ray."""

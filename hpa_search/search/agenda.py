@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from hpa_search.ledger.ledger import End, Facts, Ledger
 from hpa_search.search.rungs import Rungs
 from hpa_search.search.sampler_view import suggest
-from hpa_search.search.settings import Budget
-from hpa_search.search.space import Search
-from hpa_search.search.study import End, Facts, Ledger
+from hpa_search.space.search import Search
+from hpa_search.space.settings import Budget
 
 MOST_LOSSES = 3
 MOST_FAILURES = 10

@@ -16,12 +16,10 @@ from hpa_search.data.splits import Split
 from hpa_search.errors import UserError
 from hpa_search.files import write_text
 from hpa_search.labels import LABELS, to_vector
-from hpa_search.search.journal import JOURNAL, cut_torn_line
-from hpa_search.search.space import Search
-from hpa_search.search.space_file import dump_mapping
-from hpa_search.search.status import read_status
-from hpa_search.search.study import Facts, Ledger
-from hpa_search.search.study_place import choose_study
+from hpa_search.ledger.journal import JOURNAL, cut_torn_line
+from hpa_search.ledger.ledger import Facts, Ledger
+from hpa_search.ledger.status import read_status
+from hpa_search.ledger.study_place import choose_study
 from hpa_search.search.workspace import (
     LEAST_VALIDATION,
     PROVENANCE,
@@ -34,6 +32,8 @@ from hpa_search.search.workspace import (
     read_workspace,
     write_workspace,
 )
+from hpa_search.space.search import Search
+from hpa_search.space.yaml_file import dump_mapping
 from hpa_search.storage.place import Location, Place
 from hpa_search.training.job import Job
 

@@ -14,7 +14,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from hpa_search.search.space import Point, Search
+from hpa_search.space.search import Point, Search
 
 MOST_TRIALS = 1000
 MOST_ATTEMPTS = 50

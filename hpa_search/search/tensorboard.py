@@ -9,9 +9,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-
 from torch.utils.tensorboard import SummaryWriter, summary
 
 from hpa_search.errors import UserError
+from hpa_search.ledger.ledger import Facts
 from hpa_search.search.agenda import Leg
-from hpa_search.search.space import Search
-from hpa_search.search.study import Facts
+from hpa_search.space.search import Search
 from hpa_search.storage.opened import every, opened
 from hpa_search.storage.place import Location
 

@@ -10,11 +10,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hpa_search.ledger.ledger import Facts
+from hpa_search.ledger.status import trial_state
 from hpa_search.search.agenda import Leg
 from hpa_search.search.log import SearchLog
-from hpa_search.search.space import Search
-from hpa_search.search.status import trial_state
-from hpa_search.search.study import Facts
+from hpa_search.space.search import Search
 
 MOST_ROWS = 20
 

@@ -21,8 +21,8 @@ from hpa_search.explain import explain
 from hpa_search.files import write_json, write_text
 from hpa_search.labels import LABELS, to_target, to_vector
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT, STUDY
-from hpa_search.search.reading import parse_checked
-from hpa_search.search.space import Search
+from hpa_search.space.parsing import parse_checked
+from hpa_search.space.search import Search
 from hpa_search.storage.data_cache import usable
 from hpa_search.storage.place import Location, Place
 from hpa_search.system_errors import OUT, refused, refusing

@@ -9,8 +9,8 @@ from hpa_search.config import TrialConfig, Value
 from hpa_search.data.augment import AUGMENTATIONS
 from hpa_search.data.sampling import SAMPLINGS
 from hpa_search.explain import allowed, given
-from hpa_search.models.build import check_network
 from hpa_search.models.channels import parse_channels, parse_normalisation
+from hpa_search.models.check import check_network
 from hpa_search.models.freezing import FREEZES
 from hpa_search.models.heads import HEADS
 from hpa_search.models.weights import STEMS

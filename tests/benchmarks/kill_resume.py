@@ -35,9 +35,9 @@ sys.path.insert(0, str(ROOT))
 from optuna.storages.journal._storage import JournalOperation  # noqa: E402
 
 from hpa_search.errors import UserError  # noqa: E402
-from hpa_search.search.journal import JOURNAL  # noqa: E402
-from hpa_search.search.status import read_status  # noqa: E402
-from hpa_search.search.study import Facts, Ledger  # noqa: E402
+from hpa_search.ledger.journal import JOURNAL  # noqa: E402
+from hpa_search.ledger.ledger import Facts, Ledger  # noqa: E402
+from hpa_search.ledger.status import read_status  # noqa: E402
 from tests.servers.head import ENVIRONMENT, Head, ray_head  # noqa: E402
 from tests.servers.postgres import postgres  # noqa: E402
 

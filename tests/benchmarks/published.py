@@ -25,13 +25,13 @@ from rich.table import Table
 from hpa_search.config import CONDITIONS, TrialConfig
 from hpa_search.data.kaggle import Dataset, read_dataset
 from hpa_search.data.packed import PackedImages, pack
-from hpa_search.data.phantom import make_phantom
 from hpa_search.data.splits import make_split
 from hpa_search.data.statistics import channel_statistics
 from hpa_search.labels import to_vector
 from hpa_search.models.build import parameters
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.reading import read_search
-from hpa_search.search.space import Search
+from hpa_search.space.search import Search
 from hpa_search.training.score import Judge
 from hpa_search.training.trainer import Trainer
 from hpa_search.training.trial_data import TrialData

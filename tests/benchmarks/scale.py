@@ -33,17 +33,17 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from scale_trial import IdleJob, open_idler  # noqa: E402
 
+from hpa_search.engine.driver import run_search  # noqa: E402
+from hpa_search.ledger.database import open_database  # noqa: E402
+from hpa_search.ledger.journal import JOURNAL, Journal  # noqa: E402
+from hpa_search.ledger.ledger import Facts, Ledger  # noqa: E402
+from hpa_search.ledger.study_place import choose_study, read_study_place  # noqa: E402
 from hpa_search.search import lease  # noqa: E402
 from hpa_search.search.agenda import Agenda, Leg  # noqa: E402
-from hpa_search.search.database import open_database  # noqa: E402
-from hpa_search.search.driver import run_search  # noqa: E402
-from hpa_search.search.journal import JOURNAL, Journal  # noqa: E402
-from hpa_search.search.reading import parse_search  # noqa: E402
-from hpa_search.search.space import Search  # noqa: E402
-from hpa_search.search.study import Facts, Ledger  # noqa: E402
-from hpa_search.search.study_place import choose_study, read_study_place  # noqa: E402
 from hpa_search.search.tensorboard import TensorBoard  # noqa: E402
 from hpa_search.search.view import View  # noqa: E402
+from hpa_search.space.parsing import parse_search  # noqa: E402
+from hpa_search.space.search import Search  # noqa: E402
 from tests.servers.postgres import postgres  # noqa: E402
 
 SPACE = """

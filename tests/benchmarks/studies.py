@@ -12,7 +12,7 @@ import time
 from importlib.metadata import files
 from pathlib import Path
 
-from hpa_search.data.phantom import make_phantom
+from hpa_search.phantom.dataset import make_phantom
 
 STUDIES = Path(__file__).parent / "studies"
 LIFT = {"sampling": 16}

@@ -21,9 +21,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))  # Ray's workers import this file's neighbour by its name
 from overhead_trial import BenchmarkJob, open_benchmark_trial, train_steps
 
-from hpa_search.search.driver import run_search
-from hpa_search.search.reading import parse_search
-from hpa_search.search.study import Ledger
+from hpa_search.engine.driver import run_search
+from hpa_search.ledger.ledger import Ledger
+from hpa_search.space.parsing import parse_search
 
 SPACE = """
 name: overhead

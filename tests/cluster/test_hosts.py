@@ -16,7 +16,7 @@ import pytest
 
 from hpa_search.cluster.dashboard import Dashboard
 from hpa_search.cluster.jobs import find_job
-from hpa_search.data.phantom import make_phantom
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.storage.mirror import Mirror
 from hpa_search.storage.place import Place
 from hpa_search.storage.store import Store

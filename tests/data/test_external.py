@@ -8,8 +8,8 @@ from hpa_search.data.external import JoinedImages, lookalikes, read_external
 from hpa_search.data.faults import DatasetFaults
 from hpa_search.data.kaggle import COLOURS, read_dataset
 from hpa_search.data.packed import pack
-from hpa_search.data.phantom import make_phantom
 from hpa_search.errors import UserError
+from hpa_search.phantom.dataset import make_phantom
 
 PAINTED = {"red": (0,), "green": (1,), "blue": (2,), "yellow": (0, 1)}
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from hpa_search.errors import UserError
-from hpa_search.search.study import Facts, Ledger
+from hpa_search.ledger.ledger import Facts, Ledger
 
 HERE = Path(__file__).parent
 

@@ -16,11 +16,11 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
+from hpa_search.engine.driver import run_search
 from hpa_search.files import write_text
 from hpa_search.models.build import Network
-from hpa_search.search.driver import run_search
-from hpa_search.search.reading import parse_search
 from hpa_search.search.workspace import Inputs, prepare
+from hpa_search.space.parsing import parse_search
 from hpa_search.training.job import Job, open_trial, trial_folder
 from hpa_search.training.ranks import ALONE, Ranks
 from hpa_search.training.trainer import Trainer

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sleeper import SleepJob, open_sleeper
 
+from hpa_search.engine.driver import run_search
 from hpa_search.errors import UserError
-from hpa_search.search.driver import run_search
-from hpa_search.search.reading import parse_search
+from hpa_search.space.parsing import parse_search
 
 SPACE = """
 name: sleeping

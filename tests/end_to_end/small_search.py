@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from hpa_search.data.phantom import make_phantom
+from hpa_search.phantom.dataset import make_phantom
 
 HPA = str(Path(sys.executable).with_name("hpa-search"))
 

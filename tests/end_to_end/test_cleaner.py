@@ -12,7 +12,7 @@ from ray._private.state import actors
 from ray.exceptions import RayActorError
 from ray.util import placement_group, placement_group_table
 
-from hpa_search.search.cleaner import SelfStartingCleaner
+from hpa_search.engine.cleaner import SelfStartingCleaner
 from tests.servers.ports import free_port
 
 pytestmark = pytest.mark.ray

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from hpa_search.errors import UserError
-from hpa_search.search.status import read_status
-from hpa_search.search.study import Ledger
+from hpa_search.ledger.ledger import Ledger
+from hpa_search.ledger.status import read_status
 from tests.servers.head import ENVIRONMENT, ray_head
 from tests.servers.ports import free_port
 from tests.servers.proxy import Proxy

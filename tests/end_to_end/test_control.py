@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from hpa_search.cli import main
-from hpa_search.data.phantom import make_phantom
-from hpa_search.search.status import read_status
-from hpa_search.search.study import Ledger
+from hpa_search.ledger.ledger import Ledger
+from hpa_search.ledger.status import read_status
+from hpa_search.phantom.dataset import make_phantom
 from tests.end_to_end.conftest import check_accounts, ray_processes
 from tests.servers.disk import needs_mounts, small_disk
 

@@ -8,7 +8,7 @@ import time
 import pandas as pd
 import pytest
 
-from hpa_search.data.phantom import make_phantom
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.training.job import open_trial, trial_folder
 from hpa_search.training.memory import MEMORY
 from tests.end_to_end.conftest import SearchProcess, check_accounts

@@ -6,13 +6,13 @@ import pytest
 from hpa_search.bundle.predict import network_logits
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
-from hpa_search.data.phantom import make_phantom
 from hpa_search.finish.material import read_material
+from hpa_search.ledger.ledger import Ledger
+from hpa_search.ledger.status import read_status
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.agenda import Agenda
-from hpa_search.search.reading import parse_search
-from hpa_search.search.status import read_status
-from hpa_search.search.study import Ledger
 from hpa_search.search.workspace import Inputs, prepare
+from hpa_search.space.parsing import parse_search
 from hpa_search.training.job import open_trial
 from tests.end_to_end.conftest import SearchProcess
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hpa_search.config import TrialConfig
-from hpa_search.search.reading import parse_checked
+from hpa_search.space.parsing import parse_checked
 from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.score import Judge
 from hpa_search.training.trainer import Trainer

@@ -5,8 +5,8 @@ import re
 import pytest
 from ray.cluster_utils import Cluster
 
-from hpa_search.search.driver import GPUS
-from hpa_search.search.study import Ledger
+from hpa_search.engine.driver import GPUS
+from hpa_search.ledger.ledger import Ledger
 from tests.end_to_end.conftest import check_accounts, epochs_begun
 
 pytestmark = pytest.mark.ray

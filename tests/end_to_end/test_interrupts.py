@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from hpa_search.ledger.ledger import Ledger
+from hpa_search.ledger.status import read_status
 from hpa_search.search.log import LOG
-from hpa_search.search.status import read_status
-from hpa_search.search.study import Ledger
 from tests.end_to_end.small_search import HPA, environment, make_files, run_command
 from tests.end_to_end.terminal import Terminal
 

@@ -76,8 +76,8 @@ def test_sigint_stops_cleanly_and_the_search_goes_on(start_search):
 
 
 def search_trials(search):
-    from hpa_search.search.journal import JOURNAL, cut_torn_line
-    from hpa_search.search.study import Ledger
+    from hpa_search.ledger.journal import JOURNAL, cut_torn_line
+    from hpa_search.ledger.ledger import Ledger
 
     cut_torn_line(search.out / JOURNAL)
     return Ledger.open(search.out).trials()

@@ -12,9 +12,9 @@ import pytest
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.data.splits import read_split
+from hpa_search.ledger.ledger import Ledger
 from hpa_search.scoring.metrics import macro_average_precision
 from hpa_search.search.reading import read_search
-from hpa_search.search.study import Ledger
 from hpa_search.search.workspace import Inputs, prepare
 from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.job import trial_folder

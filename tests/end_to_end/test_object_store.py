@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from hpa_search.cli import main
-from hpa_search.data.phantom import make_phantom
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.storage.mirror import Mirror
 from hpa_search.storage.store import Store
 from tests.end_to_end.conftest import ray_processes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpa_search.search.ray_logs import MOST_LINES
+from hpa_search.engine.ray_logs import MOST_LINES
 from tests.end_to_end.conftest import HERE, ray_processes
 
 pytestmark = pytest.mark.ray
@@ -16,10 +16,10 @@ pytestmark = pytest.mark.ray
 SEEN = """
 import json, os, sys
 from pathlib import Path
-from hpa_search.search.surroundings import settle
+from hpa_search.engine.surroundings import settle
 settle(None)
-from hpa_search.search.driver import run_search
-from hpa_search.search.reading import parse_search
+from hpa_search.engine.driver import run_search
+from hpa_search.space.parsing import parse_search
 from looking_trial import open_looking
 out = Path(sys.argv[1])
 out.mkdir()

@@ -7,10 +7,10 @@ import pytest
 from hpa_search.data.external import read_external
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
+from hpa_search.ledger.ledger import Ledger
 from hpa_search.search.agenda import Agenda
-from hpa_search.search.reading import parse_search
-from hpa_search.search.study import Ledger
 from hpa_search.search.workspace import Inputs, prepare
+from hpa_search.space.parsing import parse_search
 from hpa_search.training.job import open_trial
 
 

@@ -10,13 +10,13 @@ from rich.console import Console
 
 from hpa_search.bundle.predict import network_logits
 from hpa_search.data.kaggle import COLOURS, read_dataset
-from hpa_search.data.phantom import make_phantom
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError
 from hpa_search.finish.folds import gather, prepare_folds, train_folds
 from hpa_search.finish.material import read_material
+from hpa_search.ledger.ledger import Ledger
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.agenda import Agenda
-from hpa_search.search.study import Ledger
 from hpa_search.search.workspace import read_workspace
 from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.job import open_trial, trial_folder

@@ -6,12 +6,12 @@ import pytest
 
 from hpa_search.bundle.manifest import read_manifest
 from hpa_search.bundle.predict import bundle_probabilities
-from hpa_search.data.phantom import make_phantom
 from hpa_search.errors import UserError
 from hpa_search.finish.folds import gather, prepare_folds
 from hpa_search.finish.material import read_material
 from hpa_search.finish.stage import finish
 from hpa_search.finish.summary import summary
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.scoring.final import FinalChoice
 from tests.finish.test_folds import quiet, train_here
 

@@ -12,9 +12,9 @@ from hpa_search.bundle.manifest import read_manifest
 from hpa_search.bundle.predict import OpenBundle, bundle_probabilities
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
-from hpa_search.data.phantom import make_phantom
 from hpa_search.finish.stage import finish
 from hpa_search.labels import parse_target, to_vector
+from hpa_search.phantom.dataset import make_phantom
 
 SPACE = """
 name: reproduce

@@ -11,13 +11,13 @@ import pytest
 
 from hpa_search.bundle.manifest import read_manifest
 from hpa_search.data.kaggle import read_dataset
-from hpa_search.data.phantom import make_phantom
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError
 from hpa_search.finish.stage import finish
 from hpa_search.finish.summary import summary
+from hpa_search.ledger.ledger import Ledger
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.scoring.metrics import all_positive_floor
-from hpa_search.search.study import Ledger
 from hpa_search.training.job import open_trial, trial_folder
 
 SPLIT = "{train: 0.6, validation: 0.2, test: 0.2}"

@@ -13,16 +13,16 @@ from rich.console import Console
 from hpa_search import run as run_module
 from hpa_search.bundle.labelling import predict_folder
 from hpa_search.bundle.manifest import MANIFEST, Manifest, OnnxFile, read_manifest, sha256
-from hpa_search.data.phantom import make_phantom
 from hpa_search.errors import UserError
 from hpa_search.files import write_json
 from hpa_search.finish.compare import compare
 from hpa_search.finish.stage import DELETES, ORDER, _publish, finish
 from hpa_search.finish.summary import summary
+from hpa_search.ledger.ledger import Ledger
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.agenda import Agenda
-from hpa_search.search.reading import parse_search
-from hpa_search.search.study import Ledger
 from hpa_search.search.tensorboard import TensorBoard, serve
+from hpa_search.space.parsing import parse_search
 from hpa_search.storage.data_cache import BUNDLE, localise
 from hpa_search.storage.mirror import Mirror
 from hpa_search.storage.opened import MIRRORS, opened

@@ -3,9 +3,9 @@ import random
 
 import pytest
 
+from hpa_search.ledger.ledger import Ledger
 from hpa_search.search.agenda import MOST_FAILURES, MOST_LOSSES, Agenda
-from hpa_search.search.settings import Budget
-from hpa_search.search.study import Ledger
+from hpa_search.space.settings import Budget
 
 
 class Clock:
@@ -215,7 +215,7 @@ def test_a_leg_that_the_hours_cut_short_goes_on_when_there_are_more(make_search,
 
 
 def test_start_points_come_first_and_once(make_search, tmp_path):
-    from hpa_search.search.space import Search
+    from hpa_search.space.search import Search
 
     search = Search.model_validate(
         {**make_search().model_dump(), "start_points": [{"learning_rate": 0.01}, {"learning_rate": 0.02}]}
@@ -251,7 +251,7 @@ def test_what_earlier_drivers_did_is_told_once(make_search, tmp_path):
 
 
 def stale_search(make_search, kind):
-    from hpa_search.search.space import Search
+    from hpa_search.space.search import Search
 
     content = make_search(kind=kind).model_dump()
     return Search.model_validate({**content, "scheduler": {**content["scheduler"], "patience": 3}})
@@ -325,7 +325,7 @@ def test_points_that_are_added_to_a_finished_search_are_trained_and_nothing_else
 
 
 def test_a_budget_of_epochs_counts_those_that_a_start_point_will_have(make_pointed, tmp_path):
-    from hpa_search.search.space import Search
+    from hpa_search.space.search import Search
 
     search = Search.model_validate({**make_pointed((3, 3, 3)).model_dump(), "budget": {"epochs": 6}})
     agenda = open_agenda(search, tmp_path, slots=3)

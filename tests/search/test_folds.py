@@ -11,17 +11,17 @@ from optuna.trial import TrialState, create_trial
 
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
-from hpa_search.data.phantom import make_phantom
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError
-from hpa_search.search import lease
+from hpa_search.ledger import lease
+from hpa_search.ledger.ledger import Ledger
+from hpa_search.ledger.status import read_status
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.agenda import Agenda
 from hpa_search.search.folds import FoldTrial, fold_search, place, prepare_fold, search_text, trials_of
-from hpa_search.search.reading import parse_checked, parse_search
 from hpa_search.search.sampler_view import suggest
-from hpa_search.search.status import read_status
-from hpa_search.search.study import Ledger
 from hpa_search.search.workspace import Inputs, prepare, read_workspace
+from hpa_search.space.parsing import parse_checked, parse_search
 
 TEXT = """
 name: toy

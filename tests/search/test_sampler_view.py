@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
+from hpa_search.ledger.ledger import Ledger
 from hpa_search.search import sampler_view
 from hpa_search.search.agenda import Agenda
 from hpa_search.search.sampler_view import suggest
-from hpa_search.search.study import Ledger
 
 
 def objective(rate):

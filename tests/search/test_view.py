@@ -3,9 +3,9 @@ import time
 
 from rich.console import Console
 
+from hpa_search.ledger.ledger import Facts
 from hpa_search.search.agenda import Leg
 from hpa_search.search.log import LOG, SearchLog
-from hpa_search.search.study import Facts
 from hpa_search.search.view import View
 
 

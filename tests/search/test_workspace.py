@@ -8,12 +8,12 @@ import pytest
 from hpa_search import __version__
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
-from hpa_search.data.phantom import make_phantom
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
-from hpa_search.search.reading import parse_search
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.workspace import Inputs, _check_empty, keep_changes, prepare, read_workspace
+from hpa_search.space.parsing import parse_search
 
 TEXT = "name: toy\nseed: 3\nfixed: {small_size: 32, full_size: 32}\nbudget: {trials: 2}\nobjective: {min_positives: 2}\n"
 

@@ -6,9 +6,9 @@ import pytest
 
 from hpa_search.config import TrialConfig
 from hpa_search.data.kaggle import read_dataset
-from hpa_search.data.phantom import make_phantom
 from hpa_search.data.splits import make_split, read_split, write_split
 from hpa_search.layout import SPLIT
+from hpa_search.phantom.dataset import make_phantom
 from hpa_search.scoring.metrics import macro_f1
 from hpa_search.scoring.rules import cross_fitted
 from hpa_search.training.checkpoint import read_logits

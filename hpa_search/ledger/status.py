@@ -1,0 +1,57 @@
+"""What a search is doing, read from its ledger by any process at any time."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hpa_search.ledger import lease
+from hpa_search.ledger.ledger import Facts, Ledger
+
+FINISHED = "finished"
+RESTS = "rests"
+"""The ledger's note of a search that was `paused` or `stopped`."""
+
+
+def read_status(out: Path) -> dict[str, Any]:
+    """Return the state of the search in ``out`` and of each of its trials, ready for JSON.
+
+    The search is `running`, `finished`, `paused` or `stopped` (as asked; `resume` goes on), or `interrupted` (its driver
+    was killed or broke off; `resume` or `run` again goes on). A trial is `running`, `paused`, `complete`, `pruned` or
+    `failed`; of a search that is not running, one that was is `waiting`. Raises UserError where there is no search.
+    """
+    ledger = Ledger.open(out)
+    facts, noted = ledger.trials(), ledger.noted()
+    state = _state(out, noted)
+    return {
+        "state": state,
+        "seconds": round(noted.get("lease", {}).get("spent_seconds", 0.0), 1),
+        "trials": [_trial(trial, state) for trial in facts],
+    }
+
+
+def _state(out: Path, noted: Mapping[str, Any]) -> str:
+    if noted.get(FINISHED):
+        return "finished"
+    if lease.is_alive(noted.get("lease"), lambda: Ledger.open(out).noted()["lease"]):
+        return "running"
+    return noted.get(RESTS) or "interrupted"
+
+
+def _trial(facts: Facts, state: str) -> dict[str, Any]:
+    return {
+        "number": facts.number,
+        "state": trial_state(facts, running=state == "running"),
+        "parameters": facts.parameters,
+        "epochs": facts.epochs,
+        "reports": [{"epoch": epoch, "objective": objective} for epoch, objective in sorted(facts.reports.items())],
+        "ended": facts.ended,
+    }
+
+
+def trial_state(facts: Facts, *, running: bool) -> str:
+    """Return the word for a trial's state."""
+    if facts.end is not None:
+        return facts.end
+    if facts.epochs >= facts.target:
+        return "paused"
+    return "running" if running else "waiting"

@@ -1,0 +1,1 @@
+"""The phantom atlas: synthetic images in the Kaggle layout."""

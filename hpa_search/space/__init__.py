@@ -1,0 +1,1 @@
+"""The search file: dimensions, settings, and reading them."""

@@ -1,0 +1,141 @@
+"""A signal ends a driver in order, and in any case."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+
+from hpa_search.engine import ending as module
+from hpa_search.engine.cluster_up import _signals_as_they_are
+from hpa_search.engine.ending import INTERRUPTED, Ending, Interrupted, signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_a_wish_to_end(number):
+    ending = Ending()
+    before = signal.getsignal(number)
+    with signals(ending, pytest.fail):
+        os.kill(os.getpid(), number)
+        assert ending.now and ending.outcome == "interrupted"
+        assert signal.getsignal(number) == before  # a second one ends the process as usual
+    assert signal.getsignal(number) == before
+
+
+def test_a_hang_up_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        ending = Ending()
+        with signals(ending, pytest.fail):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not ending.now
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_while_it_starts_a_signal_breaks_off_what_is_waited_for():
+    ending = Ending()
+    with signals(ending, pytest.fail), pytest.raises(Interrupted), ending.starting():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+
+def test_what_ray_makes_of_a_signal_is_one_too():
+    ending = Ending()
+    with signals(ending, pytest.fail), pytest.raises(Interrupted), ending.starting():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except Interrupted:
+            raise SystemError("returned a result with an exception set") from None
+
+
+def test_another_error_of_the_start_stays_what_it_is():
+    with pytest.raises(ValueError), Ending().starting():
+        raise ValueError
+
+
+HANGS = """
+import os, signal, threading, time
+from hpa_search.engine import ending as module
+from hpa_search.engine.cluster_up import _signals_as_they_are
+module.PATIENCE = 0.2
+with module.signals(module.Ending(), lambda: os.write(1, b"last")):
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        time.sleep(60)
+"""
+
+
+def test_a_driver_that_hangs_is_ended_all_the_same():
+    done = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (INTERRUPTED, b"last")
+
+
+def test_the_last_resort_is_none_for_a_driver_that_ends_in_time(monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    called = []
+    with signals(Ending(), lambda: called.append(1)):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert not [
+        thread
+        for thread in module.threading.enumerate()
+        if isinstance(thread, module.threading.Timer) and not thread.finished.is_set()
+    ]
+    assert called == []
+
+
+def test_a_second_signal_in_the_middle_of_rays_start_ends_the_process_as_usual():
+    ending = Ending()
+    with signals(ending, pytest.fail), pytest.raises(KeyboardInterrupt):
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line has it
+        signal.signal(signal.SIGTERM, before)
+        try:
+            with ending.starting(), _signals_as_they_are():
+                os.kill(os.getpid(), signal.SIGTERM)
+        except Interrupted:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+
+
+def test_the_first_reason_counts():
+    ending = Ending()
+    ending.because_of("the ledger's disk is full")
+    ending.because_of("the exchange is gone")
+    assert ending.trouble == "the ledger's disk is full"
+    ending = Ending()
+    ending.at_once()
+    ending.because_of("the exchange is gone")
+    assert ending.now and ending.trouble is None
+
+
+LAST = """
+import os, sys
+from pathlib import Path
+from hpa_search.engine import driver
+from hpa_search.engine import ending
+driver.end_processes = lambda: Path(sys.argv[1], "ended").touch()
+ending._leave(lambda: driver._leave_behind(Path(sys.argv[1], "scratch")))
+"""
+
+
+@pytest.mark.parametrize("stderr", ["gone", "full"])
+def test_the_last_resort_needs_no_terminal_and_waits_for_no_reader(tmp_path, stderr):
+    (tmp_path / "scratch").mkdir()
+    reads, writes = os.pipe()
+    if stderr == "full":
+        os.set_blocking(writes, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writes, bytes(65536))
+        os.set_blocking(writes, True)
+    else:
+        os.close(reads)
+    try:
+        done = subprocess.run([sys.executable, "-c", LAST, str(tmp_path)], stderr=writes, timeout=120, check=False)
+    finally:
+        os.close(writes)
+    assert done.returncode == INTERRUPTED
+    assert [path.name for path in tmp_path.iterdir()] == ["ended"]
