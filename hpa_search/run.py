@@ -13,14 +13,15 @@ from hpa_search.data.faults import DatasetFaults
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.progress import progress
 from hpa_search.engine.commands import COMMANDS
-from hpa_search.engine.driver import run_search
-from hpa_search.engine.ending import Outcome
+from hpa_search.engine.driver import Driver, Site
+from hpa_search.engine.worker import Trials
 from hpa_search.errors import UserError
 from hpa_search.finish.stage import DELETES, ORDER, finish
 from hpa_search.finish.summary import summary
 from hpa_search.hints import command
 from hpa_search.layout import BEGUN, STUDY
 from hpa_search.ledger.study_place import check_url, choose_study, read_study_place
+from hpa_search.search.life import Outcome
 from hpa_search.search.log import LOG, SearchLog
 from hpa_search.search.reading import check_weights, read_search
 from hpa_search.search.tensorboard import TensorBoard
@@ -75,30 +76,19 @@ def run(
         job, keep = _ready(work, search, text, given, say)
         choose_study(work.folder, study, search.name)
         work.push()  # before the workers look for the split, and anything is written to the study
+        search = read_again(work.folder, search)[0]
+        site = Site(work.folder, commands=work.place / COMMANDS, ray_address=ray_address)
         with ExitStack() as shown:
             shown.enter_context(view.showing())
-
-            def begin() -> None:
+            watchers = TensorBoard(work.folder), view
+            with Driver(search, site, Trials(open_trial, job), watchers=watchers, say=say) as driver:
                 log.open(work.folder)
                 keep()
                 work.push()
-
-            def conclude() -> None:
-                shown.close()
-                _finish(work, given, data, view.say)
-
-            outcome = run_search(
-                read_again(work.folder, search)[0],
-                work.folder,
-                open_trial=open_trial,
-                job=job,
-                commands=work.place / COMMANDS,
-                ray_address=ray_address,
-                watchers=(TensorBoard(work.folder), view),
-                begin=begin,
-                conclude=conclude,
-                say=say,
-            )
+                if (outcome := driver.run()) == "finished":
+                    shown.close()  # the final stage prints lines of its own
+                    _finish(work, given, data, view.say)
+                    driver.finish()
         if outcome != "finished":
             view.say(f"{outcome.capitalize()}; everything so far is in {work.place}. To go on: {command('resume', work.place)}")
         return outcome

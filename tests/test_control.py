@@ -9,7 +9,7 @@ from hpa_search.data.external import read_external
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.engine.commands import COMMANDS, Command
-from hpa_search.engine.driver import run_search
+from hpa_search.engine.driver import Driver, Site
 from hpa_search.errors import UserError
 from hpa_search.layout import SEARCH
 from hpa_search.ledger.ledger import Ledger
@@ -88,21 +88,18 @@ def finished_trial(out):
 
 
 def test_a_search_is_finished_when_its_final_stage_is_and_its_driver_holds_it_until_then(work):
-    search, states = finished_trial(work.folder), []
-
-    def conclude():
-        states.append(read_status(work.folder)["state"])
-
-    assert run_search(search, work.folder, open_trial=None, job=None, conclude=conclude) == "finished"
-    assert states == ["running"] and read_status(work.folder)["state"] == "finished"
+    with Driver(finished_trial(work.folder), Site(work.folder), None) as driver:
+        assert driver.run() == "finished"
+        assert read_status(work.folder)["state"] == "running"
+        driver.finish()
+    assert read_status(work.folder)["state"] == "finished"
 
 
 def test_a_search_whose_final_stage_breaks_off_is_not_finished(work):
-    search = finished_trial(work.folder)
-
-    def conclude():
+    with (
+        pytest.raises(UserError, match="the disk is full"),
+        Driver(finished_trial(work.folder), Site(work.folder), None) as driver,
+    ):
+        driver.run()
         raise UserError("the disk is full")
-
-    with pytest.raises(UserError, match="the disk is full"):
-        run_search(search, work.folder, open_trial=None, job=None, conclude=conclude)
     assert read_status(work.folder)["state"] == "interrupted"

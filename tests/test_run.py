@@ -57,16 +57,21 @@ def test_beside_a_driver_at_work_what_has_changed_is_not_written(where, bucket, 
     out, study = (tmp_path / "out", None) if where == "folder" else (bucket / "out", f"sqlite:///{tmp_path}/study.db")
     held = []
 
-    def be_at_work(search, folder, **settings):
-        held.append(lease.take(folder, search.name, say=str))
-        return "stopped"
+    class AtWork(driver.Driver):
+        """A driver that stays at work after its process has gone on."""
+
+        def __exit__(self, *exception):
+            held.append(self._lease)
+
+        def run(self):
+            return "stopped"
 
     def written():
         return (out / SEARCH).read_text() if where == "folder" else Store(out).read(SEARCH).decode()
 
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.3)
     with monkeypatch.context() as other:
-        other.setattr(module, "run_search", be_at_work)
+        other.setattr(module, "Driver", AtWork)
         start(out, study=study)
     assert written() == TEXT
     changed = TEXT + "resources: {cpus: 1, gpus: 0}\n"

@@ -1,22 +1,26 @@
-"""The cleaner of a Ray Train run, which ends with the run whatever moment a driver is killed at.
+"""The cleaner of a Ray Train run, which ends with its run at whatever moment the driver is killed.
 
-Beside each run's controller Ray Train 2.60 starts a detached actor that frees the workers' places when the controller dies. It
-begins to look after it when the controller tells it to; where that is killed before, it stays, idle, for as long as the cluster.
-It asks a dashboard: that of the Ray which the environment names, or of the last one that `ray start` brought up on this host.
-Where this is another one, which does not know the controller, it takes the places of a run that lives; where it is gone, it ends
-to look, and stays. Here it begins by itself, and asks the Ray that it is in. To be dropped when Ray's own does so. A module of
-its own, because its process imports that, and need not wait for PyTorch.
+Beside each run's controller Ray Train 2.60 starts a detached actor, the cleaner. It frees the workers' resources when the
+controller dies. Ray's own cleaner fails in two ways:
+
+- It polls only after the controller has told it to. If the controller is killed before, the cleaner idles as long as the
+  cluster lives.
+- It asks the dashboard that the environment names, or that of the last `ray start` on this host. That may be the wrong
+  cluster. It then frees the resources of a live run or, if that cluster is gone, stops polling without exiting.
+
+This cleaner polls from its first moment and asks the Ray that it runs in. Drop it when Ray's own does so. It has a module of
+its own because its process imports that, and need not wait for PyTorch.
 """
 
 from typing import Any
 
-from ray._private.state import actors
-from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
 from ray.util.placement_group import PlacementGroup
+
+from hpa_search.engine.ray_private import PlacementGroupCleaner, actors
 
 
 class SelfStartingCleaner(PlacementGroupCleaner):
-    """A cleaner that looks after its controller from its first moment, and ends at once when told to."""
+    """A cleaner that watches its controller from its first moment, and exits when the controller is dead."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -24,12 +28,12 @@ class SelfStartingCleaner(PlacementGroupCleaner):
         self.start_monitoring()
 
     def register_placement_group(self, placement_group: PlacementGroup) -> None:
-        """Look after another group from now on."""
+        """Free this group, and not the one before, when the controller dies."""
         self._registered = placement_group
 
     def _monitor_loop(self) -> None:
         while not self._stop_event.wait(self._check_interval_s):
-            # An actor of which nothing is known is none that died: so Ray also says that it could not find out.
+            # Ray answers with an empty record also where it could not find out, so that is not taken for death.
             if actors(self._controller_actor_id).get("State") == "DEAD":
                 self._cleanup_placement_group(self._registered)
                 break

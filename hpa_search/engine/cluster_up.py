@@ -11,10 +11,10 @@ from typing import Any
 
 import psutil
 import ray
-from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from ray.train.torch import TorchTrainer
 
 from hpa_search.engine.ray_logs import RayLogs
+from hpa_search.engine.ray_private import AuthenticationTokenLoader
 from hpa_search.engine.slot import SLOT_THREAD
 from hpa_search.engine.surroundings import elsewhere, settled
 from hpa_search.errors import UserError

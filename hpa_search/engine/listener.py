@@ -1,4 +1,4 @@
-"""The driver's ear: obeys the commands that people leave in OUT/commands."""
+"""The listener: a thread of the driver that obeys the commands which people leave in OUT/commands."""
 
 import logging
 import threading
@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hpa_search.engine.commands import EXTENSIONS, Command, CommandBox, extended
-from hpa_search.engine.ending import Ending
 from hpa_search.errors import UserError
 from hpa_search.ledger.ledger import Ledger, LedgerError
 from hpa_search.search.agenda import Agenda
@@ -16,12 +15,12 @@ logger = logging.getLogger(__name__)
 
 
 def budget_now(budget: Budget, ledger: Ledger) -> Budget:
-    """Return the ``budget`` of a search's file with all that extended it."""
+    """Return the ``budget`` of a search's file with every extension added."""
     return extended(budget, ledger.noted().get(EXTENSIONS, {}))
 
 
 def catch_up(box: CommandBox, waiting: Mapping[str, Command | None], ledger: Ledger) -> None:
-    """Obey the commands ``waiting`` for a driver that was not there: extensions count, a pause or stop of before does not."""
+    """Obey the commands that were left while no driver was there: extensions count, an old pause or stop does not."""
     for name, command in waiting.items():
         if command is not None and command.wish == "extend":
             _note(ledger, name, command)
@@ -29,12 +28,11 @@ def catch_up(box: CommandBox, waiting: Mapping[str, Command | None], ledger: Led
 
 
 class Listener:
-    """Looks into ``box`` every second or so while it is entered; ``first`` is the budget in the search's file."""
+    """Polls ``box`` while it is entered, every second or so; ``first`` is the budget in the search's file."""
 
-    def __init__(self, box: CommandBox, agenda: Agenda, first: Budget, ending: Ending, say: Callable[[str], None]) -> None:
-        self._box, self._agenda, self._first, self._ending, self._say = box, agenda, first, ending, say
+    def __init__(self, box: CommandBox, agenda: Agenda, first: Budget, say: Callable[[str], None]) -> None:
+        self._box, self._agenda, self._first, self._say = box, agenda, first, say
         self._over = threading.Event()
-        self.on_pause: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._listen, name="listener", daemon=True)
 
     def __enter__(self) -> "Listener":
@@ -46,21 +44,23 @@ class Listener:
         self._thread.join(self._box.seconds)
 
     def _listen(self) -> None:
+        life = self._agenda.life
         while not self._over.wait(self._box.seconds):
             try:
                 for name, command in self._box.waiting().items():
                     self._obey(name, command)
                     self._box.done(name)
             except LedgerError as error:
-                self._ending.because_of(str(error))
+                life.break_off(str(error))
             except (UserError, OSError) as error:  # the folder is away for a while
                 logger.warning("commands cannot be looked for: %s", error)
             except Exception as error:
-                logger.exception("this was not foreseen")
-                self._ending.because_of(f"commands cannot be obeyed any more: {type(error).__name__}: {error}")
+                logger.exception("the listener failed")
+                life.break_off(f"commands cannot be obeyed any more: {type(error).__name__}: {error}")
                 return
 
     def _obey(self, name: str, command: Command | None) -> None:
+        life = self._agenda.life
         if command is None:
             self._say(f"The command {name} cannot be read and was removed.")
         elif command.wish == "extend":
@@ -68,12 +68,10 @@ class Listener:
             self._agenda.extend(budget_now(self._first, self._agenda.ledger))
         elif command.wish == "pause":
             self._say("Asked to pause: the running epochs are trained to their ends.")
-            self._agenda.pausing = True
-            if (act := self.on_pause) is not None:
-                act()
+            life.pause()
         else:
-            self._say("Asked to stop: what is running goes on from its last epoch when the search is resumed.")
-            self._ending.at_once("stopped")
+            self._say("Asked to stop: resume continues each running trial from its last epoch.")
+            life.end("stopped")
 
 
 def _note(ledger: Ledger, name: str, command: Command) -> None:

@@ -1,29 +1,52 @@
-"""Where proxies hand legs to slots and slots hand epochs back: one small actor, owned by the driver.
+"""The mailbox: the actor through which proxies hand legs to slots, and slots hand epochs back.
 
-A slot's worker may die and be replaced, and so may a proxy, without a trial or an epoch being lost: a leg stays
-with its slot until it is over, and its rows stay here until the next leg of the trial.
+One small actor, owned by the driver. A worker may die and be replaced, and so may a proxy; neither loses a trial or an
+epoch. A leg stays with its slot until it is over, and its events stay here until the next leg of the trial.
+
+    proxy    hello, start(leg), next(leg, after) -> events
+    worker   group_started, take -> leg, report(report) -> whether to train on, end(how), begin_again
+    driver   drain, close, cancel(leg), open_slot, lose_slot, hosts, actors
+
+A leg in a slot is OFFERED until a worker takes it, then TAKEN; it is ENDING when the agenda has cancelled it and its worker
+has not reported since.
 """
 
 import asyncio
-import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from ray.actor import ActorHandle
 
+from hpa_search.search.leg import EpochReport, Failed, Leg, LegEnd, LegEvent, Released
+
 MOST_DEATHS = 2
-PATIENCE = 20.0
-"""Seconds that the first legs wait for one more proxy to be up; there may be fewer legs than slots."""
-Row = dict[str, Any]
+PROXY_SECONDS = 20.0
+"""How long the first legs wait for one more proxy to be up; there may be fewer legs than slots."""
+
+
+class Phase(Enum):
+    """What the driver's state means here, see `search.life`: the driver moves it on, and it never moves back."""
+
+    OPEN = "legs begin"
+    DRAINING = "legs end with their running epoch, and none begins"
+    CLOSED = "workers and proxies return"
+
+
+class Stage(Enum):
+    """How far a slot has come with its leg."""
+
+    OFFERED = "no worker has the leg"
+    TAKEN = "a worker trains it"
+    ENDING = "it ends with its worker's next report"
 
 
 @dataclass
 class _Slot:
-    """One slot: the leg it trains, the incarnations of its workers that took it and that wait for one, and where they are."""
+    """One slot: the leg that it trains, the incarnation of its workers, and where they are."""
 
-    leg: Row | None = None
+    leg: Leg | None = None
+    stage: Stage = Stage.OFFERED
     taken_by: str | None = None
     waiting: str | None = None
     last_number: int | None = None
@@ -31,163 +54,183 @@ class _Slot:
     hosts: tuple[str, ...] = ()
     workers: tuple[ActorHandle | None, ...] = ()
     controller: ActorHandle | None = None
-    lost: bool = False
+    is_lost: bool = False
+
+    def offer(self, leg: Leg) -> None:
+        self.leg, self.stage, self.taken_by, self.last_number = leg, Stage.OFFERED, None, leg.number
+
+    def is_training(self, number: int) -> bool:
+        return self.leg is not None and self.leg.number == number
+
+    def is_of(self, incarnation: str) -> bool:
+        """Return whether ``incarnation`` has taken the leg: what others say of it does not count."""
+        return self.leg is not None and self.taken_by == incarnation
 
 
 @dataclass
 class _Mail:
-    """What came back for the current leg of one trial."""
+    """What came back of a trial's newest leg."""
 
-    rows: list[Row] = field(default_factory=list)
+    leg: Leg
+    events: list[LegEvent] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def last_epoch(self) -> int:
-        """The last epoch that came back."""
-        return next((row["epoch"] for row in reversed(self.rows) if "epoch" in row), 0)
+        return next((event.epoch for event in reversed(self.events) if isinstance(event, EpochReport)), 0)
 
-    def post(self, row: Row) -> None:
-        self.rows.append(row)
+    def after(self, epoch: int) -> list[LegEvent]:
+        """Return the reports beyond ``epoch``, and the end if it is there."""
+        return [event for event in self.events if not isinstance(event, EpochReport) or event.epoch > epoch]
+
+    def post(self, event: LegEvent) -> None:
+        self.events.append(event)
         self.news.set()
 
 
-class Exchange:
-    """The actor's class; its methods are awaited by proxies (start, next) and by workers (take, report, fail)."""
+class Mailbox:
+    """The actor's class; proxies and workers await its methods."""
 
     def __init__(self, slots: int, proxies_awaited: int) -> None:
         self._slots = [_Slot() for _ in range(slots)]
         self._mail: dict[int, _Mail] = {}
         self._deaths = Counter[int]()
         self._groups = Counter[int]()
-        self._over: dict[int, float] = {}
-        self._closed = self._pausing = False
+        self._cancelled: dict[int, int] = {}
+        """By trial, the id of the newest leg that was cancelled."""
+        self._phase = Phase.OPEN
         self._changed = asyncio.Condition()
         self._proxies, self._awaited = 0, proxies_awaited
 
     async def hello(self) -> None:
-        """A proxy is up. Legs start when all first proxies are.
+        """Count a proxy that is up. Legs start when all first proxies are.
 
-        Tune drops a proxy that is still starting as soon as another is free, and would start one again for each of the
+        Tune drops a proxy that is still starting as soon as another is free. It would then start a process for each of the
         first trials, if those are short.
         """
         self._proxies += 1
-        await self._tell()
+        await self._notify()
 
-    async def start(self, leg: Row) -> None:
-        """Hand a leg to a slot whose worker waits for one; a leg that a slot is training already goes on there."""
+    async def start(self, leg: Leg) -> None:
+        """Offer ``leg`` to a slot whose worker waits, or adopt the training of its trial where a slot has it.
+
+        The leg of a proxy that died may be in training still. Its successor, with the larger id, then takes its place.
+        """
         await self._proxies_up()
-        number = leg["number"]
         async with self._changed:
-            # One that is being ended is waited for: its trial may be wanted for longer now.
-            await self._changed.wait_for(lambda: self._closed or not self._is_ending(number))
-            # A proxy that was killed while it waited here may still have a call: its successor's leg may be in training by that,
-            # or the trial may have ended since.
-            await self._changed.wait_for(
-                lambda: self._closed or self._pausing or self._is_over(leg) or self._in_training(number) or self._free(number)
-            )
-            if self._closed or self._in_training(number):
+            # A leg that is ending is waited for: its trial may be wanted for longer by now.
+            await self._changed.wait_for(lambda: self._is_refused(leg) or self._can_start(leg))
+            if self._is_refused(leg):
+                if not self._is_replaced(leg):
+                    self._mail[leg.number] = _Mail(leg)
+                    self._mail[leg.number].post(Released())
                 return
-            if self._pausing or self._is_over(leg):
-                self._mail.setdefault(number, _Mail()).post({"stopped": True})
+            slot = self._slot_of(leg.number)
+            if slot is not None:
+                slot.leg = replace(leg, micro_batch=slot.leg.micro_batch if slot.leg else None)
+                self._mail[leg.number].leg = leg
                 return
-            slot = self._free(number)
+            slot = self._free(leg.number)
             assert slot is not None
-            slot.leg, slot.taken_by, slot.last_number = leg, None, number
-            self._mail[number] = _Mail()
+            slot.offer(leg)
+            self._mail[leg.number] = _Mail(leg)
             self._changed.notify_all()
 
-    async def next(self, number: int, after: int) -> list[Row]:
-        """Return the trial's rows beyond epoch ``after``, one at least; one that ends its leg is `failed` or `stopped`."""
-        while not self._closed:
-            mail = self._mail.setdefault(number, _Mail())
-            if rows := [row for row in mail.rows if "epoch" not in row or row["epoch"] > after]:
-                return rows
+    async def next(self, leg: Leg, after: int) -> list[LegEvent]:
+        """Return the events of ``leg`` beyond epoch ``after``, one at least; the last of them may be its end."""
+        while self._phase is not Phase.CLOSED:
+            mail = self._mail.get(leg.number)
+            if mail is None or mail.leg.id != leg.id:
+                break
+            if events := mail.after(after):
+                return events
             mail.news.clear()
             await mail.news.wait()
-        return [{"stopped": True}]
+        return [Released()]
 
-    async def take(self, index: int, incarnation: str) -> Row | None:
-        """Return the leg that a slot's worker is to train, waiting for one; None when the search is over.
+    async def take(self, index: int, incarnation: str) -> Leg | None:
+        """Return the leg that a slot's worker is to train, waiting for one; None when the worker is to return.
 
-        A leg is handed out again when the worker that took it died; a trial that kills twice without an epoch done
-        between is failed.
+        A leg is handed out again when the worker that took it has died. The trial fails at its second death without an
+        epoch done between.
         """
         slot = self._slots[index]
         async with self._changed:
-            if slot.leg and slot.leg["target"] == 0:  # it was ended, and whoever trained it is gone
-                self._clear(slot)
+            if slot.leg and slot.stage is Stage.ENDING:  # whoever trained it is gone
+                self._end_leg(slot, Released())
             if slot.leg and slot.taken_by not in (None, incarnation):
                 self._count_death(slot)
             slot.waiting = incarnation
             self._changed.notify_all()
-            # A worker that was killed while it waited may still have a call here: its successor's counts.
-            await self._changed.wait_for(lambda: self._closed or slot.lost or slot.leg is not None or slot.waiting != incarnation)
-            if self._closed or slot.lost or slot.waiting != incarnation:
+            # A worker that was killed while it waited may still have a call here: its successor's call counts.
+            await self._changed.wait_for(lambda: slot.leg is not None or self._returns(slot, incarnation))
+            if self._returns(slot, incarnation):
                 return None
-            slot.waiting, slot.taken_by = None, incarnation
+            slot.waiting, slot.taken_by, slot.stage = None, incarnation, Stage.TAKEN
             return slot.leg
 
-    async def report(self, index: int, incarnation: str, rows: Sequence[Row]) -> bool:
-        """Take the rows of epochs, in order; return whether the worker is to train on."""
+    async def report(self, index: int, incarnation: str, report: EpochReport) -> bool:
+        """Take an epoch; return whether the worker is to train on."""
         slot = self._slots[index]
-        if self._closed or slot.taken_by != incarnation or slot.leg is None:
+        if self._phase is Phase.CLOSED or not slot.is_of(incarnation):
             return False
-        mail = self._mail[slot.leg["number"]]
-        for row in rows:
-            # What a checkpoint held is reported again by the successor of a worker that died, and is no progress.
-            if row["epoch"] > mail.last_epoch:
-                self._deaths[slot.leg["number"]] = 0
-                mail.post(row)
-        if rows[-1]["epoch"] < slot.leg["target"] and not self._pausing:
+        assert slot.leg is not None
+        mail = self._mail[slot.leg.number]
+        # A successor reports its checkpoint's epochs again, which is no progress.
+        if report.epoch > mail.last_epoch:
+            self._deaths[slot.leg.number] = 0
+            mail.post(report)
+        if report.epoch < slot.leg.target and self._phase is Phase.OPEN and slot.stage is Stage.TAKEN:
             return True
-        await self._end_leg(slot)
+        # Its proxy has the target's report; a leg that was adopted after the cancellation has nothing to end it.
+        self._end_leg(slot, Released() if report.epoch < slot.leg.target else None)
+        await self._notify()
         return False
 
-    async def fail(self, index: int, incarnation: str, why: str, details: str) -> None:
-        """The trial has failed; ``details`` is the traceback."""
+    async def end(self, index: int, incarnation: str, how: LegEnd) -> None:
+        """End the leg of a slot's worker."""
         slot = self._slots[index]
-        if slot.taken_by == incarnation and slot.leg is not None:
-            self._mail[slot.leg["number"]].post({"failed": why, "details": details})
-            await self._end_leg(slot)
-
-    async def pause(self) -> None:
-        """Let every leg end with its running epoch, and start no other."""
-        self._pausing = True
-        await self._tell()
-
-    async def cancel(self, number: int, epoch: float = math.inf) -> None:
-        """End a trial's leg at its next epoch, and begin none, if it begins before ``epoch``: one that begins there is another."""
-        self._over[number] = max(epoch, self._over.get(number, 0))
-        for slot in self._slots:
-            if slot.leg and slot.leg["number"] == number and self._is_over(slot.leg):
-                slot.leg = {**slot.leg, "target": 0}
-        await self._tell()
-
-    async def give_back(self, index: int, incarnation: str) -> None:
-        """The leg is not over, and not this worker's any more."""
-        slot = self._slots[index]
-        if slot.taken_by == incarnation and slot.leg is not None:
-            self._mail[slot.leg["number"]].post({"stopped": True})
-            await self._end_leg(slot)
+        if slot.is_of(incarnation):
+            self._end_leg(slot, how)
+            await self._notify()
 
     async def begin_again(self, index: int, incarnation: str, micro_batch: int) -> None:
-        """One of a slot's workers has memory for ``micro_batch`` images at a time only: their successors take the leg with that."""
+        """Offer the leg to the successors of a slot's workers, whose memory holds ``micro_batch`` images at a time."""
         slot = self._slots[index]
-        if slot.taken_by == incarnation and slot.leg is not None:
-            # No death of the trial's; but nothing would end what begins again with as many.
-            if micro_batch >= slot.leg.get("micro_batch", math.inf):
+        if slot.is_of(incarnation):
+            assert slot.leg is not None
+            # This is no death of the trial's; but nothing would end a leg that begins again with as many images.
+            if slot.leg.micro_batch is not None and micro_batch >= slot.leg.micro_batch:
                 raise ValueError(f"{micro_batch} images at a time are no fewer than before")
-            slot.leg, slot.taken_by = {**slot.leg, "micro_batch": micro_batch}, None
+            slot.leg, slot.taken_by, slot.stage = replace(slot.leg, micro_batch=micro_batch), None, Stage.OFFERED
 
-    async def halt(self, index: int, incarnation: str, why: str) -> None:
-        """The leg cannot go on for a reason that is not the trial's, such as a full disk, and that other trials will meet too."""
-        slot = self._slots[index]
-        if slot.taken_by == incarnation and slot.leg is not None:
-            self._mail[slot.leg["number"]].post({"halted": why})
-            await self._end_leg(slot)
+    async def cancel(self, leg: Leg) -> None:
+        """End ``leg``, and older legs of its trial, with the next epoch, and start none of them; later legs are unaffected."""
+        self._cancelled[leg.number] = max(leg.id, self._cancelled.get(leg.number, 0))
+        for slot in self._slots:
+            if slot.leg and slot.is_training(leg.number) and slot.leg.id <= leg.id:
+                slot.stage = Stage.ENDING
+        await self._notify()
+
+    async def drain(self) -> None:
+        """End every leg with its running epoch, and start no other."""
+        if self._phase is Phase.OPEN:
+            self._phase = Phase.DRAINING
+        await self._notify()
+
+    async def close(self) -> None:
+        """End everything: workers and proxies return."""
+        self._phase = Phase.CLOSED
+        for mail in self._mail.values():
+            mail.news.set()
+        await self._notify()
+
+    async def is_closed(self) -> bool:
+        """Return whether everything is to end."""
+        return self._phase is Phase.CLOSED
 
     async def group_started(self, index: int, incarnation: str, host: str, worker: ActorHandle | None = None) -> None:
-        """A ``worker`` of a slot's group is up, on the node ``host``; the group's ``incarnation`` is new with its first one."""
+        """Note a ``worker`` of a slot on the node ``host``; the first worker of an ``incarnation`` begins its group."""
         slot = self._slots[index]
         if slot.up != incarnation:
             self._groups[index] += 1
@@ -195,97 +238,94 @@ class Exchange:
         slot.hosts, slot.workers = (*slot.hosts, host), (*slot.workers, worker)
 
     async def run_begins(self, index: int) -> None:
-        """A slot's run begins: what its last one consisted of is gone."""
+        """Forget the actors of a slot's last run, which are gone."""
         slot = self._slots[index]
         slot.up, slot.hosts, slot.workers, slot.controller = None, (), (), None
 
     async def controller_started(self, index: int, controller: ActorHandle) -> None:
-        """The ``controller`` of a slot's run is up."""
+        """Note the ``controller`` of a slot's run."""
         self._slots[index].controller = controller
 
     async def actors(self, index: int) -> list[ActorHandle]:
-        """Return what a slot's run consists of, as it came up last: its controller, and its workers."""
+        """Return the actors of a slot's run: its controller and its workers."""
         slot = self._slots[index]
         return [actor for actor in (slot.controller, *slot.workers) if actor is not None]
 
     async def hosts(self) -> dict[int, tuple[str, ...]]:
-        """Return on which nodes the workers of each slot are; none for a slot that has not come up yet, or is lost."""
-        return {index: slot.hosts for index, slot in enumerate(self._slots) if not slot.lost}
-
-    async def open_slot(self) -> int:
-        """Make room for one slot more; return its index."""
-        self._slots.append(_Slot())
-        return len(self._slots) - 1
+        """Return the nodes of each slot's workers: none for a slot that is not up yet; a lost slot is left out."""
+        return {index: slot.hosts for index, slot in enumerate(self._slots) if not slot.is_lost}
 
     async def groups_started(self, index: int | None = None) -> int:
         """Return how many worker groups have been started in one slot, or in all."""
         return self._groups.total() if index is None else self._groups[index]
 
+    async def open_slot(self) -> int:
+        """Add a slot; return its index."""
+        self._slots.append(_Slot())
+        return len(self._slots) - 1
+
     async def lose_slot(self, index: int) -> int:
-        """A slot is given up for good: its leg goes back. Return how many slots are left."""
+        """Give up a slot for good and release its leg; return how many slots are left."""
         slot = self._slots[index]
-        slot.lost = True
+        slot.is_lost = True
         if slot.leg is not None:
-            self._mail[slot.leg["number"]].post({"stopped": True})
-            slot.leg = None
-        await self._tell()
-        return sum(not other.lost for other in self._slots)
+            self._end_leg(slot, Released())
+        await self._notify()
+        return sum(not other.is_lost for other in self._slots)
 
-    async def is_closed(self) -> bool:
-        """Return whether everything is to end."""
-        return self._closed
+    def _is_refused(self, leg: Leg) -> bool:
+        """Return whether ``leg`` is not to start, now or later."""
+        if self._phase is Phase.DRAINING and self._slot_of(leg.number) is not None:
+            return self._is_replaced(leg)  # it adopts a running epoch, which is trained to its end
+        over = leg.id <= self._cancelled.get(leg.number, 0)
+        return self._phase is not Phase.OPEN or over or self._is_replaced(leg)
 
-    async def close(self) -> None:
-        """End everything: workers go home, proxies return."""
-        self._closed = True
-        for mail in self._mail.values():
-            mail.news.set()
-        await self._tell()
+    def _is_replaced(self, leg: Leg) -> bool:
+        """Return whether the mail is another leg's: a killed proxy's call may come after its successor's."""
+        mail = self._mail.get(leg.number)
+        return mail is not None and mail.leg.id > leg.id
 
-    async def _proxies_up(self) -> None:
-        async with self._changed:
-            while not self._closed and self._proxies < self._awaited:
-                try:
-                    await asyncio.wait_for(self._one_more_proxy(self._proxies), PATIENCE)
-                except TimeoutError:
-                    self._awaited = 0
+    def _can_start(self, leg: Leg) -> bool:
+        slot = self._slot_of(leg.number)
+        return slot.stage is not Stage.ENDING if slot else self._free(leg.number) is not None
 
-    async def _one_more_proxy(self, there: int) -> None:
-        await self._changed.wait_for(lambda: self._closed or self._proxies > there)
+    def _returns(self, slot: _Slot, incarnation: str) -> bool:
+        return self._phase is Phase.CLOSED or slot.is_lost or slot.waiting != incarnation
 
-    def _in_training(self, number: int) -> bool:
-        return any(slot.leg and slot.leg["number"] == number for slot in self._slots)
-
-    def _is_over(self, leg: Row) -> bool:
-        return bool(leg["reported"] < self._over.get(leg["number"], 0))
-
-    def _is_ending(self, number: int) -> bool:
-        return any(slot.leg and slot.leg["number"] == number and slot.leg["target"] == 0 for slot in self._slots)
+    def _slot_of(self, number: int) -> _Slot | None:
+        return next((slot for slot in self._slots if slot.is_training(number)), None)
 
     def _free(self, number: int) -> _Slot | None:
-        free = [slot for slot in self._slots if slot.leg is None and slot.waiting and not slot.lost]
+        """Return a slot whose worker waits, the one that trained this trial before if it is among them."""
+        free = [slot for slot in self._slots if slot.leg is None and slot.waiting and not slot.is_lost]
         return min(free, key=lambda slot: slot.last_number != number, default=None)
 
     def _count_death(self, slot: _Slot) -> None:
         assert slot.leg is not None
-        number = slot.leg["number"]
+        number = slot.leg.number
         self._deaths[number] += 1
         if self._deaths[number] >= MOST_DEATHS:
             why = f"its worker died {MOST_DEATHS} times without an epoch done between (killed, or out of the host's memory)"
-            self._mail[number].post({"failed": why, "details": why})
-            slot.leg = None
+            self._end_leg(slot, Failed(why, why))
             self._changed.notify_all()
 
-    async def _end_leg(self, slot: _Slot) -> None:
-        self._clear(slot)
-        await self._tell()
-
-    def _clear(self, slot: _Slot) -> None:
+    def _end_leg(self, slot: _Slot, how: LegEnd | None) -> None:
         assert slot.leg is not None
-        if slot.leg["target"] == 0:  # who began it is gone, but its trial's next leg may have joined it before it was ended
-            self._mail[slot.leg["number"]].post({"stopped": True})
-        slot.leg = None
+        if how is not None:
+            self._mail[slot.leg.number].post(how)
+        slot.leg, slot.taken_by, slot.stage = None, None, Stage.OFFERED
 
-    async def _tell(self) -> None:
+    async def _proxies_up(self) -> None:
+        async with self._changed:
+            while self._phase is Phase.OPEN and self._proxies < self._awaited:
+                try:
+                    await asyncio.wait_for(self._one_more_proxy(self._proxies), PROXY_SECONDS)
+                except TimeoutError:
+                    self._awaited = 0
+
+    async def _one_more_proxy(self, there: int) -> None:
+        await self._changed.wait_for(lambda: self._phase is not Phase.OPEN or self._proxies > there)
+
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()

@@ -2,19 +2,19 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
+from hpa_search.engine.ray_private import WorkerGroupStartupTimeoutError
 from hpa_search.engine.train_run import SlotTrainer
-from hpa_search.engine.worker import worker_loop
+from hpa_search.engine.worker import Trials, worker_loop
 from hpa_search.space.settings import Resources
 
 logger = logging.getLogger(__name__)
@@ -23,32 +23,32 @@ MOST_ENDS = 3
 SLOT_THREAD = "slot-"
 
 
-class Slot:
-    """One slot: a thread that keeps its Train run going until the exchange is closed.
+class SlotOwner(Protocol):
+    """Keeps slots."""
 
-    A run ends before that when its controller is killed; it is started again, and given up only when it ends
-    ``MOST_ENDS`` times in a row without having brought a worker group up.
+    def give_up(self, index: int, why: str) -> None:
+        """Drop a slot whose run cannot be kept going; the slot's own thread calls this."""
+
+
+class Slot:
+    """One slot: a thread that keeps its Train run going until the mailbox is closed.
+
+    A run ends before that when its controller is killed, and is started again. After ``MOST_ENDS`` runs in a row that bring
+    no worker group up, the slot is given up.
     """
 
     def __init__(
-        self,
-        index: int,
-        *,
-        exchange: ActorHandle,
-        scaling: ScalingConfig,
-        scratch: Path,
-        arguments: dict[str, Any],
-        on_given_up: Callable[[int, str], None],
+        self, index: int, owner: SlotOwner, *, mailbox: ActorHandle, scaling: ScalingConfig, scratch: Path, trials: Trials
     ) -> None:
-        self.index, self._exchange, self._scaling, self._scratch = index, exchange, scaling, scratch
-        self._arguments = {**arguments, "exchange": exchange, "slot": index}
-        self._on_given_up, self._closing = on_given_up, threading.Event()
+        self.index, self._owner, self._mailbox, self._scaling, self._scratch = index, owner, mailbox, scaling, scratch
+        self._arguments = {"mailbox": mailbox, "slot": index, "trials": trials}
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep_running, name=f"{SLOT_THREAD}{index}", daemon=True)
         self._thread.start()
 
     @property
     def is_running(self) -> bool:
-        """Whether its run has not ended yet."""
+        """Whether its thread has not ended yet."""
         return self._thread.is_alive()
 
     def retire(self) -> None:
@@ -56,48 +56,48 @@ class Slot:
         self._closing.set()
 
     def join(self, timeout: float) -> None:
-        """Wait for the run's end, at most so many seconds."""
+        """Wait for the run's end, at most ``timeout`` seconds."""
         self._thread.join(timeout)
 
     def _keep_running(self) -> None:
-        """Run until the exchange is closed; whatever ends this before is told."""
+        """Run until the mailbox is closed. Whatever ends this earlier, the owner hears of it."""
         try:
             why = self._until_given_up()
         except RayError as error:
-            why = f"the exchange between slots and trials is gone ({_last_line(error)})"
+            why = f"the mailbox between slots and trials is gone ({_last_line(error)})"
         except Exception as error:
-            logger.exception("slot %s: this was not foreseen", self.index)
+            logger.exception("slot %s failed", self.index)
             why = f"{type(error).__name__}: {_last_line(error)}"
         if why and not self._closing.is_set():
             logger.warning("slot %s: %s", self.index, why)
-            self._on_given_up(self.index, why)
+            self._owner.give_up(self.index, why)
 
     def _until_given_up(self) -> str:
-        """Keep the run going; return why it cannot be, or an empty text when the exchange is closed."""
+        """Keep the run going. Return why it cannot be kept, or an empty text when the mailbox is closed."""
         ends, run = 0, 0
         while not self._closing.is_set():
-            if ray.get(self._exchange.is_closed.remote()):
+            if ray.get(self._mailbox.is_closed.remote()):
                 return ""
             before = self._groups()
-            ray.get(self._exchange.run_begins.remote(self.index))
+            ray.get(self._mailbox.run_begins.remote(self.index))
             why = self._fit(run)
-            # A place that another search has taken may become free.
+            # Another search may have the resources now, and free them later: such an end does not count.
             waits = WorkerGroupStartupTimeoutError.__name__ in why or "timed out" in why
             ends, run = ends + 1 if self._groups() == before and not waits else 0, run + 1
             if ends >= MOST_ENDS:
-                return why.strip().splitlines()[-1]  # of a traceback, what was raised
+                return why.strip().splitlines()[-1]  # of a traceback, the error
         return ""
 
     def _groups(self) -> int:
-        return 0 if self._closing.is_set() else ray.get(self._exchange.groups_started.remote(self.index))
+        return 0 if self._closing.is_set() else ray.get(self._mailbox.groups_started.remote(self.index))
 
     def _fit(self, run: int) -> str:
         """Run until the run ends; return why it did."""
-        # A worker that dies is replaced for ever, as the exchange counts deaths; a group that never comes up is not.
+        # Ray replaces a dead worker for ever, because the mailbox counts deaths. A group that never comes up ends the run.
         failures = FailureConfig(max_failures=-1, controller_failure_limit=MOST_ENDS)
         trainer = SlotTrainer(
             worker_loop,
-            # One that is alone talks to nobody, and needs no NCCL.
+            # A single worker talks to no other, and needs no NCCL.
             torch_config=TorchConfig(backend="gloo" if self._scaling.num_workers == 1 else None),
             train_loop_config=self._arguments,
             scaling_config=self._scaling,
@@ -115,26 +115,26 @@ def _last_line(error: Exception) -> str:
 
 
 def scaling(resources: Resources, gpus: float) -> ScalingConfig:
-    """Return what one slot asks of the cluster: ``gpus`` are those of each of its workers."""
+    """Return the resources of one slot, with ``gpus`` for each of its workers."""
     per_worker = {"CPU": resources.cpus, **({"GPU": gpus} if gpus else {})}
     return ScalingConfig(num_workers=resources.workers, use_gpu=gpus > 0, resources_per_worker=per_worker)
 
 
 def gpus_per_worker(resources: Resources, *, needed: bool = False) -> float:
-    """Return the GPUs of each worker of a slot; `auto` is one where the cluster has any now, or where they are ``needed``."""
+    """Return the GPUs of each worker of a slot. `auto` is one GPU if the cluster has any now, or if GPUs are ``needed``."""
     if resources.gpus != "auto":
         return resources.gpus
     return float(needed or ray.cluster_resources().get("GPU", 0) > 0)
 
 
 def in_words(resources: Resources, gpus: float) -> str:
-    """Return what a slot has, in words for people."""
+    """Describe the resources of a slot for people."""
     has = f"{resources.cpus:g} CPU(s) and {gpus:g} GPU(s)"
     return f"each {has}" if resources.workers == 1 else f"each of {resources.workers} workers with {has}"
 
 
 def count_slots(resources: Resources, gpus: float) -> int:
-    """Return how many slots the cluster's nodes hold now, or the number that was asked for where that is less.
+    """Return how many slots the cluster's nodes hold now, at most the number in the settings.
 
     The workers of a slot may be on several nodes.
     """
@@ -143,6 +143,6 @@ def count_slots(resources: Resources, gpus: float) -> int:
 
 
 def _places(has: Mapping[str, float], cpus: float, gpus: float) -> int:
-    """Return how many workers a node holds."""
+    """Return how many workers a node with the resources ``has`` holds."""
     by_gpu = int(has.get("GPU", 0) / gpus + 1e-6) if gpus else 10**9
     return min(by_gpu, int(has.get("CPU", 0) / cpus + 1e-6))

@@ -1,26 +1,29 @@
-"""Ray Train's runs as slots need them: nothing beside them that a slot has no use for, and nothing that outlives them.
+"""Ray Train's runs as slots need them: no process that a slot has no use for, and none that outlives its run.
 
-The controller's cleaner is `cleaner.SelfStartingCleaner`. What hands out shards of Ray's datasets is left away: it is one
-process more for each slot. A group of workers that could not be connected gives its places back.
+- The controller's cleaner is `cleaner.SelfStartingCleaner`.
+- The callback that shards Ray's datasets is left out: it costs a process for each slot.
+- A group of workers that cannot be connected gives its resources back.
 """
 
 import ray
 from ray.actor import ActorHandle
 from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.callbacks import placement_group_callback
-from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-from ray.train.v2._internal.execution.callback import RayTrainCallback
-from ray.train.v2._internal.execution.context import TrainRunContext
-from ray.train.v2._internal.execution.controller.controller import TrainController
-from ray.train.v2._internal.execution.worker_group import WorkerGroup
 
 from hpa_search.engine.cleaner import SelfStartingCleaner
+from hpa_search.engine.ray_private import (
+    DatasetsCallback,
+    RayTrainCallback,
+    TrainController,
+    TrainRunContext,
+    WorkerGroup,
+    placement_group_callback,
+)
 
 
 class _Workers(WorkerGroup):
-    """A group that, when it is up and cannot be connected (NCCL fails, a port is taken), ends and frees its places.
+    """A group that frees its resources when it is up and cannot be connected: NCCL fails, or a port is taken.
 
-    Ray Train 2.60 frees them only before that point: whoever tries again, would wait for places that nobody is in.
+    Ray Train 2.60 frees them only before that point. The next attempt would wait for resources that nobody uses.
     """
 
     def _start(self) -> None:
@@ -34,24 +37,24 @@ class _Workers(WorkerGroup):
 
 
 class _Start(placement_group_callback.PlacementGroupCleanerCallback):
-    """What happens in the controller's process when it is up: the exchange hears of it, the cleaner starts, groups are ours."""
+    """Runs in the controller's process when it starts: notes the controller in the mailbox and puts our parts in place."""
 
-    def __init__(self, exchange: ActorHandle, slot: int) -> None:
+    def __init__(self, mailbox: ActorHandle, slot: int) -> None:
         super().__init__()
-        self._exchange, self._slot = exchange, slot
+        self._mailbox, self._slot = mailbox, slot
 
     def after_controller_start(self, train_run_context: TrainRunContext) -> None:
-        """Act on the start."""
-        self._exchange.controller_started.remote(self._slot, ray.get_runtime_context().current_actor)
+        """Note the controller, replace the cleaner and the class of worker groups, then start as Ray does."""
+        self._mailbox.controller_started.remote(self._slot, ray.get_runtime_context().current_actor)
         placement_group_callback.PlacementGroupCleaner = SelfStartingCleaner
         TrainController.worker_group_cls = _Workers
         super().after_controller_start(train_run_context)
 
 
 class SlotTrainer(TorchTrainer):
-    """A TorchTrainer of a slot's own; its loop's config names ``exchange`` and ``slot``."""
+    """The TorchTrainer of a slot; its loop's config holds the `mailbox` and the index of the `slot`."""
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         replaced = (placement_group_callback.PlacementGroupCleanerCallback, DatasetsCallback)
-        start = _Start(self.train_loop_config["exchange"], self.train_loop_config["slot"])
-        return [one for one in super()._create_default_callbacks() if type(one) not in replaced] + [start]
+        start = _Start(self.train_loop_config["mailbox"], self.train_loop_config["slot"])
+        return [callback for callback in super()._create_default_callbacks() if type(callback) not in replaced] + [start]

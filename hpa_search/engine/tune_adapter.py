@@ -1,26 +1,124 @@
-"""Our searcher and scheduler on Tune's public interfaces: both only ask the agenda.
+"""The agenda behind Tune's public interfaces.
 
-A Tune trial is one leg of ours. It never pauses: a leg ends at its target, and a trial that goes on later does so
-as a new leg, exactly as one that an earlier driver left behind.
+A Tune trial is one leg of ours. It never pauses: a leg ends at its target, and a trial resumes later with another leg, as
+does a trial that an earlier driver left behind. So Tune's searcher, scheduler and stopper only pass questions to one object:
+
+    Legs.begin(trial_id)            suggest          the agenda's next leg
+    Legs.take(trial_id, leg, ...)   on_trial_result  a leg's epochs and end, into the agenda
+    Legs.lose(trial_id, ...)        on_trial_complete  a leg that ended without an event: its proxy died
+    Legs.is_over()                  stop_all         the driver's state, passed on to the mailbox
+
+All of them run in the driver's main thread, in Tune's loop.
 """
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from hpa_search.errors import UserError
+from hpa_search.files import write_text
 from hpa_search.search.agenda import Agenda
+from hpa_search.search.leg import EpochReport, Failed, Halted, Leg, LegEvent
+
+ANSWER_SECONDS = 30.0
+
+
+class Legs:
+    """The legs that Tune runs for an agenda, by Tune's trial ids. Errors of failed trials go to ``out``."""
+
+    def __init__(self, agenda: Agenda, mailbox: ActorHandle, out: Path) -> None:
+        self._agenda, self._mailbox, self._out = agenda, mailbox, out
+        self.running: dict[str, Leg] = {}
+
+    def begin(self, trial_id: str) -> Leg | None:
+        """Return the leg to run now; None if there is none at this moment."""
+        leg = None
+        with self._or_break_off():
+            leg = self._agenda.next()
+        if leg is not None:
+            self.running[trial_id] = leg
+        return leg
+
+    @property
+    def none_will_come(self) -> bool:
+        """Whether no leg will begin any more under this driver, or not with these slots."""
+        return not self._agenda.life.legs_may_begin or self._agenda.has_nothing_left
+
+    def take(self, trial_id: str, leg: Leg, events: Sequence[LegEvent]) -> bool:
+        """Record a leg's events, in order; return whether the leg continues."""
+        with self._or_break_off():
+            if all(self._continues(leg, event) for event in events):
+                return True
+        # Not when Tune says that its trial is complete: by then our trial may be in its next leg.
+        self.running.pop(trial_id)
+        return False
+
+    def lose(self, trial_id: str, *, died: bool) -> None:
+        """Give back a leg that ended without an event: its proxy has ``died``, or Tune is stopping everything."""
+        if (leg := self.running.pop(trial_id, None)) is None:
+            return
+        with self._or_break_off():
+            if not (died and self._mailbox_answers()):
+                self._agenda.release(leg.number)
+                return
+            self._agenda.lose(leg.number)
+            if self._agenda.trials[leg.number].end is not None:
+                self._mailbox.cancel.remote(leg)
+
+    def is_over(self) -> bool:
+        """Return whether Tune is to end, and pass the driver's state on to the mailbox."""
+        life = self._agenda.life
+        if life.is_ending or (life.is_draining and not self._agenda.live):
+            self._mailbox.close.remote()
+            return True
+        if life.is_draining:
+            self._mailbox.drain.remote()
+        return False
+
+    def _continues(self, leg: Leg, event: LegEvent) -> bool:
+        if isinstance(event, EpochReport):
+            if is_over := self._agenda.report(leg.number, event):
+                # It may be over before its target; the cancellation of a leg that has ended changes nothing.
+                self._mailbox.cancel.remote(leg)
+            return not is_over
+        if isinstance(event, Failed):
+            write_text(self._out / "trials" / f"{leg.number:04d}" / "error.txt", event.details)
+            self._agenda.fail(leg.number, event.why)
+            return False
+        self._agenda.release(leg.number)
+        if isinstance(event, Halted):
+            self._agenda.life.break_off(event.why)
+        return False
+
+    def _mailbox_answers(self) -> bool:
+        """Return whether the mailbox lives; without it every leg is lost, through no fault of any trial's."""
+        try:
+            ray.get(self._mailbox.is_closed.remote(), timeout=ANSWER_SECONDS)
+        except (RayError, TimeoutError):
+            self._agenda.life.break_off("the mailbox between slots and trials died (killed, or out of the host's memory)")
+            return False
+        return True
+
+    @contextmanager
+    def _or_break_off(self) -> Iterator[None]:
+        """Break the search off if a ledger, log or error file cannot be written: Tune would take it for a trial's fault."""
+        try:
+            yield
+        except (UserError, OSError) as error:
+            self._agenda.life.break_off(str(error))
 
 
 class _Unpickled:
-    """Tune pickles all it is given into its own folder, which is scratch: there is nothing worth keeping in ours."""
+    """Tune pickles what it is given into its own folder. That folder is scratch, and a live agenda cannot be pickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (object, ())
@@ -29,123 +127,55 @@ class _Unpickled:
 class AgendaSearcher(_Unpickled, Searcher):
     """Suggests the agenda's next leg."""
 
-    def __init__(
-        self,
-        agenda: Agenda,
-        exchange_name: str,
-        is_up: Callable[[], bool],
-        cancel: Callable[[int, float], None],
-        should_stop: Callable[[], bool],
-    ) -> None:
+    def __init__(self, legs: Legs, mailbox_name: str) -> None:
         super().__init__(metric="number", mode="max")
-        self._agenda, self._exchange_name, self._is_up = agenda, exchange_name, is_up
-        self._cancel, self._should_stop = cancel, should_stop
-        self.running_legs: dict[str, int] = {}
+        self._legs, self._mailbox_name = legs, mailbox_name
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next leg as a Tune trial's config; None for not now; FINISHED for never again."""
-        agenda, leg = self._agenda, None
-        with _or_broken(agenda):
-            leg = agenda.next()
-        if leg is None:
-            # Told to wait, Tune asks nothing else for minutes, also not whether to stop.
-            over = agenda.is_held_back or self._should_stop()
-            return Searcher.FINISHED if over or agenda.finished else None
-        self.running_legs[trial_id] = leg.number
-        return {"leg": asdict(leg), "exchange": self._exchange_name}
+        if (leg := self._legs.begin(trial_id)) is not None:
+            return {"leg": leg, "mailbox": self._mailbox_name}
+        # Tune asks nothing for minutes after None, not even whether to stop.
+        return Searcher.FINISHED if self._legs.none_will_come else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Give a leg back that the scheduler did not end: its proxy died, or everything is being stopped."""
-        number = self.running_legs.pop(trial_id, None)
-        if number is None:
-            return
-        with _or_broken(self._agenda):
-            if error and self._is_up():
-                self._agenda.lose(number)
-                if self._agenda.trials[number].end is not None:
-                    self._cancel(number, math.inf)
-            else:
-                self._agenda.release(number)
+        """Give back a leg that the scheduler did not end."""
+        self._legs.lose(trial_id, died=error)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger has it."""
+        """Save nothing: the ledger has it."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger has it."""
+        """Restore nothing: the ledger has it."""
 
 
 class AgendaScheduler(_Unpickled, FIFOScheduler):
-    """Records each epoch and ends a leg where the agenda says so.
+    """Records a leg's events and stops its Tune trial where the agenda says so."""
 
-    ``cancel`` is told of a trial whose leg is over, and after which epoch; ``on_failure`` of a failure's traceback.
-    """
-
-    def __init__(
-        self,
-        agenda: Agenda,
-        searcher: AgendaSearcher,
-        cancel: Callable[[int, float], None],
-        on_failure: Callable[[int, str], None],
-    ) -> None:
+    def __init__(self, legs: Legs) -> None:
         super().__init__()
-        self._agenda, self._searcher, self._cancel, self._on_failure = agenda, searcher, cancel, on_failure
+        self._legs = legs
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """Accept any metric: the objective is the agenda's business."""
+        """Accept any metric: the agenda knows the objective."""
         return True
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Take the rows that a proxy has."""
-        number: int = result["number"]
-        with _or_broken(self._agenda), self._agenda.together():
-            if all(self._leg_goes_on(number, row) for row in result["rows"]):
-                return TrialScheduler.CONTINUE
-        # Told here, not in on_trial_complete: by then the same trial may be in its next leg.
-        self._searcher.running_legs.pop(trial.trial_id)
-        return TrialScheduler.STOP
-
-    def _leg_goes_on(self, number: int, row: dict[str, Any]) -> bool:
-        if "failed" in row:
-            self._on_failure(number, row["details"])
-            self._agenda.fail(number, row["failed"])
-        elif "halted" in row:
-            self._agenda.release(number)
-            raise UserError(row["halted"])
-        elif "stopped" in row:
-            self._agenda.release(number)
-        elif not self._agenda.report(number, row):
-            return True
-        else:
-            self._cancel(number, row["epoch"])
-        return False
+        """Take what a proxy's step returned."""
+        goes_on = self._legs.take(trial.trial_id, result["leg"], result["events"])
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
 
-class StopWhen(_Unpickled, Stopper):
-    """Ends the experiment once it ``should``, the agenda is broken, or pauses or regroups and no leg runs; ``on_stop`` frees what
-    waits.
-    """
+class StopWhenOver(_Unpickled, Stopper):
+    """Ends the experiment when the driver is to end, or to change its slots and no leg runs."""
 
-    def __init__(self, agenda: Agenda, should: Callable[[], bool], on_stop: Callable[[], None]) -> None:
-        self._agenda, self._should, self._on_stop = agenda, should, on_stop
+    def __init__(self, legs: Legs) -> None:
+        self._legs = legs
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """No single leg is ended here."""
+        """Stop no single trial: the scheduler does."""
         return False
 
     def stop_all(self) -> bool:
-        """Return whether to end everything now."""
-        agenda = self._agenda
-        over = self._should() or agenda.broken or ((agenda.pausing or agenda.regrouping) and not agenda.live)
-        if over and not agenda.stopping:
-            agenda.stopping = True
-            self._on_stop()
-        return agenda.stopping
-
-
-@contextmanager
-def _or_broken(agenda: Agenda) -> Iterator[None]:
-    """Take a ledger, log or error file that cannot be written for the end of this driver, not for Tune's or a trial's fault."""
-    try:
-        yield
-    except (UserError, OSError) as error:
-        agenda.broken = agenda.broken or str(error)
+        """Return whether to end everything now. Tune asks in each turn of its loop, ten times a second."""
+        return self._legs.is_over()

@@ -9,7 +9,7 @@ from hpa_search.data.kaggle import read_dataset, read_tables
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError, nearest
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
-from hpa_search.ledger.ledger import Facts, Ledger
+from hpa_search.ledger.ledger import Ledger, TrialRecord
 from hpa_search.scoring.comparison import Compared, compare_settings
 from hpa_search.search.workspace import read_workspace
 from hpa_search.space.search import Search
@@ -80,5 +80,5 @@ def _names(search: Search, by: Sequence[str]) -> list[str]:
     return list(by) or [name for name in search.space if name != "replicate"]
 
 
-def _setting(facts: Facts, names: Sequence[str]) -> str:
+def _setting(facts: TrialRecord, names: Sequence[str]) -> str:
     return ", ".join(f"{name} {facts.parameters[name]}" for name in names if name in facts.parameters)

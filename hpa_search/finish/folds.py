@@ -12,8 +12,9 @@ from hpa_search.data.external import read_external
 from hpa_search.data.splits import Split
 from hpa_search.engine.cluster_up import ray_up
 from hpa_search.engine.commands import COMMANDS
-from hpa_search.engine.driver import run_search
+from hpa_search.engine.driver import Site, run_search
 from hpa_search.engine.scratch import scratch_folder
+from hpa_search.engine.worker import Trials
 from hpa_search.errors import UserError
 from hpa_search.finish.fold_members import FoldMembers
 from hpa_search.finish.material import Material
@@ -117,16 +118,9 @@ def _train(search: FoldSearch, ray_address: str | None, console: Console) -> boo
     view.say(f"Training without fold {search.fold}.")
     watchers = TensorBoard(search.out), view
     with view.showing():
-        outcome = run_search(
-            search.search,
-            search.out,
-            open_trial=open_trial,
-            job=search.job,
-            commands=search.place / COMMANDS,
-            ray_address=ray_address,
-            watchers=watchers,
-            say=view.say,
-        )
+        site = Site(search.out, commands=search.place / COMMANDS, ray_address=ray_address)
+        trials = Trials(open_trial, search.job)
+        outcome = run_search(search.search, site, trials, watchers=watchers, say=view.say)
     return outcome == "finished"
 
 

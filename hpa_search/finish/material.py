@@ -15,7 +15,7 @@ from hpa_search.errors import UserError
 from hpa_search.finish.pool import Pool, best_on_top, joined
 from hpa_search.labels import NUM_LABELS
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
-from hpa_search.ledger.ledger import Facts, Ledger
+from hpa_search.ledger.ledger import Ledger, TrialRecord
 from hpa_search.search.workspace import Provenance, read_workspace
 from hpa_search.space.search import Search
 from hpa_search.storage.data_cache import localised
@@ -145,7 +145,7 @@ def _read_pool(work: Opened, dataset: Dataset, split: Split, say: Callable[[str]
     )
 
 
-def _epochs(work: Opened, search: Search, facts: Facts, rows: int) -> Iterator[_Epoch]:
+def _epochs(work: Opened, search: Search, facts: TrialRecord, rows: int) -> Iterator[_Epoch]:
     """Yield the objective, candidate and logits of each epoch of a trial whose weights exist.
 
     Not of the epochs in the ledger: a worker may have saved one more, and removed the weights of the one before,

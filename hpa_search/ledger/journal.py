@@ -1,9 +1,7 @@
 """The ledger as a journal file: a lock that dies with its holder, and no torn line under what is appended."""
 
 import os
-import threading
 from pathlib import Path
-from typing import Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -13,52 +11,9 @@ from hpa_search.locks import Lock
 JOURNAL = "study.journal"
 
 
-class Journal(JournalStorage):
-    """Optuna's storage on the journal at ``path``, which is created where there is none."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = _JournalFile(str(path), _JournalLock(path))
-        super().__init__(self._file)
-
-    def hold(self) -> None:
-        """Keep what this thread writes until it flushes that, which appends it in one go; it is not read before."""
-        self._file.holder = threading.get_ident()
-
-    @property
-    def holds(self) -> bool:
-        """Whether this thread has written something that is kept."""
-        return self._file.is_held() and bool(self._file.held)
-
-    def flush(self) -> None:
-        """Append what is kept."""
-        self._file.flush()
-
-    def let_go(self) -> None:
-        """Keep nothing more; what was not flushed is dropped."""
-        self._file.holder, self._file.held = None, []
-
-
-class _JournalFile(JournalFileBackend):
-    """A journal to which one thread may append many lines at once: each append is a lock and a wait for the disk."""
-
-    holder: int | None = None
-
-    def __init__(self, path: str, lock: "_JournalLock") -> None:
-        super().__init__(path, lock_obj=lock)  # type: ignore[arg-type]
-        self.held: list[dict[str, Any]] = []
-
-    def is_held(self) -> bool:
-        return self.holder == threading.get_ident()
-
-    def flush(self) -> None:
-        super().append_logs(self.held)
-        self.held = []
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        if self.is_held():
-            self.held += logs
-        else:
-            super().append_logs(logs)
+def open_journal(path: Path) -> JournalStorage:
+    """Return Optuna's storage on the journal at ``path``, which is created where there is none."""
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))  # type: ignore[arg-type]
 
 
 def cut_torn_line(journal: Path) -> int:

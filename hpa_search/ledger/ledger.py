@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hpa_search.errors import UserError
 from hpa_search.layout import STUDY
 from hpa_search.ledger.database import explained, is_away, open_database
-from hpa_search.ledger.journal import JOURNAL, Journal
+from hpa_search.ledger.journal import JOURNAL, open_journal
 from hpa_search.ledger.study_place import StudyPlace, read_study_place, write_study_place
 from hpa_search.storage.patience import PATIENCE, Patience, Tell, Unreachable
 from hpa_search.system_errors import OUT, message, refused
@@ -39,7 +39,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @dataclass(frozen=True)
-class Facts:
+class TrialRecord:
     """What the ledger knows of one trial; ``reports`` maps epochs, from 1, to the objective.
 
     One that is ``set_aside`` was pruned because the search was finished, and goes on where that is extended.
@@ -95,7 +95,7 @@ class Ledger:
                 f"{out / JOURNAL}: is gone, and {out / 'trials'} has been trained; restore it, or choose another --out"
             )
         with _named(out / JOURNAL):
-            storage = Journal(out / JOURNAL)
+            storage = open_journal(out / JOURNAL)
             studies = storage.get_all_studies()
             if not studies and (out / JOURNAL).stat().st_size:
                 raise ValueError("it is not empty and holds no study")
@@ -118,7 +118,7 @@ class Ledger:
         if not path.is_file():
             raise UserError(f"{out}: no search here ({JOURNAL} is missing); give the --out of a `hpa-search run`")
         with _named(path):
-            storage = Journal(path)
+            storage = open_journal(path)
             ledgers = [cls(storage, study._study_id, str(path), seconds=0) for study in storage.get_all_studies()]
             for ledger in ledgers:
                 ledger.trials()
@@ -131,31 +131,13 @@ class Ledger:
         """Whether the search in ``out`` has a study, as far as its folder tells."""
         return (out / STUDY).is_file() or (out / JOURNAL).is_file()
 
-    def trials(self) -> list[Facts]:
+    def trials(self) -> list[TrialRecord]:
         """Return the facts of all trials, by number."""
         return [_facts(trial) for trial in self.frozen()]
 
     def frozen(self) -> list[FrozenTrial]:
         """Return Optuna's own records of all trials, by number."""
         return self._ask(lambda: self.storage.get_all_trials(self._study_id, deepcopy=False))
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Bring to the disk what this thread writes in the block at its end, or when a trial ends, in one append.
-
-        Of a database each write is a call of its own as ever.
-        """
-        if not isinstance(self.storage, Journal):
-            yield
-            return
-        self.storage.hold()
-        try:
-            yield
-        finally:
-            try:
-                self._flush()
-            finally:
-                self.storage.let_go()
 
     def add(self, number: int, parameters: dict[str, Any], distributions: dict[str, BaseDistribution], *, target: int) -> None:
         """Record a new trial, the next, in one write."""
@@ -182,7 +164,6 @@ class Ledger:
 
     def end(self, number: int, end: End, why: str) -> None:
         """Record the end of a trial; the value of a complete one is its best report. Ending it again changes nothing."""
-        self._flush()  # its reports are read
 
         def once() -> None:
             trial = self.storage.get_trial(self._id(number))
@@ -214,11 +195,6 @@ class Ledger:
         if number not in self._ids:
             self._ids[number] = self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         return self._ids[number]
-
-    def _flush(self) -> None:
-        """Append what `together` keeps."""
-        if isinstance(self.storage, Journal) and self.storage.holds:
-            self._write(self.storage.flush)
 
     def _write(self, call: Callable[[], None]) -> None:
         """Write as `_ask` asks, but not in the place of another driver: `guard` is called before each attempt."""
@@ -304,10 +280,10 @@ def _named(journal: Path) -> Iterator[None]:
         raise UserError(f"{journal}: damaged, or no ledger of a search ({error})") from None
 
 
-def _facts(trial: FrozenTrial) -> Facts:
+def _facts(trial: FrozenTrial) -> TrialRecord:
     ends = {state: end for end, state in _ENDS.items()}
     aside = None if trial.state.is_finished() else trial.user_attrs.get("set_aside")
-    return Facts(
+    return TrialRecord(
         number=trial.number,
         parameters=dict(trial.params),
         target=trial.user_attrs["target"],

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hpa_search.ledger import lease
-from hpa_search.ledger.ledger import Facts, Ledger
+from hpa_search.ledger.ledger import Ledger, TrialRecord
 
 FINISHED = "finished"
 RESTS = "rests"
@@ -37,7 +37,7 @@ def _state(out: Path, noted: Mapping[str, Any]) -> str:
     return noted.get(RESTS) or "interrupted"
 
 
-def _trial(facts: Facts, state: str) -> dict[str, Any]:
+def _trial(facts: TrialRecord, state: str) -> dict[str, Any]:
     return {
         "number": facts.number,
         "state": trial_state(facts, running=state == "running"),
@@ -48,7 +48,7 @@ def _trial(facts: Facts, state: str) -> dict[str, Any]:
     }
 
 
-def trial_state(facts: Facts, *, running: bool) -> str:
+def trial_state(facts: TrialRecord, *, running: bool) -> str:
     """Return the word for a trial's state."""
     if facts.end is not None:
         return facts.end

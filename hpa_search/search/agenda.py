@@ -1,19 +1,27 @@
-"""What runs next. A trial is trained in legs: from where it is to the epochs it may train to (its target).
+"""Decide which leg runs next: resume what was interrupted, promote, sample a new trial, or finish one of the best.
 
-Every decision is written to the ledger before it is acted on, and an agenda built from a ledger decides as the one
+Every decision is written to the ledger before it is acted on. An agenda that is built from a ledger decides as the agenda
 that wrote it would have. It knows neither Ray nor a clock of its own.
+
+    agenda = Agenda(search, ledger, slots=2, spent_seconds=stopwatch)
+    leg = agenda.next()                             # the ledger has the trial and its target
+    is_over = agenda.report(leg.number, report)     # the ledger has the epoch; the agenda has decided what follows
+    agenda.has_nothing_left                         # no leg runs and none ever will
+    agenda.close()                                  # what is paused counts as pruned
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
 
-from hpa_search.ledger.ledger import End, Facts, Ledger
+from hpa_search.ledger.ledger import End, Ledger, TrialRecord
+from hpa_search.search.leg import EpochReport, Leg
+from hpa_search.search.life import Life
 from hpa_search.search.rungs import Rungs
 from hpa_search.search.sampler_view import suggest
+from hpa_search.search.watcher import Watcher, Watchers
 from hpa_search.space.search import Search
 from hpa_search.space.settings import Budget
 
@@ -22,40 +30,11 @@ MOST_FAILURES = 10
 Kind = Literal["resume", "promote", "sample", "finish"]
 
 
-@dataclass(frozen=True)
-class Leg:
-    """Train trial ``number`` until it has ``target`` epochs; ``reported`` of them are in the ledger already."""
-
-    number: int
-    parameters: dict[str, Any]
-    reported: int
-    target: int
-
-
-class Watcher(Protocol):
-    """Is told what happens, after it is in the ledger."""
-
-    def resumed(self, trials: list[Facts], spent_seconds: Callable[[], float]) -> None:
-        """A driver begins with these trials of earlier ones; ``spent_seconds`` are those of the budget's hours, now and later."""
-
-    def extended(self, search: Search) -> None:
-        """The search goes on with another budget."""
-
-    def started(self, leg: Leg) -> None:
-        """A leg is about to run."""
-
-    def reported(self, number: int, metrics: dict[str, float]) -> None:
-        """A trial has finished an epoch."""
-
-    def ended(self, number: int, state: str, why: str) -> None:
-        """A trial is `paused`, `complete`, `pruned` or `failed`."""
-
-
 class Agenda:
-    """Decides which leg runs next and takes the legs' reports.
+    """Decides which leg runs next and takes the legs' reports. One thread calls it.
 
-    ``spent_seconds`` tells the seconds spent of the budget's hours, under earlier drivers too. While it is ``pausing``, or
-    ``regrouping`` for slots of another kind, legs end with their epochs and none begins.
+    ``slots`` bounds the legs that run at a time. ``spent_seconds`` returns the seconds spent of the budget's hours, under
+    earlier drivers too. ``life`` says whether a leg may begin, and is ended when the search cannot continue.
     """
 
     def __init__(
@@ -65,20 +44,20 @@ class Agenda:
         *,
         slots: int,
         spent_seconds: Callable[[], float],
+        life: Life | None = None,
         watchers: tuple[Watcher, ...] = (),
     ) -> None:
         self.search, self.ledger, self.slots = search, ledger, slots
+        self.life = life or Life()
         self.rungs = Rungs(search.rungs, search.scheduler.eta)
-        self.trials: dict[int, Facts] = {}
+        self.trials: dict[int, TrialRecord] = {}
         self.live: set[int] = set()
-        self.stopping = False
-        self.pausing = self.regrouping = False
-        self.broken: str | None = None
-        self._spent_seconds, self._watchers = spent_seconds, watchers
-        self._untold: list[tuple[str, tuple[Any, ...]]] | None = None
+        """The numbers of the trials whose leg runs."""
+        self._legs = 0
+        self._spent_seconds, self._watchers = spent_seconds, Watchers(watchers)
         self._losses, self._failures_in_a_row = Counter[int](), 0
         self._points, self._most_trials = search.points, search.most_trials
-        # Without rungs every trial is trained to the end, and nothing has to be kept for finishing some.
+        # Without rungs every trial is trained to the end, so no member has to be finished at the end.
         self._reserve = 0.0 if search.scheduler.kind == "none" else search.budget.reserve
         self._load()
 
@@ -87,21 +66,21 @@ class Agenda:
         for facts in self.trials.values():
             for epoch, objective in facts.reports.items():
                 self.rungs.report(facts.number, epoch, objective)
-        self._tell("resumed", list(self.trials.values()), self._spent_seconds)
+        self._watchers.resumed(list(self.trials.values()), self._spent_seconds)
         for number, facts in self.trials.items():
-            if facts.set_aside:
+            if facts.set_aside:  # it is decided about anew, and pruned again unless the search was extended
                 self._update(number, end=None)
             self._settle(self.trials[number])
 
     def next(self) -> Leg | None:
         """Return the leg to run now, or None if there is none at this moment."""
-        if self.is_held_back or self.out_of_time or len(self.live) >= self.slots:
+        if not self.life.legs_may_begin or self.out_of_time or len(self.live) >= self.slots:
             return None
         choice = self._choice()
         return self._start(self._enact(*choice)) if choice else None
 
     def _choice(self) -> tuple[Kind, int] | None:
-        """Decide, and change nothing: what was interrupted first, then promotions, then new trials, then finishers."""
+        """Return what to do next and with which trial, and change nothing; None if there is nothing to do."""
         if (number := self._interrupted()) is not None:
             return "resume", number
         if (number := self._promotable()) is not None:
@@ -122,79 +101,76 @@ class Agenda:
         return number
 
     @property
-    def is_held_back(self) -> bool:
-        """Whether no leg is to begin under this driver, or none yet, whatever there is to do."""
-        return bool(self.stopping or self.pausing or self.regrouping or self.broken)
-
-    @property
-    def finished(self) -> bool:
-        """Whether no leg runs and none ever will."""
-        return not (self.live or self.is_held_back) and (self.out_of_time or self._choice() is None)
+    def has_nothing_left(self) -> bool:
+        """Whether no leg runs, and none ever will unless the search is extended."""
+        return not self.live and (self.out_of_time or self._choice() is None)
 
     def extend(self, budget: Budget) -> None:
-        """Go on with another budget."""
+        """Continue with another budget."""
         self.search = self.search.model_copy(update={"budget": budget})
         self._most_trials = self.search.most_trials
-        self._tell("extended", self.search)
+        self._watchers.extended(self.search)
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the budget's hours are spent: legs then end at their next epoch."""
+        """Whether the budget's hours are spent; legs then end with their running epoch."""
         return self.search.budget.hours is not None and self._spent_seconds() >= self.search.budget.hours * 3600
 
-    def report(self, number: int, metrics: dict[str, float]) -> bool:
-        """Record an epoch's metrics; return whether the leg is over."""
-        epoch, objective = int(metrics["epoch"]), metrics["objective"]
+    def report(self, number: int, report: EpochReport) -> bool:
+        """Record an epoch; return whether the leg is over."""
+        epoch, objective = report.epoch, report.objective
         if not math.isfinite(objective):
             self.fail(number, f"the objective was {objective} after epoch {epoch}")
             return True
         self._losses[number], self._failures_in_a_row = 0, 0
         facts = self.trials[number]
+        # A checkpoint's epochs are reported again when its worker was replaced.
         if epoch not in facts.reports:
             self.ledger.report(number, epoch, objective)
             self._update(number, reports={**facts.reports, epoch: objective})
             self.rungs.report(number, epoch, objective)
-            self._tell("reported", number, metrics)
+            self._watchers.reported(number, report)
         if epoch < self.trials[number].target and not self._stale(self.trials[number]):
-            over = self.out_of_time or self.pausing or self.regrouping
-            if over:
+            if is_cut := self.out_of_time or self.life.is_draining:
                 self.live.discard(number)
-            return over
+            return is_cut
         self.live.discard(number)
         self._settle(self.trials[number])
         if number in self.paused():
-            self._tell("ended", number, "paused", f"waits at epoch {epoch}")
+            self._watchers.ended(number, "paused", f"waits at epoch {epoch}")
         return True
 
     def fail(self, number: int, why: str) -> None:
-        """Record that a trial has failed; when one after the other does without an epoch done, the fault is not theirs."""
+        """Record that a trial has failed. After `MOST_FAILURES` in a row without an epoch, break the search off."""
         self.live.discard(number)
         self._end(number, "failed", why)
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= MOST_FAILURES:
-            self.broken = f"{MOST_FAILURES} trials in a row failed without an epoch done by any; the last, trial {number}: {why}"
+            self.life.break_off(
+                f"{MOST_FAILURES} trials in a row failed without an epoch done by any; the last, trial {number}: {why}"
+            )
 
     def release(self, number: int) -> None:
-        """A leg was ended from outside; the trial goes on later."""
+        """End a leg from outside; its trial resumes later."""
         self.live.discard(number)
 
     def lose(self, number: int) -> None:
-        """A leg ended through no fault of its trial's; the trial goes on later, unless that happens again and again."""
+        """End a leg that was lost through no fault of its trial's; the trial resumes unless that happens `MOST_LOSSES` times."""
         self.live.discard(number)
         self._losses[number] += 1
         if self._losses[number] >= MOST_LOSSES and self.trials[number].end is None:
             self.fail(number, f"its run was lost {MOST_LOSSES} times in a row without an epoch done")
 
-    def take_up(self) -> None:
-        """Go on with what was set aside when the search was finished: it has been extended since."""
+    def restore(self) -> None:
+        """Pause the trials again that were set aside when the search was finished, because it has been extended since."""
         for number, facts in self.trials.items():
             if facts.set_aside and facts.end is None:
                 self.ledger.set_aside(number, None)
                 self._update(number, set_aside=False, ended=None)
-                self._tell("ended", number, "paused", f"waits at epoch {facts.epochs} again")
+                self._watchers.ended(number, "paused", f"waits at epoch {facts.epochs} again")
 
     def close(self) -> None:
-        """End a finished search: what is paused or was cut short by the budget is set aside."""
+        """Set aside what is paused or was cut short by the budget; `restore` undoes it after an extension."""
         assert not self.live
         for number, facts in self.trials.items():
             if facts.end is None and facts.set_aside:
@@ -205,7 +181,7 @@ class Agenda:
                     why = f"the budget was spent after {facts.epochs} of its {facts.target} epochs"
                 self.ledger.set_aside(number, why)
                 self._update(number, end="pruned", ended=why, set_aside=True)
-                self._tell("ended", number, "pruned", why)
+                self._watchers.ended(number, "pruned", why)
 
     def paused(self) -> list[int]:
         """Return the trials that wait at a rung."""
@@ -240,11 +216,11 @@ class Agenda:
         parameters, distributions = suggest(self.search, self.ledger.frozen(), self.live, start_point=point)
         target = self._first_target(number)
         self.ledger.add(number, parameters, distributions, target=target)
-        self.trials[number] = Facts(number, parameters, target, {}, None, None)
+        self.trials[number] = TrialRecord(number, parameters, target, {}, None, None)
 
     def _finisher(self) -> int | None:
-        """One of the best trials, to be trained to the top rung because an ensemble needs finished members."""
-        # Whatever is in training may turn out better than every trial that waits, so its places stay free.
+        """Return one of the best trials to train to the top rung: an ensemble needs finished members."""
+        # A trial in training may turn out better than every trial that waits, so it keeps its place among the members.
         places = self.search.final.members - len(self.live)
         whole = [n for n, facts in self.trials.items() if facts.end == "complete"]
         for number in self.rungs.best([*whole, *self.paused()])[: max(places, 0)]:
@@ -254,7 +230,7 @@ class Agenda:
         return None
 
     def _may_explore(self, epochs: int) -> bool:
-        """Whether the search may still explore: the reserve is kept for the finishers."""
+        """Return whether the budget has ``epochs`` left without the reserve, which finishes members."""
         budget = self.search.budget
         if budget.hours is not None and self._spent_seconds() >= budget.hours * 3600 * (1 - self._reserve):
             return False
@@ -270,12 +246,13 @@ class Agenda:
     def _start(self, number: int) -> Leg:
         facts = self.trials[number]
         self.live.add(number)
-        leg = Leg(number, facts.parameters, facts.epochs, facts.target)
-        self._tell("started", leg)
+        self._legs += 1
+        leg = Leg(self._legs, number, facts.parameters, facts.epochs, facts.target)
+        self._watchers.started(leg)
         return leg
 
-    def _settle(self, facts: Facts) -> None:
-        """Give a trial that has reached its target its next state."""
+    def _settle(self, facts: TrialRecord) -> None:
+        """Decide about a trial that has reached its target: complete, pruned, paused, or the next rung."""
         if facts.end is not None or (facts.epochs < facts.target and not self._stale(facts)):
             return
         if facts.epochs >= self.search.most_epochs(facts.number):
@@ -283,14 +260,14 @@ class Agenda:
         elif self._stale(facts):
             self._end(facts.number, "complete", f"no better in {self.search.scheduler.patience} epochs")
         elif self.search.scheduler.kind != "stopping":
-            return  # it is paused
+            return  # it is paused until it is promoted
         elif self.rungs.survives(facts.number):
             self._set_target(facts.number, self.rungs.next_level(facts.epochs))
         else:
             self._end(facts.number, "pruned", f"not among the best 1/{self.rungs.eta} after epoch {facts.epochs}")
 
-    def _stale(self, facts: Facts) -> bool:
-        """Whether the trial has trained for ``patience`` epochs since its best one (early stopping)."""
+    def _stale(self, facts: TrialRecord) -> bool:
+        """Return whether the last ``patience`` epochs were no better than the best one (early stopping)."""
         patience = self.search.scheduler.patience
         if patience is None or not facts.reports:
             return False
@@ -304,26 +281,7 @@ class Agenda:
     def _end(self, number: int, end: End, why: str) -> None:
         self.ledger.end(number, end, why)
         self._update(number, end=end, ended=why)
-        self._tell("ended", number, end, why)
+        self._watchers.ended(number, end, why)
 
-    def _update(self, number: int, **changes: Any) -> None:
-        self.trials[number] = Facts(**{**vars(self.trials[number]), **changes})
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Record what comes of the block in one write; watchers hear of it after that."""
-        self._untold = untold = list[tuple[str, tuple[Any, ...]]]()
-        try:
-            with self.ledger.together():
-                yield
-        finally:
-            self._untold = None
-        for event, arguments in untold:
-            self._tell(event, *arguments)
-
-    def _tell(self, event: str, *arguments: Any) -> None:
-        if self._untold is not None:
-            self._untold.append((event, arguments))
-            return
-        for watcher in self._watchers:
-            getattr(watcher, event)(*arguments)
+    def _update(self, number: int, **changes: object) -> None:
+        self.trials[number] = replace(self.trials[number], **changes)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from hpa_search.errors import UserError
 from hpa_search.files import write_text
 from hpa_search.labels import LABELS, to_vector
 from hpa_search.ledger.journal import JOURNAL, cut_torn_line
-from hpa_search.ledger.ledger import Facts, Ledger
+from hpa_search.ledger.ledger import Ledger, TrialRecord
 from hpa_search.ledger.status import read_status
 from hpa_search.ledger.study_place import choose_study
 from hpa_search.search.workspace import (
@@ -59,7 +59,7 @@ class FoldSearch:
     numbers: tuple[int, ...]
     place: Place
 
-    def facts(self) -> list[Facts]:
+    def facts(self) -> list[TrialRecord]:
         """Return what its ledger knows of its trials, by number; some may not have begun."""
         return _trials(self.out, self.search)
 
@@ -178,7 +178,7 @@ def _there(out: Path, fold: int, parent: Search) -> tuple[tuple[FoldTrial, ...],
     return trials_of(search)[: len(facts)], frozenset(trial.number for trial in facts if trial.end == "failed")
 
 
-def _trials(out: Path, search: Search) -> list[Facts]:
+def _trials(out: Path, search: Search) -> list[TrialRecord]:
     if not Ledger.is_in(out):
         return []
     if (out / JOURNAL).is_file():

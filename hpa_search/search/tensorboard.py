@@ -9,8 +9,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-
 from torch.utils.tensorboard import SummaryWriter, summary
 
 from hpa_search.errors import UserError
-from hpa_search.ledger.ledger import Facts
-from hpa_search.search.agenda import Leg
+from hpa_search.ledger.ledger import TrialRecord
+from hpa_search.search.leg import EpochReport, Leg
 from hpa_search.space.search import Search
 from hpa_search.storage.opened import every, opened
 from hpa_search.storage.place import Location
@@ -28,7 +28,7 @@ class TensorBoard:
         self._folder = out / FOLDER
         self._writers: dict[int, SummaryWriter] = {}
 
-    def resumed(self, trials: list[Facts], spent_seconds: Callable[[], float]) -> None:
+    def resumed(self, trials: list[TrialRecord], spent_seconds: Callable[[], float]) -> None:
         """Nothing: what earlier drivers wrote is there."""
 
     def extended(self, search: Search) -> None:
@@ -42,13 +42,14 @@ class TensorBoard:
             lines = "\n".join(f"    {name}: {value}" for name, value in leg.parameters.items())
             self._writers[leg.number].add_text("parameters", lines, global_step=0)
 
-    def reported(self, number: int, metrics: dict[str, float]) -> None:
+    def reported(self, number: int, report: EpochReport) -> None:
         """Write an epoch's scalars, and let a reader see them at once."""
-        scalars = {name: value for name, value in metrics.items() if isinstance(value, int | float) and name not in _NOT_SCALARS}
+        metrics = report.metrics.items()
+        scalars = {name: value for name, value in metrics if isinstance(value, int | float) and name not in _NOT_SCALARS}
         values = [value for name, scalar in scalars.items() for value in summary.scalar(name, scalar).value]
-        # One event for all of them takes half the time of one for each.
+        # One event for all scalars takes half the time of an event each.
         writer = self._writers[number]
-        writer._get_file_writer().add_summary(Summary(value=values), int(metrics["epoch"]))
+        writer._get_file_writer().add_summary(Summary(value=values), report.epoch)
         writer.flush()
 
     def ended(self, number: int, state: str, why: str) -> None:

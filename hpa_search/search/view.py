@@ -10,9 +10,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hpa_search.ledger.ledger import Facts
+from hpa_search.ledger.ledger import TrialRecord
 from hpa_search.ledger.status import trial_state
-from hpa_search.search.agenda import Leg
+from hpa_search.search.leg import EpochReport, Leg
 from hpa_search.search.log import SearchLog
 from hpa_search.space.search import Search
 
@@ -48,7 +48,7 @@ class View:
         self._note(line)
         self._console.print(line, highlight=False, markup=False)
 
-    def resumed(self, trials: list[Facts], spent_seconds: Callable[[], float]) -> None:
+    def resumed(self, trials: list[TrialRecord], spent_seconds: Callable[[], float]) -> None:
         """Take over what earlier drivers have done."""
         self._spent_seconds, self._epochs_before = spent_seconds, sum(facts.epochs for facts in trials)
         for facts in trials:
@@ -75,15 +75,15 @@ class View:
             f"trial {leg.number}: to epoch {leg.target}" + (f" ({what})" if leg.reported == 0 else f", from epoch {leg.reported}")
         )
 
-    def reported(self, number: int, metrics: dict[str, float]) -> None:
+    def reported(self, number: int, report: EpochReport) -> None:
         """Note an epoch."""
-        self._epochs[number] = int(metrics["epoch"])
+        self._epochs[number] = report.epoch
         self._epochs_done += 1
-        self._objectives[number] = max(metrics["objective"], self._objectives.get(number, float("-inf")))
+        self._objectives[number] = max(report.objective, self._objectives.get(number, float("-inf")))
         best = max(self._objectives, key=lambda trial: self._objectives[trial])
         name = self._search.objective.metric
         self._line(
-            f"trial {number}: epoch {self._epochs[number]}, {name} {metrics['objective']:.4f}; best {self._objectives[best]:.4f} (trial {best})"
+            f"trial {number}: epoch {report.epoch}, {name} {report.objective:.4f}; best {self._objectives[best]:.4f} (trial {best})"
         )
 
     def ended(self, number: int, state: str, why: str) -> None:

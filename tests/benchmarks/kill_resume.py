@@ -36,7 +36,7 @@ from optuna.storages.journal._storage import JournalOperation  # noqa: E402
 
 from hpa_search.errors import UserError  # noqa: E402
 from hpa_search.ledger.journal import JOURNAL  # noqa: E402
-from hpa_search.ledger.ledger import Facts, Ledger  # noqa: E402
+from hpa_search.ledger.ledger import Ledger, TrialRecord  # noqa: E402
 from hpa_search.ledger.status import read_status  # noqa: E402
 from tests.servers.head import ENVIRONMENT, Head, ray_head  # noqa: E402
 from tests.servers.postgres import postgres  # noqa: E402
@@ -86,7 +86,7 @@ def driver(out: Path, settings: dict[str, Any], log: Path) -> Iterator[subproces
             process.wait()
 
 
-def facts_of(out: Path) -> list[Facts]:
+def facts_of(out: Path) -> list[TrialRecord]:
     try:
         return Ledger.open(out).trials()
     except UserError:  # killed before it had begun one
@@ -126,7 +126,7 @@ def search_to_the_end(
     check(kind, out, facts, tally)
 
 
-def check(kind: str, out: Path, facts: list[Facts], tally: Tally) -> None:
+def check(kind: str, out: Path, facts: list[TrialRecord], tally: Tally) -> None:
     """Add to the ``tally`` what is amiss with a search that has ended."""
 
     def amiss(what: str) -> None:
@@ -154,7 +154,7 @@ def check(kind: str, out: Path, facts: list[Facts], tally: Tally) -> None:
     check_promotions(amiss, in_order(out), facts, tally)
 
 
-def check_promotions(amiss: Any, reports: list[Report], facts: list[Facts], tally: Tally) -> None:
+def check_promotions(amiss: Any, reports: list[Report], facts: list[TrialRecord], tally: Tally) -> None:
     if len({(number, epoch) for number, epoch, _ in reports}) != len(reports):
         amiss("an epoch was reported twice")
     finishers = set()

@@ -33,13 +33,15 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from scale_trial import IdleJob, open_idler  # noqa: E402
 
-from hpa_search.engine.driver import run_search  # noqa: E402
+from hpa_search.engine.driver import Site, run_search  # noqa: E402
+from hpa_search.engine.worker import Trials  # noqa: E402
 from hpa_search.ledger.database import open_database  # noqa: E402
-from hpa_search.ledger.journal import JOURNAL, Journal  # noqa: E402
-from hpa_search.ledger.ledger import Facts, Ledger  # noqa: E402
+from hpa_search.ledger.journal import JOURNAL, open_journal  # noqa: E402
+from hpa_search.ledger.ledger import Ledger, TrialRecord  # noqa: E402
 from hpa_search.ledger.study_place import choose_study, read_study_place  # noqa: E402
 from hpa_search.search import lease  # noqa: E402
-from hpa_search.search.agenda import Agenda, Leg  # noqa: E402
+from hpa_search.search.agenda import Agenda  # noqa: E402
+from hpa_search.search.leg import EpochReport, Leg  # noqa: E402
 from hpa_search.search.tensorboard import TensorBoard  # noqa: E402
 from hpa_search.search.view import View  # noqa: E402
 from hpa_search.space.parsing import parse_search  # noqa: E402
@@ -66,13 +68,13 @@ class Times:
     def __init__(self) -> None:
         self.first, self.last, self.results = 0.0, 0.0, 0
 
-    def resumed(self, trials: list[Facts], spent_seconds: Callable[[], float]) -> None: ...
+    def resumed(self, trials: list[TrialRecord], spent_seconds: Callable[[], float]) -> None: ...
 
     def extended(self, search: Search) -> None: ...
 
     def started(self, leg: Leg) -> None: ...
 
-    def reported(self, number: int, metrics: dict[str, float]) -> None:
+    def reported(self, number: int, report: EpochReport | None) -> None:
         """Count an epoch; the first is not counted, so that what starts the slots is not."""
         self.last = time.monotonic()
         self.first = self.first or self.last
@@ -97,9 +99,8 @@ def ours(trials: int, epochs: int, slots: int, seconds: float) -> float:
     view = View(search, Console(file=io.StringIO()))
     run_search(
         search,
-        out,
-        open_trial=open_idler,
-        job=IdleJob(seconds),
+        Site(out),
+        Trials(open_idler, IdleJob(seconds)),
         watchers=(TensorBoard(out), view, times),
         say=lambda line: None,
     )
@@ -141,7 +142,7 @@ class CountResults(tune.Callback):
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Count one."""
-        self._times.reported(0, {})
+        self._times.reported(0, None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_times": None}
@@ -178,7 +179,7 @@ def filled_journal(out: Path, trials: int, slots: int) -> Search:
             legs.append(leg)
         leg = legs.pop(0)
         for epoch in range(1, 10):
-            if agenda.report(leg.number, {"epoch": epoch, "objective": leg.parameters["learning_rate"] * epoch**0.5}):
+            if agenda.report(leg.number, EpochReport(epoch, leg.parameters["learning_rate"] * epoch**0.5, {})):
                 break
     return search
 
@@ -189,7 +190,7 @@ def copied_study(journal: Path, out: Path, url: str) -> None:
     Ledger.create(out, "scale")
     place = read_study_place(out)
     assert place is not None
-    copied = optuna.load_study(study_name="scale", storage=Journal(journal / JOURNAL)).get_trials()
+    copied = optuna.load_study(study_name="scale", storage=open_journal(journal / JOURNAL)).get_trials()
     optuna.load_study(study_name=place.name, storage=open_database(place.url)).add_trials(copied)
 
 

@@ -21,7 +21,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))  # Ray's workers import this file's neighbour by its name
 from overhead_trial import BenchmarkJob, open_benchmark_trial, train_steps
 
-from hpa_search.engine.driver import run_search
+from hpa_search.engine.driver import Site, run_search
+from hpa_search.engine.worker import Trials
 from hpa_search.ledger.ledger import Ledger
 from hpa_search.space.parsing import parse_search
 
@@ -39,9 +40,8 @@ def warm(trials: int, slots: int, seconds: float) -> tuple[list[dict[str, Any]],
     out = Path(tempfile.mkdtemp())
     run_search(
         parse_search(SPACE.format(trials=trials, slots=slots), "overhead"),
-        out,
-        open_trial=open_benchmark_trial,
-        job=BenchmarkJob(out, seconds),
+        Site(out),
+        Trials(open_benchmark_trial, BenchmarkJob(out, seconds)),
         say=lambda line: None,
     )
     rows = [json.loads(line) for file in out.glob("rows-*.jsonl") for line in file.read_text().splitlines()]

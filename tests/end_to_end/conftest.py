@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from hpa_search.errors import UserError
-from hpa_search.ledger.ledger import Facts, Ledger
+from hpa_search.ledger.ledger import Ledger, TrialRecord
 
 HERE = Path(__file__).parent
 
@@ -36,7 +36,7 @@ class SearchProcess:
     def wait(self, timeout: float = 240) -> int:
         return self.process.wait(timeout)
 
-    def wait_until(self, condition: Callable[[list[Facts]], bool], timeout: float = 120) -> list[Facts]:
+    def wait_until(self, condition: Callable[[list[TrialRecord]], bool], timeout: float = 120) -> list[TrialRecord]:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             # The journal is there a moment before the study is in it.
@@ -107,7 +107,7 @@ def epochs_begun(out: Path, number: int) -> Counter[int]:
     return Counter(map(int, (out / "trials" / f"{number:04d}" / "begun").read_text().split()))
 
 
-def check_accounts(out: Path, trials: int) -> list[Facts]:
+def check_accounts(out: Path, trials: int) -> list[TrialRecord]:
     """Every trial is there once and has ended, and its epochs run from 1 without holes."""
     facts = Ledger.open(out).trials()
     assert [trial.number for trial in facts] == list(range(trials))

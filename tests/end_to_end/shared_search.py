@@ -16,7 +16,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
-from hpa_search.engine.driver import run_search
+from hpa_search.engine.driver import Site, run_search
+from hpa_search.engine.worker import Trials
 from hpa_search.files import write_text
 from hpa_search.models.build import Network
 from hpa_search.search.workspace import Inputs, prepare
@@ -101,7 +102,7 @@ def main() -> None:
     out, cache, data = map(Path, sys.argv[1:4])
     search, job = prepared(out, cache, data, workers=2)
     faulty = FaultyJob(job, **json.loads(sys.argv[4]))
-    sys.exit(0 if run_search(search, out, open_trial=open_faulty, job=faulty) else 3)
+    sys.exit(0 if run_search(search, Site(out), Trials(open_faulty, faulty)) else 3)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from sleeper import SleepJob, open_sleeper
 
-from hpa_search.engine.driver import run_search
+from hpa_search.engine.driver import Site, run_search
+from hpa_search.engine.worker import Trials
 from hpa_search.errors import UserError
 from hpa_search.space.parsing import parse_search
 
@@ -32,7 +33,7 @@ def main() -> None:
     address, study = settings.pop("ray", None), settings.pop("study", None)
     job = SleepJob(out, **settings)
     try:
-        outcome = run_search(search, out, open_trial=open_sleeper, job=job, ray_address=address, study=study)
+        outcome = run_search(search, Site(out, study, ray_address=address), Trials(open_sleeper, job))
     except UserError as error:
         print(f"Error: {error}", flush=True)
         sys.exit(2)

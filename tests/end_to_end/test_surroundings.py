@@ -18,7 +18,8 @@ import json, os, sys
 from pathlib import Path
 from hpa_search.engine.surroundings import settle
 settle(None)
-from hpa_search.engine.driver import run_search
+from hpa_search.engine.driver import Site, run_search
+from hpa_search.engine.worker import Trials
 from hpa_search.space.parsing import parse_search
 from looking_trial import open_looking
 out = Path(sys.argv[1])
@@ -26,7 +27,7 @@ out.mkdir()
 # What the script's own folder is to this driver, that of the command is to the command's.
 os.environ["DRIVER_PATH"] = json.dumps(sys.path)
 search = parse_search("name: seen\\nspace:\\n  learning_rate: {log_range: [1.0e-4, 1.0e-1]}\\nbudget: {trials: 1}\\nscheduler: {kind: none, max_epochs: 1}\\nresources: {slots: 1, cpus: 1, gpus: 0}\\n", "seen.yaml")
-print(run_search(search, out, open_trial=open_looking, job=str(out)))
+print(run_search(search, Site(out), Trials(open_looking, str(out))))
 """
 
 HOSTILE = {

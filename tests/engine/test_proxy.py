@@ -1,4 +1,4 @@
-"""When a proxy hands its leg over; the exchange and the talk with it are stood in for."""
+"""When a proxy hands its leg over; a list of calls stands in for the mailbox."""
 
 from types import SimpleNamespace
 
@@ -6,19 +6,21 @@ import pytest
 
 from hpa_search.engine import proxy as module
 from hpa_search.engine.proxy import Proxy
+from hpa_search.search.leg import Leg, Released
+from tests.engine.played import done
 
 
 class Box:
-    """Counts what an exchange would be asked."""
+    """Notes what a mailbox would be asked."""
 
     def __init__(self):
-        self.calls, self.rows = [], []
+        self.calls, self.events = [], []
         for name in ("hello", "start", "next"):
             setattr(self, name, SimpleNamespace(remote=lambda *arguments, name=name: self._called(name, arguments)))
 
     def _called(self, name, arguments):
         self.calls.append((name, *arguments))
-        return self.rows.pop(0) if name == "next" else f"the promise of {name}"
+        return self.events.pop(0) if name == "next" else f"the promise of {name}"
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def box(monkeypatch):
 
 
 def config(number, reported=0):
-    return {"exchange": "x", "leg": {"number": number, "reported": reported, "target": 9}}
+    return {"mailbox": "x", "leg": Leg(1, number, {}, reported, 9)}
 
 
 @pytest.fixture
@@ -41,15 +43,16 @@ def proxy(box):
 
 def test_a_new_process_hands_its_leg_over_when_it_is_asked_for_the_first_step_and_once(proxy, box):
     assert box.calls == [("hello",)]
-    box.rows = [[{"epoch": 1}, {"epoch": 2}], [{"stopped": True}]]
-    assert proxy.step() == {"number": 4, "rows": [{"epoch": 1}, {"epoch": 2}]}
-    assert proxy.step()["rows"] == [{"stopped": True}]
-    assert box.calls[1:] == [("start", config(4)["leg"]), ("next", 4, 0), ("next", 4, 2)]
+    leg, box.events = config(4)["leg"], [[done(1), done(2)], [Released()]]
+    assert proxy.step() == {"leg": leg, "events": [done(1), done(2)]}
+    assert proxy.step()["events"] == [Released()]
+    assert box.calls[1:] == [("start", leg), ("next", leg, 0), ("next", leg, 2)]
 
 
 def test_a_reused_one_hands_its_next_leg_over_at_once_and_once(proxy, box):
     assert proxy.reset_config(config(5, reported=3))
-    assert box.calls == [("hello",), ("start", config(5, reported=3)["leg"])]
-    box.rows = [[{"epoch": 4}]]
+    leg = config(5, reported=3)["leg"]
+    assert box.calls == [("hello",), ("start", leg)]
+    box.events = [[done(4)]]
     proxy.step()
-    assert box.calls[2:] == [("next", 5, 3)]
+    assert box.calls[2:] == [("next", leg, 3)]

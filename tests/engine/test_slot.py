@@ -65,7 +65,7 @@ def test_several_workers_do_not_share_a_gpu():
 
 
 def ended(monkeypatch, *, run="its run ended", groups=0, closed=lambda: False):
-    """Return why a slot is given up whose runs end as ``run`` says, with an exchange that counts ``groups``; None if it is not."""
+    """Return why a slot is given up whose runs end as ``run`` says, with a mailbox that counts ``groups``; None if it is not."""
     why = []
 
     def fit(self, number):
@@ -76,10 +76,11 @@ def ended(monkeypatch, *, run="its run ended", groups=0, closed=lambda: False):
     monkeypatch.setattr(Slot, "_fit", fit)
     monkeypatch.setattr(module, "ray", SimpleNamespace(get=lambda answer: answer))
     call = lambda answer: SimpleNamespace(remote=answer)  # noqa: E731
-    exchange = SimpleNamespace(
+    mailbox = SimpleNamespace(
         is_closed=call(closed), groups_started=call(lambda index: groups), run_begins=call(lambda index: None)
     )
-    slot = Slot(0, exchange=exchange, scaling=None, scratch=None, arguments={}, on_given_up=lambda index, told: why.append(told))
+    owner = SimpleNamespace(give_up=lambda index, told: why.append(told))
+    slot = Slot(0, owner, mailbox=mailbox, scaling=None, scratch=None, trials=None)
     slot.join(30)
     assert not slot.is_running
     return why[0] if why else None
@@ -91,7 +92,7 @@ def ended(monkeypatch, *, run="its run ended", groups=0, closed=lambda: False):
         (AttributeError("'NoneType' object has no attribute 'fit'"), "AttributeError: 'NoneType' object has no attribute 'fit'"),
         (ImportError("libcudart.so: cannot open\nshared object file"), "ImportError: shared object file"),
         (RuntimeError(), "RuntimeError: RuntimeError"),
-        (RayActorError(), "the exchange between slots and trials is gone"),
+        (RayActorError(), "the mailbox between slots and trials is gone"),
     ],
 )
 def test_whatever_ends_a_slots_thread_is_told(monkeypatch, error, why):
@@ -104,5 +105,5 @@ def test_a_run_that_ends_again_and_again_is_given_up_with_what_was_raised(monkey
     assert (why, len(runs)) == ("ValueError: no such thing", MOST_ENDS)
 
 
-def test_a_closed_exchange_ends_a_slot_without_a_word(monkeypatch):
+def test_a_closed_mailbox_ends_a_slot_without_a_word(monkeypatch):
     assert ended(monkeypatch, closed=lambda: True) is None

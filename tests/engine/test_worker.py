@@ -1,66 +1,73 @@
+import errno
+import os
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 from torch.distributed import DistBackendError
 
-from hpa_search.engine import worker
-from hpa_search.engine.worker import run_leg
+from hpa_search.engine.worker import Trials, run_leg
+from hpa_search.errors import UserError
+from hpa_search.search.leg import Halted, Leg, Released
+from hpa_search.training.checkpoint import TakenOverError
 from hpa_search.training.memory import FewerAtATimeError
 from hpa_search.training.ranks import ALONE, Ranks
 
+LEG = Leg(id=1, number=4, parameters={}, reported=0, target=3)
+
 
 class Box:
-    """Stands where the exchange would, in this process."""
+    """Stands where a worker's address at the mailbox would, in this process."""
 
     ranks = ALONE
 
     def __init__(self, most=99):
-        self.rows, self.reports, self.failures, self._most = [], [], [], most
-        self.begun_again = []
+        self.reports, self.ends, self._most, self.begun_again = [], [], most, []
 
-    def report(self, rows):
-        self.reports.append(list(rows))
-        self.rows += rows
-        return len(self.rows) < self._most
+    def report(self, report):
+        self.reports.append(report)
+        return len(self.reports) < self._most
 
     def begin_again(self, micro_batch):
         self.begun_again.append(micro_batch)
 
-    def fail(self, why, details):
-        self.failures.append((why, details))
+    def end(self, how):
+        self.ends.append(how)
+
+
+def row(epoch):
+    return {"epoch": epoch, "objective": 0.5}
 
 
 class Trial:
     def __init__(self, done=0, error=None):
-        self.history = [{"epoch": epoch} for epoch in range(1, done + 1)]
+        self.history = [row(epoch) for epoch in range(1, done + 1)]
         self.error, self.closed = error, False
 
     def run_epoch(self):
         if self.error:
             raise self.error
-        self.history.append({"epoch": len(self.history) + 1})
+        self.history.append(row(len(self.history) + 1))
         return self.history[-1]
 
     def close(self):
         self.closed = True
 
 
-def play(trial, reported=0, target=3, most=99):
+def play(trial, reported=0, most=99):
     box = Box(most)
-    run_leg(
-        box, {"number": 4, "parameters": {}, "reported": reported, "target": target}, lambda job, number, parameters: trial, None
-    )
+    run_leg(box, replace(LEG, reported=reported), Trials(lambda job, number, parameters: trial, None))
     return box
 
 
 def epochs(box):
-    return [row["epoch"] for row in box.rows]
+    return [report.epoch for report in box.reports]
 
 
 def test_a_leg_is_trained_to_its_target():
     trial = Trial()
-    assert epochs(play(trial)) == [1, 2, 3]
-    assert trial.closed
+    box = play(trial)
+    assert epochs(box) == [1, 2, 3] and trial.closed and not box.ends
 
 
 @pytest.mark.parametrize(
@@ -70,45 +77,47 @@ def test_what_the_checkpoint_holds_and_the_ledger_does_not_is_reported_once(done
     assert epochs(play(Trial(done), reported)) == expected
 
 
-@pytest.fixture
-def each(monkeypatch):
-    """No epoch is too short to be handed over by itself."""
-    monkeypatch.setattr(worker, "SHORT_SECONDS", -1.0)
-
-
-def test_it_stops_when_told(each):
+def test_it_stops_when_told():
     assert epochs(play(Trial(), most=2)) == [1, 2]
 
 
-def test_short_epochs_are_handed_over_together_and_long_ones_at_once(monkeypatch):
-    monkeypatch.setattr(worker, "SHORT_SECONDS", 99.0)
-    assert [len(rows) for rows in play(Trial(1), target=5).reports] == [1, 4]
-    monkeypatch.setattr(worker, "SHORT_SECONDS", -1.0)
-    assert [len(rows) for rows in play(Trial(1), target=5).reports] == [1, 1, 1, 1, 1]
-
-
-def test_short_epochs_before_a_failure_are_handed_over(monkeypatch):
-    monkeypatch.setattr(worker, "SHORT_SECONDS", 99.0)
+def test_each_epoch_is_handed_over_before_the_next_is_trained():
     trial = Trial()
-    run_two = trial.run_epoch
+    run_one = trial.run_epoch
 
     def fails_third():
         if len(trial.history) == 2:
             raise ValueError("the third")
-        return run_two()
+        return run_one()
 
     trial.run_epoch = fails_third
-    box = play(trial, target=5)
-    assert epochs(box) == [1, 2] and box.failures[0][0] == "ValueError: the third"
+    box = play(trial)
+    assert epochs(box) == [1, 2] and box.ends[0].why == "ValueError: the third"
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (UserError("s3://bucket: refuses"), Halted("s3://bucket: refuses")),
+        (TakenOverError("another driver has it"), Released()),
+    ],
+)
+def test_what_is_no_trial_s_fault_fails_no_trial(error, end):
+    assert play(Trial(error=error)).ends == [end]
+
+
+def test_a_full_disk_halts_every_trial():
+    (end,) = play(Trial(error=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))).ends
+    assert isinstance(end, Halted) and "No space left" in end.why
 
 
 @pytest.mark.parametrize("error", [ValueError("no such thing\nmore"), MemoryError(), KeyError("x")])
 def test_an_exception_is_the_trial_s_failure_with_its_traceback(error):
     trial = Trial(error=error)
     box = play(trial)
-    ((why, details),) = box.failures
-    assert ("out of memory" if isinstance(error, MemoryError) else type(error).__name__) in why and "\n" not in why
-    assert "Traceback" in details and "run_epoch" in details
+    (end,) = box.ends
+    assert ("out of memory" if isinstance(error, MemoryError) else type(error).__name__) in end.why and "\n" not in end.why
+    assert "Traceback" in end.details and "run_epoch" in end.details
     assert trial.closed
 
 
@@ -130,10 +139,9 @@ def test_an_error_that_poisons_the_device_ends_the_worker():
 def test_want_of_memory_is_the_trial_s_failure_also_where_it_ends_the_worker(error, ranks):
     box, trial = Box(), Trial(error=error)
     box.ranks = ranks
-    leg = {"number": 4, "parameters": {}, "reported": 0, "target": 3}
     with pytest.raises(RuntimeError) if ranks.several or "CUDA error" in str(error) else nullcontext():
-        run_leg(box, leg, lambda *given: trial, None)
-    assert box.failures[0][0].startswith("out of memory: ") and trial.closed
+        run_leg(box, LEG, Trials(lambda *given: trial, None))
+    assert box.ends[0].why.startswith("out of memory: ") and trial.closed
 
 
 def test_a_trial_that_cannot_be_opened_fails():
@@ -142,8 +150,8 @@ def test_a_trial_that_cannot_be_opened_fails():
     def refuse(job, number, parameters):
         raise OSError("disk on fire")
 
-    run_leg(box, {"number": 0, "parameters": {}, "reported": 0, "target": 1}, refuse, None)
-    assert box.failures[0][0] == "OSError: disk on fire"
+    run_leg(box, LEG, Trials(refuse, None))
+    assert box.ends[0].why == "OSError: disk on fire"
 
 
 class Shared(Box):
@@ -166,8 +174,8 @@ def test_one_of_several_hands_over_its_own_failure_and_ends_the_group(error, fai
         return trial
 
     with pytest.raises(type(error)):
-        run_leg(box, {"number": 4, "parameters": {}, "reported": 0, "target": 1}, open_trial, None)
-    assert [why for why, _ in box.failures] == failures
+        run_leg(box, LEG, Trials(open_trial, None))
+    assert [end.why for end in box.ends] == failures
     assert opened == [(None, 4, {}, box.ranks, None)] and trial.closed and not box.begun_again
 
 
@@ -179,6 +187,6 @@ def test_one_of_several_without_memory_ends_the_group_and_the_next_one_begins_wi
         return Trial(error=FewerAtATimeError(8))
 
     with pytest.raises(FewerAtATimeError):
-        run_leg(box, {"number": 4, "parameters": {}, "reported": 0, "target": 1, "micro_batch": 16}, open_trial, None)
-    assert box.begun_again == [8] and not box.failures
+        run_leg(box, replace(LEG, micro_batch=16), Trials(open_trial, None))
+    assert box.begun_again == [8] and not box.ends
     assert opened == [(None, 4, {}, box.ranks, 16)]

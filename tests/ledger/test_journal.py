@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from optuna.distributions import FloatDistribution
@@ -26,20 +25,6 @@ def add(ledger):
     number = len(ledger.trials())
     ledger.add(number, {"learning_rate": 0.01}, SPACE, target=1)
     return number
-
-
-def test_one_append_for_what_one_thread_writes_together_and_none_waits_for_another_thread_s(ledger, tmp_path, monkeypatch):
-    number, waits = add(ledger), []
-    sync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda file: (waits.append(file), sync(file)))
-    with ledger.together():
-        for epoch in range(1, 9):
-            ledger.report(number, epoch, 0.5)
-        assert not waits and not Ledger.open(tmp_path).trials()[0].reports
-        with ThreadPoolExecutor() as other:
-            other.submit(ledger.note, "lease", 1).result()
-        assert len(waits) == 1 and Ledger.open(tmp_path).noted()["lease"] == 1
-    assert len(waits) == 2 and len(Ledger.open(tmp_path).trials()[0].reports) == 8
 
 
 @pytest.mark.parametrize("torn", [b'{"op_code": 4, "wor', b"\x00\x00\x00"])

@@ -6,7 +6,6 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from hpa_search.errors import UserError
-from hpa_search.ledger.journal import JOURNAL
 from hpa_search.ledger.ledger import Ledger, LedgerError
 from hpa_search.ledger.study_place import choose_study
 
@@ -69,25 +68,6 @@ def test_a_complete_trial_is_worth_its_best_epoch(ledger):
         ledger.report(number, epoch, value)
     ledger.end(number, "complete", "done")
     assert ledger.frozen()[0].value == 0.6
-
-
-def test_what_is_written_together_is_there_at_the_end_and_counts_in_between(ledger, tmp_path):
-    first, second = add(ledger), add(ledger)
-    with ledger.together():
-        for epoch, value in ((1, 0.2), (2, 0.6), (3, 0.4)):
-            ledger.report(first, epoch, value)
-        ledger.end(first, "complete", "done")
-        ledger.report(second, 1, 0.1)
-    assert [facts.reports for facts in Ledger.open(tmp_path).trials()] == [{1: 0.2, 2: 0.6, 3: 0.4}, {1: 0.1}]
-    assert ledger.frozen()[0].value == 0.6
-
-
-def test_what_is_written_together_is_kept_where_the_block_fails(ledger, tmp_path):
-    number = add(ledger)
-    with pytest.raises(KeyError), ledger.together():
-        ledger.report(number, 1, 0.2)
-        raise KeyError("a watcher's")
-    assert Ledger.open(tmp_path).trials()[0].reports == {1: 0.2}
 
 
 def test_no_search_is_said_so(tmp_path):
@@ -177,22 +157,6 @@ def test_a_driver_that_was_asleep_writes_nothing_into_its_successors_ledger(ledg
     successor.ledger.report(0, 1, 0.25)
     successor.release()
     assert Ledger.open(tmp_path).trials()[0].reports == {1: 0.25}
-
-
-def test_what_a_driver_kept_while_it_slept_is_not_written_either(ledger, tmp_path):
-    def refuse():
-        raise LedgerError("another driver has taken this search")
-
-    number = add(ledger)
-    with pytest.raises(LedgerError, match="another driver"), ledger.together():
-        ledger.report(number, 1, 0.5)
-        ledger.guard = refuse
-        if ledger.where.startswith("postgresql") or ledger.where.startswith("sqlite"):
-            ledger.report(number, 2, 0.5)
-    assert Ledger.open(tmp_path).trials()[0].reports == ({} if ledger.where.endswith(JOURNAL) else {1: 0.5})
-    ledger.guard = lambda: None
-    ledger.report(number, 3, 0.5)
-    assert 3 in Ledger.open(tmp_path).trials()[0].reports
 
 
 def test_anothers_trial_is_not_taken_for_ones_own(ledger):

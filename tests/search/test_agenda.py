@@ -5,6 +5,7 @@ import pytest
 
 from hpa_search.ledger.ledger import Ledger
 from hpa_search.search.agenda import MOST_FAILURES, MOST_LOSSES, Agenda
+from hpa_search.search.leg import EpochReport
 from hpa_search.space.settings import Budget
 
 
@@ -26,14 +27,14 @@ def score(leg, epoch):
 def advance(agenda, legs, leg):
     """Report the leg's next epoch; take it off ``legs`` when it is over."""
     epoch = agenda.trials[leg.number].epochs + 1
-    if agenda.report(leg.number, {"epoch": epoch, "objective": score(leg, epoch)}):
+    if agenda.report(leg.number, EpochReport(epoch, score(leg, epoch), {})):
         legs.remove(leg)
 
 
 def play(agenda, chooser, most_steps=10_000):
     """Run slots in a random order until the agenda is finished; return the epochs done."""
     legs, steps = [], 0
-    while not agenda.finished and steps < most_steps:
+    while not agenda.has_nothing_left and steps < most_steps:
         while (leg := agenda.next()) is not None:
             legs.append(leg)
         if not legs:
@@ -57,7 +58,7 @@ def test_a_search_runs_to_its_end(make_search, tmp_path, kind, slots):
     search = make_search(kind=kind)
     agenda = open_agenda(search, tmp_path, slots)
     play(agenda, random.Random(0))
-    assert agenda.finished
+    assert agenda.has_nothing_left
     agenda.close()
     trials = agenda.ledger.trials()
     assert len(trials) == 12
@@ -95,7 +96,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(make_search,
     while True:
         agenda = open_agenda(search, tmp_path / "killed", slots=1)
         play(agenda, chooser, most_steps=chooser.randint(0, 6))
-        if agenda.finished:
+        if agenda.has_nothing_left:
             break
     agenda.close()
     assert agenda.ledger.trials() == whole.ledger.trials()
@@ -111,8 +112,8 @@ def test_a_decision_is_in_the_ledger_before_the_leg_is_handed_out(make_search, t
 def test_a_report_is_taken_once(make_search, tmp_path):
     agenda = open_agenda(make_search(kind="none"), tmp_path)
     leg = agenda.next()
-    assert not agenda.report(leg.number, {"epoch": 1, "objective": 0.3})
-    assert not agenda.report(leg.number, {"epoch": 1, "objective": 0.9})
+    assert not agenda.report(leg.number, EpochReport(1, 0.3, {}))
+    assert not agenda.report(leg.number, EpochReport(1, 0.9, {}))
     assert agenda.ledger.trials()[0].reports == {1: 0.3}
 
 
@@ -120,7 +121,7 @@ def test_a_report_is_taken_once(make_search, tmp_path):
 def test_a_trial_without_a_finite_objective_fails_and_the_search_goes_on(make_search, tmp_path, objective):
     agenda = open_agenda(make_search(), tmp_path)
     leg = agenda.next()
-    assert agenda.report(leg.number, {"epoch": 1, "objective": objective})
+    assert agenda.report(leg.number, EpochReport(1, objective, {}))
     assert agenda.ledger.trials()[leg.number].end == "failed"
     assert agenda.next().number == leg.number + 1
 
@@ -157,8 +158,8 @@ def test_the_reserve_of_hours_finishes_members_and_the_end_cuts_legs_short(make_
     finisher = agenda.next()
     assert finisher.target == 9 and finisher.reported > 0
     clock.seconds = 3600
-    assert agenda.report(finisher.number, {"epoch": finisher.reported + 1, "objective": 0.5})
-    assert agenda.next() is None and agenda.finished
+    assert agenda.report(finisher.number, EpochReport(finisher.reported + 1, 0.5, {}))
+    assert agenda.next() is None and agenda.has_nothing_left
     agenda.close()
     assert all(facts.end for facts in agenda.ledger.trials())
 
@@ -166,7 +167,7 @@ def test_the_reserve_of_hours_finishes_members_and_the_end_cuts_legs_short(make_
 def finish(search, out, seed=0):
     """Run a search, or what it has been extended by, to its end; return its trials."""
     agenda = open_agenda(search, out, slots=1)
-    agenda.take_up()
+    agenda.restore()
     play(agenda, random.Random(seed))
     agenda.close()
     return agenda.ledger.trials()
@@ -176,7 +177,7 @@ def test_a_finished_search_that_is_run_again_stays_as_it_is(make_search, tmp_pat
     trials = finish(make_search(), tmp_path)
     assert any(facts.set_aside for facts in trials)
     again = open_agenda(make_search(), tmp_path)
-    assert again.finished and again.next() is None
+    assert again.has_nothing_left and again.next() is None
     again.close()
     assert again.ledger.trials() == trials
 
@@ -202,12 +203,12 @@ def test_a_leg_that_the_hours_cut_short_goes_on_when_there_are_more(make_search,
     agenda = open_agenda(make_search(budget="{hours: 1}", kind="none"), tmp_path, slots=1, clock=clock)
     leg = agenda.next()
     clock.seconds = 3600
-    assert agenda.report(leg.number, {"epoch": 1, "objective": 0.5}) and agenda.finished
+    assert agenda.report(leg.number, EpochReport(1, 0.5, {})) and agenda.has_nothing_left
     agenda.close()
     (cut,) = agenda.ledger.trials()
     assert (cut.end, cut.ended) == ("pruned", "the budget was spent after 1 of its 9 epochs")
     more = open_agenda(make_search(budget="{hours: 2}", kind="none"), tmp_path, slots=1, clock=clock)
-    more.take_up()
+    more.restore()
     (again,) = more.ledger.trials()
     assert (again.end, again.ended) == (None, None)
     goes_on = more.next()
@@ -233,7 +234,7 @@ def test_a_search_whose_trials_all_fail_is_broken_off(make_search, tmp_path):
     while (leg := agenda.next()) is not None:
         agenda.fail(leg.number, "the disk is on fire")
     assert len(agenda.trials) == MOST_FAILURES
-    assert "the disk is on fire" in agenda.broken and not agenda.finished
+    assert "the disk is on fire" in agenda.life.trouble and not agenda.has_nothing_left
 
 
 def test_what_earlier_drivers_did_is_told_once(make_search, tmp_path):
@@ -243,7 +244,7 @@ def test_what_earlier_drivers_did_is_told_once(make_search, tmp_path):
 
     agenda = open_agenda(make_search(), tmp_path, slots=1)
     leg = agenda.next()
-    agenda.report(leg.number, {"epoch": 1, "objective": 0.5})
+    agenda.report(leg.number, EpochReport(1, 0.5, {}))
     notes = Notes()
     again = Agenda(make_search(), Ledger.create(tmp_path, "toy"), slots=1, spent_seconds=lambda: 7.0, watchers=(notes,))
     ((event, trials, spent_seconds),) = notes
@@ -262,11 +263,11 @@ def test_a_trial_that_gets_no_better_is_over_with_its_best_epoch_as_its_value(ma
     search = stale_search(make_search, kind)
     agenda = open_agenda(search, tmp_path, slots=1)
     legs, objectives = [], [0.1, 0.5, 0.4, 0.5, 0.3, 0.9, 0.9, 0.9, 0.9]
-    while not agenda.finished and (leg := agenda.next()) is not None:
+    while not agenda.has_nothing_left and (leg := agenda.next()) is not None:
         legs = [leg]
         while legs:
             epoch = agenda.trials[leg.number].epochs + 1
-            if agenda.report(leg.number, {"epoch": epoch, "objective": objectives[epoch - 1]}):
+            if agenda.report(leg.number, EpochReport(epoch, objectives[epoch - 1], {})):
                 legs = []
     whole = [facts for facts in agenda.trials.values() if facts.end == "complete"]
     assert whole and all(sorted(facts.reports) == [1, 2, 3, 4, 5] for facts in whole)
@@ -296,7 +297,7 @@ def test_nothing_is_kept_in_reserve_where_all_trials_are_trained_to_the_end(make
 def test_start_points_end_after_epochs_of_their_own(make_pointed, tmp_path, slots):
     agenda = open_agenda(make_pointed((3, 9, 1, 5)), tmp_path, slots)
     assert play(agenda, random.Random(slots)) == 18
-    assert agenda.finished
+    assert agenda.has_nothing_left
     trials = agenda.ledger.trials()
     assert [(facts.epochs, facts.target, facts.end) for facts in trials] == [(n, n, "complete") for n in (3, 9, 1, 5)]
     assert [facts.parameters["learning_rate"] for facts in trials] == [0.001, 0.002, 0.003, 0.004]
@@ -308,7 +309,7 @@ def test_start_points_with_epochs_of_their_own_are_killed_at_any_moment(make_poi
     while True:
         agenda = open_agenda(search, tmp_path, slots=chooser.randint(1, 3))
         play(agenda, chooser, most_steps=chooser.randint(0, 3))
-        if agenda.finished:
+        if agenda.has_nothing_left:
             break
     assert [(facts.epochs, facts.end) for facts in agenda.ledger.trials()] == [(2, "complete"), (4, "complete"), (1, "complete")]
 
@@ -319,7 +320,7 @@ def test_points_that_are_added_to_a_finished_search_are_trained_and_nothing_else
     agenda.close()
     before = agenda.ledger.trials()
     again = open_agenda(make_pointed((2, 4, 3)), tmp_path)
-    assert not again.finished
+    assert not again.has_nothing_left
     assert play(again, random.Random(0)) == 3
     assert again.ledger.trials()[:2] == before and again.ledger.trials()[2].epochs == 3
 
@@ -329,4 +330,4 @@ def test_a_budget_of_epochs_counts_those_that_a_start_point_will_have(make_point
 
     search = Search.model_validate({**make_pointed((3, 3, 3)).model_dump(), "budget": {"epochs": 6}})
     agenda = open_agenda(search, tmp_path, slots=3)
-    assert play(agenda, random.Random(0)) == 6 and agenda.finished
+    assert play(agenda, random.Random(0)) == 6 and agenda.has_nothing_left

@@ -19,6 +19,7 @@ from hpa_search.ledger.status import read_status
 from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.agenda import Agenda
 from hpa_search.search.folds import FoldTrial, fold_search, place, prepare_fold, search_text, trials_of
+from hpa_search.search.leg import EpochReport
 from hpa_search.search.sampler_view import suggest
 from hpa_search.search.workspace import Inputs, prepare, read_workspace
 from hpa_search.space.parsing import parse_checked, parse_search
@@ -146,7 +147,7 @@ def play(ready, most=100, fails=()):
         over = False
         while not over and done < most:
             done += 1
-            over = agenda.report(leg.number, {"epoch": agenda.trials[leg.number].epochs + 1, "objective": 0.5})
+            over = agenda.report(leg.number, EpochReport(agenda.trials[leg.number].epochs + 1, 0.5, {}))
     return done
 
 

@@ -7,6 +7,7 @@ from optuna.trial import TrialState
 from hpa_search.ledger.ledger import Ledger
 from hpa_search.search import sampler_view
 from hpa_search.search.agenda import Agenda
+from hpa_search.search.leg import EpochReport
 from hpa_search.search.sampler_view import suggest
 
 
@@ -20,9 +21,8 @@ def rates_of_a_search(search, out, kind=None):
     agenda = Agenda(search, Ledger.create(out, "toy"), slots=1, spent_seconds=lambda: 0.0)
     while (leg := agenda.next()) is not None:
         for epoch in range(leg.reported + 1, leg.target + 1):
-            agenda.report(
-                leg.number, {"epoch": epoch, "objective": objective(leg.parameters["learning_rate"]) * (1 + epoch / 100)}
-            )
+            value = objective(leg.parameters["learning_rate"]) * (1 + epoch / 100)
+            agenda.report(leg.number, EpochReport(epoch, value, {}))
     return [facts.parameters["learning_rate"] for facts in agenda.ledger.trials()]
 
 
@@ -48,7 +48,7 @@ def test_paused_trials_are_shown_pruned_failed_ones_not_and_those_in_training_ru
     agenda = Agenda(make_search(), Ledger.create(tmp_path, "toy"), slots=4, spent_seconds=lambda: 0.0)
     for _ in range(4):
         agenda.next()
-    agenda.report(0, {"epoch": 1, "objective": 0.5})
+    agenda.report(0, EpochReport(1, 0.5, {}))
     agenda.fail(1, "no")
     shown = [sampler_view._shown(trial, trial.number in agenda.live) for trial in agenda.ledger.frozen()]
     assert [trial and trial.state for trial in shown] == [TrialState.PRUNED, None, TrialState.RUNNING, TrialState.RUNNING]

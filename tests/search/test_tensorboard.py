@@ -1,15 +1,15 @@
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hpa_search.search.agenda import Leg
+from hpa_search.search.leg import EpochReport, Leg
 from hpa_search.search.tensorboard import TensorBoard
 
 
 def test_a_trial_of_two_legs_is_one_run(tmp_path):
     board = TensorBoard(tmp_path)
     for first, last in ((1, 1), (2, 3)):
-        board.started(Leg(7, {"loss": "bce", "learning_rate": 0.01}, first - 1, last))
+        board.started(Leg(1, 7, {"loss": "bce", "learning_rate": 0.01}, first - 1, last))
         for epoch in range(first, last + 1):
-            board.reported(7, {"epoch": epoch, "objective": epoch / 10, "macro_f1": 0.5})
+            board.reported(7, EpochReport.of({"epoch": epoch, "objective": epoch / 10, "macro_f1": 0.5}))
         board.ended(7, "paused", "waits")
     events = EventAccumulator(str(tmp_path / "tensorboard" / "0007")).Reload()
     assert set(events.Tags()["scalars"]) == {"objective", "macro_f1"}
@@ -19,7 +19,7 @@ def test_a_trial_of_two_legs_is_one_run(tmp_path):
 
 def test_an_epoch_can_be_read_as_soon_as_it_is_reported(tmp_path):
     board = TensorBoard(tmp_path)
-    board.started(Leg(0, {}, 0, 3))
-    board.reported(0, {"epoch": 1, "objective": 0.25})
+    board.started(Leg(1, 0, {}, 0, 3))
+    board.reported(0, EpochReport.of({"epoch": 1, "objective": 0.25}))
     events = EventAccumulator(str(tmp_path / "tensorboard" / "0000")).Reload()
     assert events.Scalars("objective")[0].value == 0.25

@@ -3,18 +3,18 @@ import time
 
 from rich.console import Console
 
-from hpa_search.ledger.ledger import Facts
-from hpa_search.search.agenda import Leg
+from hpa_search.ledger.ledger import TrialRecord
+from hpa_search.search.leg import EpochReport, Leg
 from hpa_search.search.log import LOG, SearchLog
 from hpa_search.search.view import View
 
 
 def play(view):
-    view.started(Leg(0, {"loss": "bce", "learning_rate": 0.0123456}, 0, 1))
-    view.reported(0, {"epoch": 1, "objective": 0.5})
+    view.started(Leg(1, 0, {"loss": "bce", "learning_rate": 0.0123456}, 0, 1))
+    view.reported(0, EpochReport.of({"epoch": 1, "objective": 0.5}))
     view.ended(0, "paused", "waits at epoch 1")
-    view.started(Leg(1, {"loss": "focal", "learning_rate": 0.001}, 0, 1))
-    view.reported(1, {"epoch": 1, "objective": 0.25})
+    view.started(Leg(1, 1, {"loss": "focal", "learning_rate": 0.001}, 0, 1))
+    view.reported(1, EpochReport.of({"epoch": 1, "objective": 0.25}))
 
 
 def test_plain_lines_where_the_output_is_no_terminal(make_search):
@@ -43,9 +43,9 @@ def test_a_search_gone_on_with_shows_what_was_before(make_search):
     text = io.StringIO()
     view = View(make_search(), Console(file=text, width=120, force_terminal=True))
     with view.showing():
-        view.resumed([Facts(0, {}, 1, {1: 0.75}, None, None), Facts(1, {}, 3, {1: 0.5}, None, None)], 60.0)
-        view.started(Leg(1, {}, 1, 3))
-        view.reported(1, {"epoch": 2, "objective": 0.25})
+        view.resumed([TrialRecord(0, {}, 1, {1: 0.75}, None, None), TrialRecord(1, {}, 3, {1: 0.5}, None, None)], 60.0)
+        view.started(Leg(1, 1, {}, 1, 3))
+        view.reported(1, EpochReport.of({"epoch": 2, "objective": 0.25}))
     shown = text.getvalue()
     assert "paused" in shown and "0.7500" in shown and "2/3" in shown
 

@@ -9,18 +9,26 @@ from contextlib import suppress
 
 import pytest
 
-from hpa_search.engine import ending as module
+from hpa_search.engine import signals as module
 from hpa_search.engine.cluster_up import _signals_as_they_are
-from hpa_search.engine.ending import INTERRUPTED, Ending, Interrupted, signals
+from hpa_search.engine.signals import INTERRUPTED, Interrupted, interruptible, signals
+from hpa_search.search.life import Life
+
+
+def running():
+    """Return the life of a driver whose Ray is up."""
+    life = Life()
+    life.run()
+    return life
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_a_wish_to_end(number):
-    ending = Ending()
+    life = running()
     before = signal.getsignal(number)
-    with signals(ending, pytest.fail):
+    with signals(life, pytest.fail):
         os.kill(os.getpid(), number)
-        assert ending.now and ending.outcome == "interrupted"
+        assert life.is_ending and life.outcome == "interrupted"
         assert signal.getsignal(number) == before  # a second one ends the process as usual
     assert signal.getsignal(number) == before
 
@@ -28,24 +36,24 @@ def test_a_signal_is_a_wish_to_end(number):
 def test_a_hang_up_that_is_ignored_stays_so():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        ending = Ending()
-        with signals(ending, pytest.fail):
+        life = running()
+        with signals(life, pytest.fail):
             os.kill(os.getpid(), signal.SIGHUP)
-            assert not ending.now
+            assert not life.is_ending
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
 def test_while_it_starts_a_signal_breaks_off_what_is_waited_for():
-    ending = Ending()
-    with signals(ending, pytest.fail), pytest.raises(Interrupted), ending.starting():
+    life = Life()
+    with signals(life, pytest.fail), pytest.raises(Interrupted), interruptible(life):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
 
 
 def test_what_ray_makes_of_a_signal_is_one_too():
-    ending = Ending()
-    with signals(ending, pytest.fail), pytest.raises(Interrupted), ending.starting():
+    life = Life()
+    with signals(life, pytest.fail), pytest.raises(Interrupted), interruptible(life):
         try:
             os.kill(os.getpid(), signal.SIGINT)
         except Interrupted:
@@ -53,16 +61,18 @@ def test_what_ray_makes_of_a_signal_is_one_too():
 
 
 def test_another_error_of_the_start_stays_what_it_is():
-    with pytest.raises(ValueError), Ending().starting():
+    with pytest.raises(ValueError), interruptible(Life()):
         raise ValueError
 
 
 HANGS = """
 import os, signal, threading, time
-from hpa_search.engine import ending as module
-from hpa_search.engine.cluster_up import _signals_as_they_are
-module.PATIENCE = 0.2
-with module.signals(module.Ending(), lambda: os.write(1, b"last")):
+from hpa_search.engine import signals as module
+from hpa_search.search.life import Life
+module.ORDERLY_SECONDS = 0.2
+life = Life()
+life.run()
+with module.signals(life, lambda: os.write(1, b"last")):
     os.kill(os.getpid(), signal.SIGTERM)
     while True:
         time.sleep(60)
@@ -75,9 +85,9 @@ def test_a_driver_that_hangs_is_ended_all_the_same():
 
 
 def test_the_last_resort_is_none_for_a_driver_that_ends_in_time(monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "ORDERLY_SECONDS", 0.05)
     called = []
-    with signals(Ending(), lambda: called.append(1)):
+    with signals(running(), lambda: called.append(1)):
         os.kill(os.getpid(), signal.SIGINT)
     assert not [
         thread
@@ -88,36 +98,24 @@ def test_the_last_resort_is_none_for_a_driver_that_ends_in_time(monkeypatch):
 
 
 def test_a_second_signal_in_the_middle_of_rays_start_ends_the_process_as_usual():
-    ending = Ending()
-    with signals(ending, pytest.fail), pytest.raises(KeyboardInterrupt):
+    life = Life()
+    with signals(life, pytest.fail), pytest.raises(KeyboardInterrupt):
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line has it
         signal.signal(signal.SIGTERM, before)
         try:
-            with ending.starting(), _signals_as_they_are():
+            with interruptible(life), _signals_as_they_are():
                 os.kill(os.getpid(), signal.SIGTERM)
         except Interrupted:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(60)
 
 
-def test_the_first_reason_counts():
-    ending = Ending()
-    ending.because_of("the ledger's disk is full")
-    ending.because_of("the exchange is gone")
-    assert ending.trouble == "the ledger's disk is full"
-    ending = Ending()
-    ending.at_once()
-    ending.because_of("the exchange is gone")
-    assert ending.now and ending.trouble is None
-
-
 LAST = """
 import os, sys
 from pathlib import Path
-from hpa_search.engine import driver
-from hpa_search.engine import ending
+from hpa_search.engine import driver, signals
 driver.end_processes = lambda: Path(sys.argv[1], "ended").touch()
-ending._leave(lambda: driver._leave_behind(Path(sys.argv[1], "scratch")))
+signals._leave(lambda: driver._leave_behind(Path(sys.argv[1], "scratch")))
 """
 
 
