@@ -128,7 +128,7 @@ class AgendaSearcher(_Unpickled, Searcher):
     """Suggests the agenda's next leg."""
 
     def __init__(self, legs: Legs, mailbox_name: str) -> None:
-        super().__init__(metric="number", mode="max")
+        super().__init__(metric="training_iteration", mode="max")  # any that every result has
         self._legs, self._mailbox_name = legs, mailbox_name
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
