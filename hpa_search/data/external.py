@@ -16,12 +16,13 @@ import numpy as np
 
 from hpa_search.data.decode import decode_image, decode_stain
 from hpa_search.data.faults import DatasetFaults
-from hpa_search.data.naming import COLOURS, Ids, find_channels
+from hpa_search.data.naming import Ids, find_channels
 from hpa_search.data.packed import PackedImages, Progress, Source, pack_source
 from hpa_search.data.resize import resize
 from hpa_search.data.tables import read_table
 from hpa_search.errors import UserError
 from hpa_search.labels import parse_target, to_vector
+from hpa_search.stains import COLOURS, NUM_STAINS
 from hpa_search.system_errors import refused
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -59,7 +60,7 @@ class JoinedImages:
         later = rows >= len(self.first)
         if not later.any():
             return self.first.gather(rows)
-        images = np.empty((len(rows), len(COLOURS), self.first.size, self.first.size), dtype=np.uint8)
+        images = np.empty((len(rows), NUM_STAINS, self.first.size, self.first.size), dtype=np.uint8)
         images[~later] = self.first.gather(rows[~later])
         images[later] = self.second.gather(rows[later] - len(self.first))
         return images
@@ -119,7 +120,7 @@ def _thumbnails(images: PackedImages, rows: np.ndarray) -> np.ndarray:
         small /= np.maximum(np.linalg.norm(small, axis=(2, 3), keepdims=True), 1e-6)
         flat = small.reshape(len(small), -1)
         parts.append(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6))
-    return np.concatenate(parts) if parts else np.empty((0, len(COLOURS) * GRID * GRID), dtype=np.float32)
+    return np.concatenate(parts) if parts else np.empty((0, NUM_STAINS * GRID * GRID), dtype=np.float32)
 
 
 def _table(root: Path) -> Path:

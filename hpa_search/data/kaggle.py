@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from hpa_search.data.faults import DatasetFaults, missing
-from hpa_search.data.naming import COLOURS, Channels, Ids, find_channels, id_fault, printable
+from hpa_search.data.naming import Channels, Ids, find_channels, id_fault, printable
 from hpa_search.data.naming import image_file as image_file
 from hpa_search.data.tables import read_table
 from hpa_search.errors import UserError
 from hpa_search.labels import NUM_LABELS, parse_target, to_vector
+from hpa_search.stains import COLOURS
 from hpa_search.system_errors import refused
 
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-COLOURS = ("red", "green", "blue", "yellow")
-"""The channels of an image in the order in which they are stored: microtubules, protein, nucleus, ER."""
+from hpa_search.stains import COLOURS
 
 ENDINGS = (".png",)
 """How the files of a dataset end."""
@@ -60,7 +59,7 @@ def id_fault(identifier: str) -> str | None:
     if identifier.startswith(".") or "/" in identifier or "\\" in identifier or not identifier.isprintable():
         shown = printable(identifier)
         return f"Id '{shown}' cannot be part of a file name; it may hold no '/', no '\\', no control mark and no leading dot"
-    if len(image_file(identifier, "yellow").encode()) > LONGEST_NAME:
+    if len(image_file(identifier, max(COLOURS, key=len)).encode()) > LONGEST_NAME:
         return f"Id '{identifier[:40]}...' is too long for a file name"
     return None
 

@@ -23,9 +23,10 @@ import PIL
 from hpa_search.data.cache import make_once, pixels_file
 from hpa_search.data.decode import common_size, decode_image
 from hpa_search.data.faults import DatasetFaults
-from hpa_search.data.kaggle import COLOURS, image_file
+from hpa_search.data.kaggle import image_file
 from hpa_search.data.resize import resize
 from hpa_search.errors import UserError
+from hpa_search.stains import COLOURS, NUM_STAINS
 from hpa_search.storage.data_cache import usable
 from hpa_search.system_errors import CACHE, Refused, hides_content, refused
 
@@ -48,8 +49,8 @@ class PackedImages:
 
     def __post_init__(self) -> None:
         n, size = len(self.ids), self.pixels.shape[-1]
-        if self.pixels.dtype != np.uint8 or self.pixels.shape != (n, len(COLOURS), size, size):
-            raise ValueError(f"pixels are {self.pixels.dtype} {self.pixels.shape}; expected uint8 (n, 4, S, S) with n = {n}")
+        if self.pixels.dtype != np.uint8 or self.pixels.shape != (n, NUM_STAINS, size, size):
+            raise ValueError(f"pixels are {self.pixels.dtype} {self.pixels.shape}; expected uint8 {(n, NUM_STAINS, size, size)}")
 
     def __reduce__(self) -> tuple[Callable[[Path], "PackedImages"], tuple[Path]]:
         return open_packed, (self.path,)
@@ -207,7 +208,7 @@ def _write_decoded(source: Source, key: str, progress: Progress | None, workers:
     """Decode all images into the folder ``building``."""
     size = source.common_size()
     # Where no header can be read nothing will be written, and any size does.
-    shape = (len(source.ids), len(COLOURS), size or 1, size or 1)
+    shape = (len(source.ids), NUM_STAINS, size or 1, size or 1)
 
     with pixels_file(building, shape) as write:
 
@@ -227,7 +228,7 @@ def _write_decoded(source: Source, key: str, progress: Progress | None, workers:
 
 def _write_resized(source: PackedImages, px: int, building: Path) -> None:
     """Resize all images of ``source`` into the folder ``building``."""
-    with pixels_file(building, (len(source), len(COLOURS), px, px)) as write:
+    with pixels_file(building, (len(source), NUM_STAINS, px, px)) as write:
 
         def work(row: int) -> list[str]:
             write(row, resize(source.pixels[row : row + 1], px)[0])

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpa_search.data.loader import Images
+from hpa_search.stains import NUM_STAINS
 
 MOST_ROWS = 2000
 GRID = 128
@@ -21,7 +22,7 @@ def channel_statistics(images: Images, rows: NDArray[np.int64], seed: int = 0) -
     if not len(rows):
         raise ValueError("no rows to compute the mean and the standard deviation of")
     sample = np.random.default_rng(seed).choice(rows, size=min(MOST_ROWS, len(rows)), replace=False)
-    total, squares, count = np.zeros(4), np.zeros(4), 0
+    total, squares, count = np.zeros(NUM_STAINS), np.zeros(NUM_STAINS), 0
     for start in range(0, len(sample), _CHUNK):
         pixels = _grid(images.gather(np.sort(sample[start : start + _CHUNK])))
         total += pixels.sum(axis=(0, 2, 3), dtype=np.int64)

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hpa_search.data.kaggle import COLOURS, image_file
+from hpa_search.data.kaggle import image_file
 from hpa_search.errors import UserError
 from hpa_search.files import write_text
 from hpa_search.phantom.image import draw_image
 from hpa_search.phantom.labels import LabelSet, draw_label_sets
+from hpa_search.stains import COLOURS
 from hpa_search.system_errors import refused
 from hpa_search.system_files import is_users_file
 

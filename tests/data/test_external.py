@@ -6,10 +6,11 @@ from PIL import Image
 
 from hpa_search.data.external import JoinedImages, lookalikes, read_external
 from hpa_search.data.faults import DatasetFaults
-from hpa_search.data.kaggle import COLOURS, read_dataset
+from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.errors import UserError
 from hpa_search.phantom.dataset import make_phantom
+from hpa_search.stains import COLOURS
 
 PAINTED = {"red": (0,), "green": (1,), "blue": (2,), "yellow": (0, 1)}
 

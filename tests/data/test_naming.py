@@ -3,7 +3,8 @@ import unicodedata
 
 import pytest
 
-from hpa_search.data.naming import COLOURS, Ids, find_channels, id_fault, image_file, other_form, printable, text_fault
+from hpa_search.data.naming import Ids, find_channels, id_fault, image_file, other_form, printable, text_fault
+from hpa_search.stains import COLOURS
 
 LATIN = os.fsdecode(b"Zell\xe4")
 

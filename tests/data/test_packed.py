@@ -13,10 +13,11 @@ from PIL import Image
 
 from hpa_search.data.decode import decode_image
 from hpa_search.data.faults import DatasetFaults
-from hpa_search.data.kaggle import COLOURS, read_dataset
+from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import Source, find_faults, open_packed, pack, pack_source
 from hpa_search.data.resize import resize
 from hpa_search.errors import UserError
+from hpa_search.stains import COLOURS
 from hpa_search.system_errors import Refused
 
 IDS = tuple(f"id{index}" for index in range(6))
@@ -129,7 +130,8 @@ COUNTING_PACK = """
 import sys
 from pathlib import Path
 from hpa_search.data.decode import decode_image
-from hpa_search.data.kaggle import COLOURS, read_dataset
+from hpa_search.data.kaggle import read_dataset
+from hpa_search.stains import COLOURS
 from hpa_search.data.packed import pack
 sys.stdin.read(1)
 decoded = []
@@ -155,7 +157,8 @@ SLOW_PACK = """
 import sys, time
 from pathlib import Path
 from hpa_search.data.decode import decode_image
-from hpa_search.data.kaggle import COLOURS, read_dataset
+from hpa_search.data.kaggle import read_dataset
+from hpa_search.stains import COLOURS
 from hpa_search.data.packed import pack
 def stop_here(done, total):
     print("decoding", flush=True)

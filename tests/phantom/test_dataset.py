@@ -15,12 +15,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from hpa_search.data.kaggle import COLOURS, read_dataset
+from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.errors import UserError
 from hpa_search.labels import NUM_LABELS, parse_target
 from hpa_search.phantom.dataset import FEW_IMAGES, make_phantom
 from hpa_search.phantom.labels import class_counts, real_label_sets
+from hpa_search.stains import COLOURS
 
 
 def make(folder: Path, **changes) -> Path:
