@@ -46,7 +46,7 @@ def test_what_a_file_and_a_table_can_hold_is_an_id(identifier):
 
 def test_a_row_of_predictions_may_be_named_as_no_file_is_but_not_as_no_table_is():
     assert text_fault("plate 1/A3 ") is None
-    assert "not UTF-8" in str(text_fault(LATIN)) and "control mark" in str(text_fault("a\x07"))
+    assert "not UTF-8" in str(text_fault(LATIN)) and "control character" in str(text_fault("a\x07"))
 
 
 def test_what_cannot_be_printed_is_escaped():
@@ -84,9 +84,9 @@ def test_what_a_person_takes_for_a_channel_and_no_reader_does_is_told(tmp_path):
         "a_yellow.png: is a folder; a file is expected here",
     ]
     assert [line.partition(" (")[0] for line in channels.lacking("b")] == [
-        "b_red.png: is a link to nothing",
+        "b_red.png: is a broken link",
         "b_green.png: is a pipe or a device; a file is expected here",
-        "b_blue.png: cannot be looked at",
+        "b_blue.png: cannot be accessed",
         "b_yellow.png: missing",
     ]
 
@@ -110,4 +110,4 @@ def test_accents_that_a_mac_codes_in_another_way_are_recognised(tmp_path):
     assert other_form(composed, ["x", decomposed]) == decomposed
     assert other_form(composed, [composed, "x"]) is None and other_form("Zella", [decomposed]) is None
     channels = find_channels(touch(tmp_path / "f", *(image_file(decomposed, colour) for colour in COLOURS)))
-    assert all("accents coded in another way" in line for line in channels.lacking(composed))
+    assert all("accents are encoded differently" in line for line in channels.lacking(composed))

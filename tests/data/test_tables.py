@@ -111,7 +111,7 @@ def test_a_file_with_other_capitals_is_named(tmp_path):
     assert read_table(tmp_path / "groups.csv", ("Id",), faults) is None
     assert faults == [
         "train.csv: missing, but 'Train.CSV' is here: rename it",
-        "groups.csv: missing, for it is a link to nothing",
+        "groups.csv: missing (a broken link)",
     ]
 
 
