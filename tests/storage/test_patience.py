@@ -36,7 +36,7 @@ def test_it_waits_and_goes_on_and_tells_each_once():
     told, call = [], Failing(5)
     assert patiently(call, "the server", transient=is_busy, seconds=5, tell=told.append) == "answer"
     assert call.calls == 6
-    assert told == ["the server does not answer (busy); trying again for 5 seconds.", "the server answers again; going on."]
+    assert told == ["the server does not answer (busy); trying again for 5 seconds.", "the server answers again; continuing."]
 
 
 def test_what_waiting_does_not_mend_is_raised_at_once():

@@ -74,7 +74,7 @@ def test_the_endpoint_may_be_in_the_url(s3, bucket, monkeypatch):
     place = Place.of(f"{bucket}?endpoint_override=127.0.0.1:{s3.port}&scheme=http")
     assert Store(place).read("a") == b"here"
     assert Store(Place.of(f"{bucket}?endpoint_override={s3.url}")).read("a") == b"here"
-    with pytest.raises(UserError, match="'endpoint' is no setting of S3; did you mean 'endpoint_override'"):
+    with pytest.raises(UserError, match="'endpoint' is not a setting of S3; did you mean 'endpoint_override'"):
         Store(Place.of(f"{bucket}?endpoint=127.0.0.1:{s3.port}")).read("a")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://me:secret@host:9000")
     with pytest.raises(UserError, match="without a user") as caught:
@@ -147,7 +147,7 @@ def test_an_outage_is_waited_out(s3, bucket, monkeypatch):
     with s3.away_for(3):
         assert files.write("b", b"after").size == 5
     assert set(files.list()) == {"a", "b"}
-    assert len(told) == 2 and "does not answer" in told[0] and told[1].endswith("answers again; going on.")
+    assert len(told) == 2 and "does not answer" in told[0] and told[1].endswith("answers again; continuing.")
 
 
 def test_nobody_there_is_told_after_the_patience_for_a_first_answer(s3, monkeypatch):
