@@ -126,7 +126,7 @@ def test_another_kind_of_image_is_refused_and_named_for_what_it_is(tmp_path, siz
         decode_channel(save(tmp_path / "a.png", size, mode), 8)
 
 
-def test_what_is_no_png_is_refused(tmp_path):
+def test_a_file_that_is_not_a_png_is_refused(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "jpeg.png", format="JPEG")
     (tmp_path / "empty.png").write_bytes(b"")
     for name in ("jpeg.png", "empty.png"):

@@ -82,7 +82,7 @@ def test_a_table_of_another_name_and_files_beside_it_will_do(own, tmp_path):
     assert len(read_external(root, 64, folder / "cache").images) == 2
 
 
-def test_every_fault_is_told(own, tmp_path):
+def test_every_fault_is_reported(own, tmp_path):
     folder, _, images = own
     root = write_release(tmp_path / "hpav18", images.gather(np.arange(3)), ["0", "1", "99"])
     (root / "train" / "1000_20_A1_1_green.jpg").unlink()
@@ -93,7 +93,7 @@ def test_every_fault_is_told(own, tmp_path):
     assert "1000_20_A1_1_green.png or .jpg: missing" in told
 
 
-def test_a_torn_image_is_told(own, tmp_path):
+def test_a_torn_image_is_reported(own, tmp_path):
     folder, _, images = own
     root = write_release(tmp_path / "hpav18", images.gather(np.arange(2)), ["0", "1"])
     torn = root / "train" / "1001_20_A2_1_blue.jpg"

@@ -71,7 +71,7 @@ def test_every_fault_of_every_table_is_in_one_error(make_dataset):
 
 
 @pytest.mark.parametrize("identifier", ["a/b", "a\\b", "..", ".hidden", "", " a", "a\x1b", "x" * 250, "a\u2028b"])
-def test_an_id_that_is_no_part_of_a_file_name_is_refused(make_dataset, identifier):
+def test_an_id_that_cannot_be_part_of_a_file_name_is_refused(make_dataset, identifier):
     root = make_dataset()
     with (root / "train.csv").open("a") as file:
         file.write(f'"{identifier}",0\n')
@@ -101,7 +101,7 @@ def test_a_row_without_an_image_and_an_image_without_a_row_in_test(make_dataset)
     assert "test/t7_red.png: missing" in faults and len(faults) == 5
 
 
-def test_hidden_and_other_files_are_no_images(make_dataset):
+def test_hidden_and_other_files_are_not_images(make_dataset):
     root = make_dataset(tests=0)
     for name in ("._id0_red.png", "Thumbs.db", "id9_red.txt", "id9_purple.png"):
         (root / "train" / name).write_bytes(b"")

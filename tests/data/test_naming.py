@@ -33,7 +33,7 @@ def touch(folder, *names):
         ("ä" * 125, "too long"),
     ],
 )
-def test_an_id_at_fault_is_told_in_words_that_can_be_printed(identifier, words):
+def test_a_faulty_id_is_reported_in_printable_words(identifier, words):
     fault = id_fault(identifier)
     assert fault is not None and words in fault
     assert fault.isprintable() and fault.encode()
@@ -69,7 +69,7 @@ def test_hidden_files_never_count(tmp_path):
     assert list(channels.files) == ["a"] and not channels.unfit and channels.images() == ["a"]
 
 
-def test_what_a_person_takes_for_a_channel_and_no_reader_does_is_told(tmp_path):
+def test_a_file_that_only_looks_like_a_channel_is_reported(tmp_path):
     folder = touch(tmp_path / "f", "a_red.PNG", "a_Green.png", "a_blue.tif")
     (folder / "a_yellow.png").mkdir()
     (folder / "b_red.png").symlink_to("nowhere")
@@ -91,7 +91,7 @@ def test_what_a_person_takes_for_a_channel_and_no_reader_does_is_told(tmp_path):
     ]
 
 
-def test_a_sound_channel_stands_for_what_is_beside_it(tmp_path):
+def test_a_sound_channel_hides_unfit_files_beside_it(tmp_path):
     names = [f"a_{colour}.{ending}" for colour in COLOURS for ending in ("png", "tif", "jpg")]
     channels = find_channels(touch(tmp_path / "f", *names, "a_red.PNG"))
     assert not list(channels.lacking("a"))
@@ -99,7 +99,7 @@ def test_a_sound_channel_stands_for_what_is_beside_it(tmp_path):
     assert either.files["a"] == {colour: f"a_{colour}.png" for colour in COLOURS}
 
 
-def test_a_picture_of_all_channels_is_no_image_of_its_own(tmp_path):
+def test_a_picture_of_all_channels_is_not_an_image(tmp_path):
     """The atlas has such a .jpg beside each field."""
     names = [image_file("a", colour) for colour in COLOURS]
     assert find_channels(touch(tmp_path / "f", *names, "a_blue_red_green.jpg")).images() == ["a"]

@@ -229,7 +229,7 @@ def test_a_disk_that_refuses_a_table(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["train.csv"], "only what another put there"
 
 
-def test_a_process_that_is_killed_is_told(tmp_path):
+def test_a_killed_process_is_reported(tmp_path):
     def kill():
         multiprocessing.active_children()[0].kill()
 

@@ -71,7 +71,7 @@ def test_it_goes_to_other_processes():
         ("file://x", "absolute path of this machine"),
     ],
 )
-def test_what_is_no_place_is_refused(given, told):
+def test_a_malformed_place_is_refused(given, told):
     with pytest.raises(UserError, match=re.escape(told)):
         Place.of(given)
 

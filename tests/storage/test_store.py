@@ -15,7 +15,7 @@ from hpa_search.storage.store import Store
 from tests.servers.s3 import Canned, Process, client, environment
 
 
-def test_what_is_written_is_read_listed_and_deleted(bucket, tmp_path):
+def test_an_object_is_written_read_listed_and_deleted(bucket, tmp_path):
     files = Store(bucket / "out")
     assert files.list() == {} and files.look("a.txt") is None
     (tmp_path / "local").write_bytes(b"from a file")
@@ -109,7 +109,7 @@ def test_a_missing_bucket_is_named(s3):
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"])
-def test_refused_credentials_are_told_at_once(monkeypatch, code):
+def test_refused_credentials_are_reported_at_once(monkeypatch, code):
     server = Canned("403 Forbidden", code)
     for name, value in environment(server.url).items():
         monkeypatch.setenv(name, value)
@@ -150,7 +150,7 @@ def test_an_outage_is_waited_out(s3, bucket, monkeypatch):
     assert len(told) == 2 and "does not answer" in told[0] and told[1].endswith("answers again; continuing.")
 
 
-def test_nobody_there_is_told_after_the_patience_for_a_first_answer(s3, monkeypatch):
+def test_a_silent_endpoint_fails_after_the_patience_for_a_first_answer(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     began = time.monotonic()
     with pytest.raises(Unreachable, match="endpoint http://127.0.0.1:9.*did not answer"):
