@@ -62,7 +62,7 @@ def id_fault(identifier: str) -> str | None:
     if identifier.startswith(".") or "/" in identifier or "\\" in identifier or not identifier.isprintable():
         shown = printable(identifier)
         rule = "no '/', no '\\', no control character and no leading dot"
-        return f"Id '{shown}' cannot be part of a file name; it may have {rule}"
+        return f"Id '{shown}' cannot be part of a file name; it may hold {rule}"
     if len(image_file(identifier, max(COLOURS, key=len)).encode()) > LONGEST_NAME:
         return f"Id '{identifier[:40]}...' is too long for a file name"
     return None
