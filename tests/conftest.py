@@ -1,5 +1,8 @@
 """What tests of several packages share: a small search, and real servers, started once where a test asks for them."""
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
@@ -107,3 +110,11 @@ def fetched(monkeypatch):
 
     monkeypatch.setattr(Store, "fetch", watched)
     return names
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real images and labels, named by HPA_TEST_DATA."""
+    if "HPA_TEST_DATA" not in os.environ:
+        pytest.skip("HPA_TEST_DATA names no folder of real data")
+    return Path(os.environ["HPA_TEST_DATA"])

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from hpa_search.bundle.manifest import FORMAT, MANIFEST, Manifest, Member, sha256
 from hpa_search.config import TestTime, TrialConfig
-from hpa_search.data.kaggle import COLOURS
 from hpa_search.errors import UserError
 from hpa_search.files import check_writable, whole, write_json
 from hpa_search.labels import LABELS, NUM_LABELS, to_vector
 from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.thresholds import DecisionRule
+from hpa_search.stains import COLOURS
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from hpa_search.data.faults import DatasetFaults, missing
 from hpa_search.data.kaggle import check_channels, image_ids, listed_ids, read_dataset, read_test_ids
-from hpa_search.data.naming import COLOURS, Ids, other_form
+from hpa_search.data.naming import Ids, image_file, other_form
 from hpa_search.data.tables import Row, read_records
 from hpa_search.errors import UserError
+from hpa_search.stains import COLOURS
 
 Entry = tuple[int, str]
 """A line of a list and the Id on it."""
@@ -35,7 +36,9 @@ def find_images(images: Path, listed: Path | None = None) -> tuple[Path, tuple[s
     if faults:
         raise DatasetFaults(folder, faults)
     if not ids:
-        raise UserError(f"{folder}: no images here; their files are named <Id>_red.png, _green.png, _blue.png, _yellow.png")
+        raise UserError(
+            f"{folder}: no images here; their files are named {', '.join(image_file('<Id>', colour) for colour in COLOURS)}"
+        )
     return folder, ids
 
 

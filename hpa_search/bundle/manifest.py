@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from hpa_search.config import Record, TestTime, TrialConfig, bounded
-from hpa_search.data.kaggle import COLOURS
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.kinds import START, foreign, kind_of
@@ -21,6 +20,7 @@ from hpa_search.labels import LABELS, NUM_LABELS, to_vector
 from hpa_search.rounding import settled, sum_fault
 from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.thresholds import DecisionRule
+from hpa_search.stains import COLOURS
 from hpa_search.system_errors import hides_content, refused
 
 MANIFEST = "bundle.json"

@@ -25,6 +25,7 @@ from hpa_search.bundle.onnx_check import DRAWN_FOR, compare, reference, run_grap
 from hpa_search.bundle.predict import load_network
 from hpa_search.errors import UserError
 from hpa_search.files import whole, write_json
+from hpa_search.stains import NUM_STAINS
 
 MODEL = "model.onnx"
 
@@ -54,7 +55,7 @@ def write_onnx(bundle: Path, manifest: Manifest, images: NDArray[np.uint8]) -> E
     the reason of the result: a bundle is whole without a graph.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) < 2 or images.shape[2] != images.shape[3]:
-        raise ValueError(f"images are {images.dtype} {images.shape}; expected uint8 (n, 4, S, S) with n >= 2")
+        raise ValueError(f"images are {images.dtype} {images.shape}; expected uint8 (n, {NUM_STAINS}, S, S) with n >= 2")
     if (size := sum((bundle / member.file).stat().st_size for member in manifest.members)) > LARGEST:
         return Exported(manifest, reason=f"its weights take {size / 1e9:.1f} GB, and one file can hold {LARGEST / 1e9:.0f} GB")
     networks = [load_network(member.config, bundle / member.file, manifest.mean, manifest.std) for member in manifest.members]

@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hpa_search.data.kaggle import COLOURS, image_file
+from hpa_search.data.kaggle import image_file
 from hpa_search.files import Destination, hidden_beside, whole
 from hpa_search.labels import NUM_LABELS
+from hpa_search.stains import COLOURS
 from hpa_search.storage.data_cache import default_cache, usable
 from hpa_search.system_errors import refusing
 from hpa_search.system_files import is_system_file

@@ -1,1 +1,1 @@
-"""Images and labels: reading, making, packing, splitting, augmenting."""
+"""Images and labels: reading, packing, splitting, sampling, augmenting."""

@@ -1,11 +1,13 @@
-"""Random changes to training images that leave their labels true, made on the device on whole uint8 batches.
+"""Random changes to training images that leave their labels true.
 
-The cells of a microscope image have no up and no left, so its eight symmetries (the dihedral group of the square) are
-all equally likely images. The four channels are separate measurements of four stains, not the colours of one picture:
-nothing here mixes channels or shifts hue, saturation or the like, which would move one stain's signal to another. A
-channel may only be brighter or flatter, as staining and exposure make it.
+They run on the device, on whole uint8 batches. A microscope image has no up and no left. So its eight symmetries are equally
+likely: the dihedral group of the square.
 
-A new augmentation is one function, registered here, and nothing else.
+Each channel measures a stain; the four are not the colours of one picture. So nothing here mixes channels or shifts hue or
+saturation. That would move one stain's signal to another. A channel may only become brighter or flatter, as staining and
+exposure make it.
+
+To add an augmentation, register one function here.
 """
 
 import math
@@ -19,16 +21,16 @@ from torch.nn.functional import affine_grid, grid_sample
 from hpa_search.registry import Registry
 
 FLIP_X, FLIP_Y, TRANSPOSE = 1, 2, 4
-"""Bits of a symmetry's number, applied in this order; all eight numbers together are the dihedral group."""
+"""Bits of a symmetry's number, applied in this order; the eight numbers are the dihedral group."""
 
 SHIFT = 0.1
-"""Largest shift of the strong augmentation, along each axis, as a share of the image's side."""
+"""Largest shift of the strong augmentation along each axis, as a share of the image's side."""
 
 SCALE = 1.25
 """Largest enlargement; the smallest is its inverse."""
 
 TURN = 15.0
-"""Largest turn to either side in degrees, after a symmetry that may have turned by a multiple of 90."""
+"""Largest turn to either side in degrees; the symmetry before it may turn by a multiple of 90."""
 
 GAIN, GAMMA = 1.25, 1.25
 """Largest factor and largest exponent of a channel's brightness 0..1; the smallest are their inverses."""
@@ -36,25 +38,29 @@ GAIN, GAMMA = 1.25, 1.25
 
 @dataclass(frozen=True)
 class Share:
-    """Which images of a batch of ``batch`` are at hand, where several workers part it: those at ``rows``."""
+    """One worker's part of a batch: the images at ``rows``, of ``batch`` in all."""
 
     rows: slice
     batch: int
 
 
 class Draws:
-    """Random numbers for the images at hand: those that they would get in their whole batch, all of which are drawn."""
+    """Draw random numbers for the images of one worker.
+
+    Numbers are drawn for the whole batch, then cut to the worker's rows. So the number of workers does not change an image's
+    numbers.
+    """
 
     def __init__(self, generator: Generator, images: Tensor, share: Share | None) -> None:
         share = share or Share(slice(0, len(images)), len(images))
         self._generator, self._batch, self._rows = generator, share.batch, share.rows
 
     def integers(self, below: int, *shape: int) -> Tensor:
-        """Draw whole numbers of ``shape`` for each image, evenly from 0 to ``below``, which is not included."""
+        """Draw whole numbers of ``shape`` for each image, uniformly from 0 to ``below`` - 1."""
         return torch.randint(below, (self._batch, *shape), generator=self._generator)[self._rows]
 
     def symmetric(self, *shape: int) -> Tensor:
-        """Draw numbers of ``shape`` for each image, evenly from -1..1."""
+        """Draw numbers of ``shape`` for each image, uniformly from -1..1."""
         return 2 * torch.rand((self._batch, *shape), generator=self._generator)[self._rows] - 1
 
 
@@ -64,18 +70,20 @@ AUGMENTATIONS: Registry[Augmentation] = Registry("augment")
 
 
 def augment(images: Tensor, name: str, generator: Generator, share: Share | None = None) -> Tensor:
-    """Return ``images`` uint8 (b, c, s, s) changed by the augmentation ``name``, of the same shape, type and device.
+    """Return ``images`` changed by the augmentation ``name``.
 
-    ``generator`` is one of the CPU, so that a trial draws the same changes on every device. With ``share``, ``images`` are
-    those of a larger batch, and are changed as they would be in it. Raises ValueError for a name that is not registered.
+    ``images`` are uint8 (b, c, s, s); the result has their shape, type and device. A CPU ``generator`` draws the same changes
+    on every device. With ``share``, ``images`` are part of a larger batch. They change as they would within it. Raises
+    ValueError for a name that is not registered.
     """
     return AUGMENTATIONS[name](images, Draws(generator, images, share))
 
 
 def random_crops(images: Tensor, size: int, generator: Generator, share: Share | None = None) -> Tensor:
-    """Return (b, c, size, size): of each of ``images`` (b, c, s, s) a square at a place of its own, all equally likely.
+    """Return a random square of each of ``images`` (b, c, s, s), as (b, c, size, size).
 
-    ``generator`` is one of the CPU; ``share`` is as for `augment`. Raises ValueError if the images are smaller than ``size``.
+    Each image has its own position; all positions are equally likely. ``generator`` and ``share`` are as in `augment`. Raises
+    ValueError if the images are smaller than ``size``.
     """
     places = images.shape[-1] - size + 1
     if places < 1:
@@ -99,11 +107,11 @@ def transform(image: Tensor, symmetry: int) -> Tensor:
 
 
 def warp(images: Tensor, maps: Tensor) -> Tensor:
-    """Return ``images`` (b, c, s, s), floating, each resampled through its own of the affine ``maps`` (b, 2, 3).
+    """Resample each of ``images`` (b, c, s, s), floating, through its affine map.
 
-    A map takes the place (x, y, 1) of a pixel in the result to the place in the image where it is read, both within
-    -1..1 from edge to edge. Bilinear; beyond its edges an image goes on as its mirror image, so that no black corner
-    tells what was done.
+    ``maps`` are (b, 2, 3). A map takes a pixel's place (x, y, 1) in the result to its source in the image. Coordinates run
+    from -1 to 1, edge to edge. Interpolation is bilinear. Beyond its edges, an image continues as its mirror image. Black
+    corners would give the change away.
     """
     grid = affine_grid(maps, list(images.shape), align_corners=False)
     return grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
@@ -112,8 +120,8 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
 def _random_symmetry(images: Tensor, draws: Draws, number: int) -> Tensor:
     """Give each image one of the symmetries 0..``number`` - 1.
 
-    Image by image, although it looks slow: no index travels to the device and nothing waits for it, and on a CPU it is
-    two to five times as fast as gathering the images of each symmetry or as three `torch.where` over the batch.
+    The loop over images is deliberate. It sends no index to the device and waits for none. On a CPU, it is two to five times
+    as fast as the alternatives: gathering the images of each symmetry, or three `torch.where` over the batch.
     """
     symmetries: list[int] = draws.integers(number).tolist()
     result = torch.empty_like(images)
@@ -123,7 +131,10 @@ def _random_symmetry(images: Tensor, draws: Draws, number: int) -> Tensor:
 
 
 def _random_maps(draws: Draws) -> Tensor:
-    """Return affine maps (b, 2, 3) for `warp`, each a turn and a scale about the centre, then a shift."""
+    """Return random affine maps (b, 2, 3) for `warp`.
+
+    Each is a turn and a scale about the centre, then a shift.
+    """
     turn = math.radians(TURN) * draws.symmetric()
     scale = SCALE ** -draws.symmetric()
     shift = 2 * SHIFT * draws.symmetric(2)
@@ -149,9 +160,10 @@ def _dihedral(images: Tensor, draws: Draws) -> Tensor:
 
 @AUGMENTATIONS.register("strong")
 def _strong(images: Tensor, draws: Draws) -> Tensor:
-    """A symmetry, then a shift, scale and small turn of the whole image, then for each channel gain x brightness^gamma.
+    """Apply a symmetry, then a shift, scale and small turn, then change the brightness.
 
-    All channels of an image move together; brightness is within 0..1 and what becomes brighter than 1 is cut off.
+    Each channel becomes gain x brightness^gamma. All channels of an image move together. Brightness lies within 0..1; higher
+    values are cut off.
     """
     turned = _random_symmetry(images, draws, number=8)
     maps = _random_maps(draws)

@@ -1,4 +1,4 @@
-"""Everything that can be said of a dataset before it is used: its faults, its size, its labels, a look at it."""
+"""Check a dataset before it is used: its faults, sizes and labels, and a contact sheet."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,10 @@ from hpa_search.labels import to_target
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a check found. Where ``faults`` is not empty, nothing else is known and no sheet is written.
+    """The result of a check.
 
-    ``size`` and ``test_size`` are the height and width in pixels of the images of train/ and test/ (None where there
-    are none), ``counts`` has a row for each class (see `label_counts`).
+    With ``faults``, all other fields are empty and no sheet is written. ``size`` and ``test_size`` are the side in pixels of
+    the images in train/ and test/. They are None without images. ``counts`` has a row for each class (see `label_counts`).
     """
 
     faults: tuple[str, ...]
@@ -31,10 +31,11 @@ class Report:
 
 
 def load_dataset(root: Path, cache: Path, progress: Progress | None = None) -> tuple[Dataset, PackedImages, PackedImages | None]:
-    """Read every table and decode every image of the dataset at ``root``; return it with its train/ and test/ images.
+    """Read every table and decode every image of the dataset at ``root``.
 
-    Raises one DatasetFaults with every fault of tables and images; what is sound is left packed in ``cache`` all the
-    same. Raises UserError where ``root`` is no folder or the cache cannot be written.
+    Returns the dataset, its train/ images and its test/ images. The test/ images are None if there are none. Raises one
+    DatasetFaults that lists every fault of tables and images. A folder without faults stays packed in ``cache`` all the same.
+    Raises UserError where ``root`` is not a folder or the cache cannot be written.
     """
     try:
         dataset = read_dataset(root)
@@ -49,9 +50,10 @@ def load_dataset(root: Path, cache: Path, progress: Progress | None = None) -> t
 
 
 def check_dataset(root: Path, sheet_path: Path, cache: Path, progress: Progress | None = None) -> Report:
-    """Check the dataset at ``root`` as `load_dataset` does, and write a contact sheet with an image of each class.
+    """Check a dataset as `load_dataset` does, and write its contact sheet.
 
-    Faults are returned, not raised; UserError is raised where ``root`` is no folder or something cannot be written.
+    The sheet shows an image of each class. Faults are returned, not raised. Raises UserError where ``root`` is not a folder
+    or something cannot be written.
     """
     try:
         dataset, train, test = load_dataset(root, cache, progress)
@@ -80,15 +82,15 @@ def _try_pack(
 
 
 def _image_faults(root: Path, progress: Progress | None) -> tuple[str, ...]:
-    """Decode what images there are although the tables are at fault, so that one check lists everything."""
+    """Decode the images although tables are at fault: one check lists everything."""
     faults: list[str] = []
     for folder in (root / "train", root / "test"):
         try:
             channels = find_channels(folder)
         except OSError:
-            continue  # that a folder is missing is among the faults of the tables, if it is one
-        told = {f"{folder.name}/{image_file(*channel)}: missing" for channel in channels.unfit}
-        faults += [fault for fault in find_faults(folder, channels.images(), progress) if fault not in told]
+            continue  # if the folder is needed, the faults of the tables name it
+        known = {f"{folder.name}/{image_file(*channel)}: missing" for channel in channels.unfit}
+        faults += [fault for fault in find_faults(folder, channels.images(), progress) if fault not in known]
     return tuple(faults)
 
 

@@ -1,4 +1,7 @@
-"""Image files to pixels, with the reason where a file cannot be taken: one reading for datasets and for external images."""
+"""Decode image files to pixels, or say why a file is refused.
+
+Datasets and external images share this code.
+"""
 
 import math
 import struct
@@ -14,23 +17,24 @@ from PIL import Image
 
 from hpa_search.kinds import START, kind_of_bytes
 
-# What Pillow raises on a file that is damaged, in whichever chunk.
+# What Pillow raises on a damaged file; it depends on the damaged chunk.
 _BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError, OverflowError,
     MemoryError, Image.DecompressionBombError,
 )  # fmt: skip
 _SAMPLED = 400
+"""Most headers that `common_size` reads."""
 _BIT_DEPTH = 24
-"""Where a PNG file has the bits of one value."""
+"""Offset in a PNG file of the byte that holds the bits of one value."""
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
-"""The marks in a JPEG file before the pixels and after them; neither is ever among the pixels."""
+"""The marks of a JPEG file before and after the pixels; neither occurs among the pixels."""
 
 Decoder = Callable[[Path, int | None], np.ndarray]
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What a reader takes: files of ``formats`` whose mode is one of ``modes``; ``words`` say so."""
+    """The ``formats`` and Pillow ``modes`` that a reader accepts, and ``words`` for messages."""
 
     formats: tuple[str, ...]
     modes: frozenset[str]
@@ -46,9 +50,9 @@ _STAIN = _Wanted(
 def decode_image(files: Sequence[Path], size: int | None, decode: Decoder | None = None) -> tuple[np.ndarray | None, list[str]]:
     """Decode the channels of one image as uint8 (len(files), size, size).
 
-    ``size`` in pixels is what every channel must be; None where no file of the dataset could be read. ``decode`` reads
-    one channel, as `decode_channel` does. Returns the pixels and no faults, or None and one line for each channel at
-    fault, naming it as "folder/file".
+    Every channel must have ``size`` pixels a side. ``size`` is None if no header of the dataset could be read. ``decode``
+    reads one channel, by default `decode_channel`. Returns the pixels and no faults, or None and one line for each faulty
+    channel. A line begins with "folder/file".
     """
     planes, faults = [], []
     for file in files:
@@ -62,37 +66,41 @@ def decode_image(files: Sequence[Path], size: int | None, decode: Decoder | None
 def decode_channel(file: Path, size: int | None) -> np.ndarray:
     """Decode one square 8-bit grey PNG file as uint8 (size, size).
 
-    Raises ValueError that says what is wrong, without the name of the file: it is missing, no PNG, damaged (every
-    chunk is held against its checksum, which decoding alone does not do), animated, not 8-bit grey, not square, or not
-    of ``size``.
+    Raises ValueError that says what is wrong, without the file's name. The file is missing, not PNG, damaged or animated. Or
+    it is not 8-bit grey, not square, or not of ``size``. Damage shows in the chunks' checksums, which decoding alone ignores.
     """
     return _decoded(file, _GREY, size)
 
 
 def decode_stain(file: Path) -> np.ndarray:
-    """Decode one square PNG or JPEG file, 8-bit grey or in the stain's own colour, as uint8 (s, s): its brightest channel.
+    """Decode one square PNG or JPEG file as uint8 (s, s).
 
-    Raises ValueError as `decode_channel` does, and for a JPEG file without its end.
+    The file is 8-bit grey, or 8-bit in the stain's own colour. The result is the brightest channel of each pixel. Raises
+    ValueError as `decode_channel` does, and for a JPEG file without its end.
     """
     pixels = _decoded(file, _STAIN, None)
     return pixels if pixels.ndim == 2 else pixels.max(axis=2)
 
 
 def _decoded(file: Path, wanted: _Wanted, size: int | None) -> np.ndarray:
-    """Return the pixels of a file that is what is ``wanted``: uint8 (h, w), or (h, w, 3) unless it is grey."""
+    """Return the pixels of a file that fits ``wanted``.
+
+    They are uint8 (h, w) if the file is grey, else (h, w, 3).
+    """
     try:
         data = file.read_bytes()
         with Image.open(BytesIO(data), formats=wanted.formats) as image:
             image.verify()
             _check(image, data, wanted, size)
+        # Pillow cannot decode an image after `verify`, so it is opened again.
         with Image.open(BytesIO(data), formats=wanted.formats) as image:
             return np.asarray(image if image.mode == "L" else image.convert("RGB"))
     except _UnfitError:
         raise
     except FileNotFoundError as error:
-        raise ValueError("missing, for it is a link to nothing" if file.is_symlink() else "missing") from error
+        raise ValueError("missing (a broken link)" if file.is_symlink() else "missing") from error
     except IsADirectoryError as error:
-        raise ValueError("is unreadable, for it is a folder") from error
+        raise ValueError("is unreadable: it is a folder") from error
     except Image.UnidentifiedImageError as error:
         raise ValueError(_no_image(data, wanted)) from error
     except _BROKEN as error:
@@ -100,9 +108,10 @@ def _decoded(file: Path, wanted: _Wanted, size: int | None) -> np.ndarray:
 
 
 def common_size(files: Sequence[Path]) -> int | None:
-    """Return the width in pixels that most of the files have; None if none has a header that can be read.
+    """Return the most frequent width of ``files`` in pixels.
 
-    Looks at no more than 400 files, evenly spaced; of equals, the one met first.
+    Returns None if no header can be read. Reads the headers of at most 400 files, evenly spaced. Of equally frequent widths,
+    the first seen wins.
     """
     sizes: Counter[int] = Counter()
     for file in files[:: max(1, math.ceil(len(files) / _SAMPLED))]:
@@ -115,7 +124,7 @@ def common_size(files: Sequence[Path]) -> int | None:
 
 
 class _UnfitError(ValueError):
-    """The file is a sound image, and not what is wanted."""
+    """The file is a sound image, but not of the wanted kind."""
 
 
 def _check(image: Image.Image, data: bytes, wanted: _Wanted, size: int | None) -> None:
@@ -135,12 +144,12 @@ def _check(image: Image.Image, data: bytes, wanted: _Wanted, size: int | None) -
 
 
 def _no_image(data: bytes, wanted: _Wanted) -> str:
-    """Say what a file is that is none of the formats ``wanted``."""
+    """Say what a file is whose format is none of those ``wanted``."""
     formats = " or ".join(wanted.formats)
     kind = kind_of_bytes(data[:START])
     if kind is None or kind.what in {f"a {name} image" for name in wanted.formats}:
-        return f"is no {formats} file, or its header is damaged"
-    return f"is no {formats} file: it is {kind.what}; {kind.remedy or f'convert it to 8-bit grey {wanted.formats[0]}'}"
+        return f"is not a {formats} file, or its header is damaged"
+    return f"is not a {formats} file: it is {kind.what}; {kind.remedy or f'convert it to 8-bit grey {wanted.formats[0]}'}"
 
 
 def _reason(error: BaseException) -> str:

@@ -1,10 +1,11 @@
-"""Images from elsewhere that are added to the training rows, such as the atlas' public release HPAv18.
+"""Images from elsewhere, added to the training rows, such as the atlas' release HPAv18.
 
     DIR/train.csv, or the only table in DIR          Id,Target
-    DIR/train/<Id>_<colour>.png or .jpg, or DIR/...  of any one size or many; 8-bit grey, or in the stain's own colour
+    DIR/train/<Id>_<colour>.png or .jpg, or DIR/...  of any sizes; 8-bit grey, or in the stain's own colour
 
-Tables, Ids and files are checked as the dataset's are. The images are brought to the dataset's size. HPAv18 names its images <antibody>_<plate>_<well>_<number> and stores each stain
-as a JPEG in its own colour, yellow as red and green: the brightest channel of a pixel is the stain.
+Tables, Ids and files are checked as the dataset's are. Images are resized to the dataset's size. HPAv18 names its images
+<antibody>_<plate>_<well>_<number>. It stores each stain as a JPEG in its own colour, yellow as red and green. So the stain is
+the brightest channel of a pixel.
 """
 
 import hashlib
@@ -16,29 +17,33 @@ import numpy as np
 
 from hpa_search.data.decode import decode_image, decode_stain
 from hpa_search.data.faults import DatasetFaults
-from hpa_search.data.naming import COLOURS, Ids, find_channels
+from hpa_search.data.naming import Ids, find_channels
 from hpa_search.data.packed import PackedImages, Progress, Source, pack_source
 from hpa_search.data.resize import resize
 from hpa_search.data.tables import read_table
 from hpa_search.errors import UserError
 from hpa_search.labels import parse_target, to_vector
+from hpa_search.stains import COLOURS, NUM_STAINS
 from hpa_search.system_errors import refused
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _HIDDEN = (".", "~$")
-"""How the files begin that a Mac, an editor or an office program leaves beside a table."""
+"""Prefixes of the files that a Mac, an editor or an office program leaves beside a table."""
 GRID = 16
-"""Blocks along each side of the thumbnails by which two images of one field are recognised."""
+"""Blocks along each side of the thumbnails that `lookalikes` compares."""
 ALIKE = 0.95
-"""Correlation of two thumbnails above which they show one field: JPEG and another size leave over .98, two fields of
-one slide stay below .9."""
+"""Correlation above which two thumbnails show one field.
+
+JPEG and resizing leave over .98; two fields of one slide stay below .9.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class External:
-    """External images of one folder: row i of ``images`` and of ``labels``, bool (n, 28), is the image ``images.ids[i]``.
+    """External images and their labels.
 
-    ``fingerprint`` is a hash of ids, labels and file sizes: the same for a copy in another place.
+    Row i of ``images`` and of ``labels``, bool (n, 28), is the image ``images.ids[i]``. ``fingerprint`` hashes Ids, labels
+    and file sizes. A copy elsewhere has the same.
     """
 
     images: PackedImages
@@ -47,7 +52,7 @@ class External:
 
 
 class JoinedImages:
-    """The rows of ``first``, and after them those of ``second``, of the same size."""
+    """The rows of ``first``, then those of ``second``, at one size."""
 
     def __init__(self, first: PackedImages, second: PackedImages) -> None:
         assert first.size == second.size
@@ -59,21 +64,21 @@ class JoinedImages:
         later = rows >= len(self.first)
         if not later.any():
             return self.first.gather(rows)
-        images = np.empty((len(rows), len(COLOURS), self.first.size, self.first.size), dtype=np.uint8)
+        images = np.empty((len(rows), NUM_STAINS, self.first.size, self.first.size), dtype=np.uint8)
         images[~later] = self.first.gather(rows[~later])
         images[later] = self.second.gather(rows[later] - len(self.first))
         return images
 
     def at_size(self, px: int) -> "JoinedImages":
-        """Return the same images at ``px`` pixels."""
+        """Return the same images at ``px`` x ``px`` pixels."""
         return JoinedImages(self.first.at_size(px), self.second.at_size(px))
 
 
 def read_external(root: Path, size: int, cache: Path, progress: Progress | None = None) -> External:
     """Read and pack the external images of ``root`` at ``size`` pixels.
 
-    Raises DatasetFaults with every fault of table and images, UserError where ``root`` is no such folder or the cache
-    cannot be written.
+    Raises DatasetFaults that lists every fault of table and images. Raises UserError where ``root`` is not such a folder or
+    the cache cannot be written.
     """
     faults: list[str] = []
     targets = _read_targets(_table(root), faults)
@@ -94,10 +99,10 @@ def _fingerprint(source: Source, targets: dict[str, tuple[int, ...]]) -> str:
 
 
 def lookalikes(images: PackedImages, others: PackedImages, rows: np.ndarray) -> np.ndarray:
-    """Return bool (n,): which of ``images`` show the same field as one of ``others`` at ``rows``.
+    """Return bool (n,), true for ``images`` that show a field of ``others`` at ``rows``.
 
-    Training on them would be training on the rows that judge. Thumbnails of all four channels are correlated, so another
-    size, JPEG and a change of gain do not hide a field; a rotation or another cut would.
+    Training on them would train on the rows that judge. Thumbnails of all channels are correlated. So resizing, JPEG and
+    another gain do not hide a field. A rotation or another crop would.
     """
     judged = _thumbnails(others, rows)
     alike = np.zeros(len(images), dtype=bool)
@@ -111,7 +116,10 @@ _CHUNK = 256
 
 
 def _thumbnails(images: PackedImages, rows: np.ndarray) -> np.ndarray:
-    """Return float32 (n, 4 * GRID * GRID), each channel of mean 0 and each row of length 1, so that products correlate."""
+    """Return float32 (n, 4 * GRID * GRID) whose products are correlations.
+
+    Each channel has mean 0, each row length 1.
+    """
     parts = []
     for start in range(0, len(rows), _CHUNK):
         small = resize(images.gather(rows[start : start + _CHUNK]), GRID).astype(np.float32)
@@ -119,7 +127,7 @@ def _thumbnails(images: PackedImages, rows: np.ndarray) -> np.ndarray:
         small /= np.maximum(np.linalg.norm(small, axis=(2, 3), keepdims=True), 1e-6)
         flat = small.reshape(len(small), -1)
         parts.append(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6))
-    return np.concatenate(parts) if parts else np.empty((0, len(COLOURS) * GRID * GRID), dtype=np.float32)
+    return np.concatenate(parts) if parts else np.empty((0, NUM_STAINS * GRID * GRID), dtype=np.float32)
 
 
 def _table(root: Path) -> Path:

@@ -6,16 +6,15 @@ from pathlib import Path
 from hpa_search.errors import UserError
 
 SHOWN = 50
-"""Faults printed in the message of one error; the rest are counted."""
+"""Faults that one message prints; the others are counted."""
 LONGEST = 300
-"""Characters kept of one fault, as a damaged file may hold a line of any length."""
+"""Characters kept of one fault: a damaged file may hold a line of any length."""
 
 
 class DatasetFaults(UserError):  # noqa: N818  (a list of faults, not one error)
-    """Everything found wrong in a dataset, reported as one error with a line for each fault.
+    """All faults of a dataset as one error, one line each.
 
-    Attributes: ``where`` is the folder or file that was read; ``faults`` has one line for each fault, each
-    naming its file and, for a table, its line number.
+    ``where`` is the folder or file that was read. Each of ``faults`` names its file and, in a table, its line.
     """
 
     def __init__(self, where: Path | str, faults: Iterable[str]) -> None:
@@ -29,22 +28,25 @@ class DatasetFaults(UserError):  # noqa: N818  (a list of faults, not one error)
         super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[type["DatasetFaults"], tuple[str, tuple[str, ...]]]:
-        # An exception is otherwise rebuilt in another process from its message alone, which this one does not take.
+        # Pickle rebuilds an exception from its message alone, which this constructor does not take.
         return type(self), (self.where, self.faults)
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` with what cannot be printed as escapes, cut to `LONGEST` characters."""
+    """Return ``text`` with unprintable characters escaped, cut to `LONGEST` characters."""
     kept = text if len(text) <= LONGEST else text[: LONGEST - 4] + " ..."
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in kept)
 
 
 def missing(path: Path) -> str:
-    """Return "missing" for a ``path`` that is not there, with what is there in its stead."""
+    """Return "missing" for ``path``, with the reason.
+
+    A reason is a broken link, or a file that differs only in case.
+    """
     try:
         alike = {there.name for there in path.parent.iterdir() if there.name.lower() == path.name.lower()}
     except OSError:
         return "missing"
     if path.name in alike:
-        return "missing, for it is a link to nothing"
+        return "missing (a broken link)"
     return f"missing, but '{min(alike)}' is here: rename it" if alike else "missing"

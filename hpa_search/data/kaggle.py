@@ -1,13 +1,13 @@
-"""A dataset in the layout of the Kaggle competition: tables of labels beside folders of PNG files.
+"""A dataset in the layout of the Kaggle competition.
 
     DIR/train.csv               Id,Target      one row an image; Target is label ids such as "16 0"
     DIR/train/<Id>_<colour>.png                four 8-bit grey files an image, all square and of one size
-    DIR/groups.csv              Id,Group       optional: images that a split must not tear apart
+    DIR/groups.csv              Id,Group       optional: images that a split must keep together
     DIR/test/<Id>_<colour>.png                 optional: images without labels
     DIR/sample_submission.csv   Id,Predicted   optional: the order of the test images
 
-This module reads the tables and the names of the files; `hpa_search.data.packed` reads the pixels. The networks
-take square images, so an image that is not square is refused there.
+This module reads the tables and the file names. `hpa_search.data.packed` reads the pixels. It refuses images that are not
+square: the networks take square images.
 """
 
 from collections.abc import Iterable
@@ -17,21 +17,22 @@ from pathlib import Path
 import numpy as np
 
 from hpa_search.data.faults import DatasetFaults, missing
-from hpa_search.data.naming import COLOURS, Channels, Ids, find_channels, id_fault, printable
+from hpa_search.data.naming import Channels, Ids, find_channels, id_fault, printable
 from hpa_search.data.naming import image_file as image_file
 from hpa_search.data.tables import read_table
 from hpa_search.errors import UserError
 from hpa_search.labels import NUM_LABELS, parse_target, to_vector
+from hpa_search.stains import COLOURS
 from hpa_search.system_errors import refused
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The tables of one dataset; row i of every field but ``test_ids`` is the image ``ids[i]``.
+    """The tables of one dataset.
 
-    ``labels`` is bool (n, 28). ``groups`` has a name for each image, or is None where there is no groups.csv;
-    an image that groups.csv does not name is a group of its own. ``test_ids`` is in the order of
-    sample_submission.csv, sorted where there is none, and empty where there is no folder test/.
+    Row i of every field but ``test_ids`` is the image ``ids[i]``. ``labels`` is bool (n, 28). ``groups`` names each image's
+    group, None without groups.csv. An image that groups.csv does not name is its own group. ``test_ids`` follows
+    sample_submission.csv. Without that file it is sorted; without a folder test/ it is empty.
     """
 
     root: Path
@@ -58,9 +59,10 @@ class Dataset:
 
 
 def read_dataset(root: Path) -> Dataset:
-    """Read the tables of a dataset and check that every image has its four files.
+    """Read the tables of a dataset and find the files of every image.
 
-    Raises DatasetFaults that lists every fault of every table. The pixels are not read.
+    The pixels are not read. Raises DatasetFaults that lists every fault of every table. Raises UserError where ``root`` is
+    not a folder.
     """
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; expected a dataset with train.csv and train/")
@@ -75,9 +77,9 @@ def read_dataset(root: Path) -> Dataset:
 
 
 def read_tables(root: Path) -> Dataset:
-    """Read the labels and groups of a dataset whose images need not be there; its ``test_ids`` are empty.
+    """Read the labels and groups of a dataset whose images may be absent.
 
-    Raises DatasetFaults that lists every fault of both tables.
+    ``test_ids`` are empty. Raises DatasetFaults that lists every fault of both tables.
     """
     faults: list[str] = []
     targets = _read_targets(root, faults, files=False)
@@ -88,7 +90,10 @@ def read_tables(root: Path) -> Dataset:
 
 
 def read_test_ids(root: Path) -> tuple[str, ...]:
-    """Read the Ids of the test images alone, as `Dataset.test_ids`. Raises DatasetFaults that lists every fault of them."""
+    """Read the Ids of the test images alone, as in `Dataset.test_ids`.
+
+    Raises DatasetFaults that lists every fault of them.
+    """
     faults: list[str] = []
     ids = _read_test_ids(root, faults)
     if faults:
@@ -97,17 +102,18 @@ def read_test_ids(root: Path) -> tuple[str, ...]:
 
 
 def image_ids(folder: Path) -> tuple[str, ...]:
-    """Return the sorted Ids of all images of which ``folder`` holds at least one channel, or two that cannot be taken.
+    """Return the sorted Ids of the images in ``folder``.
 
-    Hidden files are passed over. Raises UserError if the folder cannot be listed.
+    An image counts if it has a sound channel, or two unfit channels. Hidden files are skipped. Raises UserError if the folder
+    cannot be listed.
     """
     return tuple(_listed(folder).images())
 
 
 def listed_ids(folder: Path, faults: list[str]) -> tuple[str, ...]:
-    """Return the sorted Ids of all images of a ``folder`` that no table names.
+    """Return the sorted Ids of all images in a ``folder`` without a table.
 
-    Adds a fault for each Id that no table could name, for each file that cannot be taken, and for each that is missing.
+    Adds a fault for each Id that a table cannot hold. Adds a fault for each unfit or missing file.
     """
     try:
         ids = image_ids(folder)
@@ -122,7 +128,10 @@ def listed_ids(folder: Path, faults: list[str]) -> tuple[str, ...]:
 
 
 def check_channels(folder: Path, ids: Iterable[str], faults: list[str]) -> None:
-    """Add a fault for each file that the images ``ids`` of ``folder`` lack. Raises UserError if it cannot be listed."""
+    """Add a fault for each file that the images ``ids`` of ``folder`` lack.
+
+    Raises UserError if the folder cannot be listed.
+    """
     channels = _listed(folder)
     faults += [f"{folder.name}/{lack}" for identifier in ids for lack in channels.lacking(identifier)]
 
@@ -135,9 +144,10 @@ def _listed(folder: Path) -> Channels:
 
 
 def _read_targets(root: Path, faults: list[str], *, files: bool = True) -> dict[str, tuple[int, ...]] | None:
-    """Read train.csv as label ids by Id; None where it is no table. An Id whose labels are at fault has none.
+    """Read train.csv as label ids by Id.
 
-    With ``files``, each Id must have its images in train/.
+    Returns None if it is not a table. An Id with faulty labels gets no label ids. With ``files``, each Id must have its
+    images in train/.
     """
     rows = read_table(root / "train.csv", ("Id", "Target"), faults)
     if rows is None:
@@ -158,7 +168,10 @@ def _read_targets(root: Path, faults: list[str], *, files: bool = True) -> dict[
 
 
 def _read_groups(root: Path, targets: dict[str, tuple[int, ...]] | None, faults: list[str]) -> tuple[str, ...] | None:
-    """Read groups.csv as one name for each Id of train.csv; None where there is no such file."""
+    """Read groups.csv as one name for each Id of train.csv.
+
+    Returns None if it is missing or cannot be read.
+    """
     path = root / "groups.csv"
     if not path.exists():
         return None
@@ -166,7 +179,7 @@ def _read_groups(root: Path, targets: dict[str, tuple[int, ...]] | None, faults:
     if rows is None or targets is None:
         return None
     ids = Ids("groups.csv, ", faults)
-    # The prefixes keep a group that happens to be named as an image apart from the group of that image alone.
+    # The prefixes keep a group that is named like an image apart from that image's own group.
     names = {identifier: f"image {identifier}" for identifier in targets}
     for line, (identifier, group) in rows:
         if not ids.add(identifier, line):
@@ -181,7 +194,7 @@ def _read_groups(root: Path, targets: dict[str, tuple[int, ...]] | None, faults:
 
 
 def _read_test_ids(root: Path, faults: list[str]) -> tuple[str, ...]:
-    """Return the Ids of the test images, in the order in which a submission lists them."""
+    """Return the Ids of the test images in the order of a submission."""
     if not (root / "test").exists():
         return ()
     if not (root / "sample_submission.csv").exists():
@@ -197,7 +210,7 @@ def _read_test_ids(root: Path, faults: list[str]) -> tuple[str, ...]:
 
 
 def _compare_files(folder: Path, table: str, ids: dict[str, int], faults: list[str]) -> None:
-    """Add a fault for each file that an Id lacks, and for each image of the folder that no row names."""
+    """Add a fault for each missing file, and for each image without a row."""
     try:
         channels = find_channels(folder)
     except OSError as error:

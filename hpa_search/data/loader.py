@@ -1,4 +1,4 @@
-"""Batches of images and labels on the device, the next one fetched while the present one is worked on."""
+"""Batches of images and labels on the device, fetched in advance by a thread."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 AHEAD = 2
-"""Batches that are fetched before they are asked for; each holds batch_size x 4 x s x s bytes."""
+"""Batches fetched in advance; each holds batch_size x 4 x s x s bytes."""
 
 
 class Images(Protocol):
-    """Anything that hands out images by row number, such as the packed cache."""
+    """Anything that returns images by row number, such as the packed cache."""
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the images at ``rows`` (b,) as uint8 of shape (b, 4, s, s), a copy of its own."""
+        """Return the images at ``rows`` (b,) as a new array, uint8 (b, 4, s, s)."""
         ...
 
 
@@ -35,9 +35,9 @@ class Batch:
 
 
 def split_rows(rows: NDArray[np.int64], batch_size: int, *, training: bool) -> list[NDArray[np.int64]]:
-    """Cut ``rows`` into batches; the short last one is kept, but in training not if it has one row.
+    """Cut ``rows`` into batches; the last may be short.
 
-    A batch norm over a 1x1 feature map has nothing to average over in a batch of one.
+    In training, a last batch of one row is dropped. Over a 1x1 feature map, batch norm has nothing to average.
     """
     parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     if training and parts and len(parts[-1]) == 1:
@@ -46,9 +46,10 @@ def split_rows(rows: NDArray[np.int64], batch_size: int, *, training: bool) -> l
 
 
 class Batches:
-    """Iterates over the batches ``parts`` of rows, in order: the image at a row goes with ``labels`` (n, 28) at that row.
+    """Iterates over the batches ``parts`` of rows, in order.
 
-    It can be iterated over again. One thread fetches ahead; stopping early ends it.
+    The image at a row goes with ``labels`` (n, 28) at that row. Each iteration starts anew. One thread fetches ahead; it ends
+    when the iteration stops.
     """
 
     def __init__(
@@ -76,12 +77,12 @@ class Batches:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _choose_device(self) -> None:
-        """Page-lock for this process's GPU: a thread begins with the first of all that are visible."""
+        """Page-lock for this process's GPU: a thread starts on the first visible GPU."""
         if self._device.type == "cuda":
             torch.cuda.set_device(self._device)
 
     def _fetch(self, rows: NDArray[np.int64]) -> Batch:
-        """Return one batch in host memory, page-locked where a GPU is to copy from it."""
+        """Return one batch in host memory, page-locked if a GPU copies from it."""
         images = torch.from_numpy(self._images.gather(rows))
         labels = torch.from_numpy(self._labels[rows]).float()
         if self._device.type != "cuda":

@@ -1,4 +1,4 @@
-"""How images are named: what an Id may be, and which files of a folder are the channels of which image."""
+"""Names of images: allowed Ids, and the files that are an image's channels."""
 
 import os
 import re
@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-COLOURS = ("red", "green", "blue", "yellow")
-"""The channels of an image in the order in which they are stored: microtubules, protein, nucleus, ER."""
+from hpa_search.stains import COLOURS
 
 ENDINGS = (".png",)
-"""How the files of a dataset end."""
+"""Endings of a dataset's image files."""
 LONGEST_NAME = 255
-"""Bytes of a file name."""
+"""Most bytes of a file name."""
 
 _IMAGE = re.compile(
     rf"(?P<id>.*)_(?P<colour>{'|'.join(COLOURS)})(?P<ending>\.(?:png|jpe?g|tiff?|bmp|gif|webp|jp2|(?:png|tiff?)\.gz))",
@@ -24,12 +23,15 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def image_file(identifier: str, colour: str) -> str:
-    """Return the name of the file of one channel of an image."""
+    """Return the file name of one channel of an image."""
     return f"{identifier}_{colour}.png"
 
 
 def printable(text: str) -> str:
-    r"""Return ``text`` with what no terminal shows as escapes; a byte of a file name that is not UTF-8 as \xe4."""
+    r"""Return ``text`` with unprintable characters escaped.
+
+    A byte of a file name that is not UTF-8 becomes \xe4 or the like.
+    """
     return "".join(_escaped(mark) for mark in text)
 
 
@@ -40,35 +42,36 @@ def _escaped(mark: str) -> str:
 
 
 def text_fault(identifier: str) -> str | None:
-    """Say why ``identifier`` cannot be written into a table in UTF-8 and shown, or return None."""
+    """Say why a table or a terminal cannot hold ``identifier``, or return None."""
     if _SURROGATES.search(identifier):
         return (
             f"Id '{printable(identifier)}' is not UTF-8, so no table can hold it; rename the files, or list others "
             "(names from an older Windows: convmv -f latin1 -t utf-8 --notest)"
         )
     if not identifier.isprintable():
-        return f"Id '{printable(identifier)}' has a control mark, which tables and terminals do not show; rename it"
+        return f"Id '{printable(identifier)}' has a control character, which tables and terminals do not show; rename it"
     return None
 
 
 def id_fault(identifier: str) -> str | None:
-    """Say why ``identifier`` cannot be part of a file name and of a table, or return None."""
+    """Say why ``identifier`` cannot stand in file names and tables, or return None."""
     if not identifier or identifier != identifier.strip():
         return f"Id '{printable(identifier)}' is empty or has spaces around it"
     if _SURROGATES.search(identifier):
         return text_fault(identifier)
     if identifier.startswith(".") or "/" in identifier or "\\" in identifier or not identifier.isprintable():
         shown = printable(identifier)
-        return f"Id '{shown}' cannot be part of a file name; it may hold no '/', no '\\', no control mark and no leading dot"
-    if len(image_file(identifier, "yellow").encode()) > LONGEST_NAME:
+        rule = "no '/', no '\\', no control character and no leading dot"
+        return f"Id '{shown}' cannot be part of a file name; it may hold {rule}"
+    if len(image_file(identifier, max(COLOURS, key=len)).encode()) > LONGEST_NAME:
         return f"Id '{identifier[:40]}...' is too long for a file name"
     return None
 
 
 class Ids:
-    """The Ids of one table, each checked and seen once.
+    """The Ids of one table, each checked and unique.
 
-    A line of ``faults`` begins with ``where``, such as "train.csv, ", and the line of the table.
+    A line of ``faults`` begins with ``where``, such as "train.csv, ". The table's line number follows.
     """
 
     def __init__(self, where: str, faults: list[str]) -> None:
@@ -76,7 +79,10 @@ class Ids:
         self.lines: dict[str, int] = {}
 
     def add(self, identifier: str, line: int) -> bool:
-        """Take an Id; returns whether it is well formed and new, and otherwise adds a fault."""
+        """Add an Id if it is well formed and new, else add a fault.
+
+        Returns whether the Id was added.
+        """
         fault = id_fault(identifier)
         if fault is None and identifier in self.lines:
             fault = f"Id '{identifier}' is already on line {self.lines[identifier]}"
@@ -89,9 +95,10 @@ class Ids:
 
 @dataclass(frozen=True)
 class Channels:
-    """The image files of one folder whose names end as one of ``endings``: ``files`` has their names by Id and colour.
+    """The image files of one folder.
 
-    ``unfit`` says, by Id and colour, why a file cannot be taken that a person would take for that channel.
+    ``files`` has the names that end in one of ``endings``, by Id and colour. ``unfit`` says, for an Id and colour, why a file
+    that looks like that channel is refused.
     """
 
     endings: tuple[str, ...]
@@ -99,12 +106,18 @@ class Channels:
     unfit: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def images(self) -> list[str]:
-        """Return the sorted Ids of the images: those with a channel, or with two that are unfit."""
+        """Return the sorted Ids of the images.
+
+        An image counts if it has a sound channel, or two unfit channels.
+        """
         count = Counter(identifier for identifier, _ in self.unfit)
         return sorted(self.files.keys() | {identifier for identifier, channels in count.items() if channels > 1})
 
     def lacking(self, identifier: str) -> Iterator[str]:
-        """Yield a line for each channel that an image lacks: what is there in its stead, or that it is missing."""
+        """Yield a line for each channel that an image lacks.
+
+        It says why a file there is unfit, or that the file is missing.
+        """
         here, expected = self.files.get(identifier, {}), " or ".join(self.endings[:2])
         for colour in COLOURS:
             if colour not in here:
@@ -113,13 +126,13 @@ class Channels:
 
     def _other_form(self, identifier: str) -> str:
         other = other_form(identifier, self.files)
-        return f"; '{other}' is here, with its accents coded in another way (NFC or NFD): rename one of them" if other else ""
+        return f"; '{other}' is here, but its accents are encoded differently (NFC or NFD): rename one of them" if other else ""
 
 
 def find_channels(folder: Path, endings: tuple[str, ...] = ENDINGS) -> Channels:
     """List the channels that ``folder`` holds of each image. Raises OSError if it cannot be listed.
 
-    A hidden file is never an image: unpacking an archive made on a Mac leaves "._<Id>_red.png" beside each.
+    Hidden files are skipped. A Mac's archive unpacks a "._<Id>_red.png" beside each file.
     """
     found = Channels(endings)
     with os.scandir(folder) as entries:
@@ -130,7 +143,10 @@ def find_channels(folder: Path, endings: tuple[str, ...] = ENDINGS) -> Channels:
 
 
 def other_form(identifier: str, there: Iterable[str]) -> str | None:
-    """Return the one of ``there`` that looks as ``identifier`` does but has its accents coded otherwise, as a Mac does."""
+    """Return the name in ``there`` that is ``identifier`` but for the encoding of accents.
+
+    A Mac encodes accents differently from other systems.
+    """
     if identifier.isascii():
         return None
     wanted = unicodedata.normalize("NFC", identifier)
@@ -143,6 +159,7 @@ def _add(found: Channels, entry: os.DirEntry[str], parts: re.Match[str]) -> None
         found.unfit[identifier, colour] = f"{entry.name}: {fault}"
         return
     there = found.files.setdefault(identifier, {})
+    # Of two sound files for one channel, the ending that is first in ``endings`` wins.
     if colour not in there or found.endings.index(ending) < found.endings.index(Path(there[colour]).suffix):
         there[colour] = entry.name
 
@@ -162,6 +179,6 @@ def _file_fault(entry: os.DirEntry[str]) -> str:
             return ""
         if entry.is_dir():
             return "is a folder; a file is expected here"
-        return "is a link to nothing" if entry.is_symlink() else "is a pipe or a device; a file is expected here"
+        return "is a broken link" if entry.is_symlink() else "is a pipe or a device; a file is expected here"
     except OSError as error:
-        return f"cannot be looked at ({error.strerror})"
+        return f"cannot be accessed ({error.strerror})"

@@ -1,11 +1,11 @@
-"""The image cache: a dataset decoded once into one memory map that all processes of a machine share.
+"""The image cache: a dataset is decoded once, into a memory map that all processes of a machine share.
 
     CACHE/<key>/        pixels.npy  uint8 (n, 4, H, H), channels red, green, blue, yellow
                         pack.json   the Ids of its rows
     CACHE/<key>-<px>/   the same at px x px, made from the former
 
-The key is a hash of the names, sizes and modification times of the files and of the versions of decoder and format;
-it does not see a file that is changed and keeps both its size and its time.
+The key is a hash. It covers the versions of decoder and format, and every file's name, size and modification time. A file
+that changes but keeps its size and time goes unnoticed.
 """
 
 import hashlib
@@ -23,23 +23,25 @@ import PIL
 from hpa_search.data.cache import make_once, pixels_file
 from hpa_search.data.decode import common_size, decode_image
 from hpa_search.data.faults import DatasetFaults
-from hpa_search.data.kaggle import COLOURS, image_file
+from hpa_search.data.kaggle import image_file
 from hpa_search.data.resize import resize
 from hpa_search.errors import UserError
+from hpa_search.stains import COLOURS, NUM_STAINS
 from hpa_search.storage.data_cache import usable
 from hpa_search.system_errors import CACHE, Refused, hides_content, refused
 
 FORMAT = 1
-"""Counted up when the content of a pack changes, so that packs of older versions are not taken."""
+"""Raise it when the content of a pack changes, so that older packs are not reused."""
 Progress = Callable[[int, int], None]
-"""Called with the number of images done and the number of all."""
+"""Called with the number of images done and the total."""
 
 
 @dataclass(frozen=True, eq=False)
 class PackedImages:
-    """The images of one pack: ``pixels`` is a read-only memory map, uint8 (n, 4, S, S), its row i the image ``ids[i]``.
+    """The images of one pack, as a read-only memory map.
 
-    Pickled as its path: another process on the machine opens the same map.
+    ``pixels`` is uint8 (n, 4, S, S); its row i is the image ``ids[i]``. Pickles as its path: another process on the machine
+    opens the same map.
     """
 
     path: Path
@@ -48,8 +50,8 @@ class PackedImages:
 
     def __post_init__(self) -> None:
         n, size = len(self.ids), self.pixels.shape[-1]
-        if self.pixels.dtype != np.uint8 or self.pixels.shape != (n, len(COLOURS), size, size):
-            raise ValueError(f"pixels are {self.pixels.dtype} {self.pixels.shape}; expected uint8 (n, 4, S, S) with n = {n}")
+        if self.pixels.dtype != np.uint8 or self.pixels.shape != (n, NUM_STAINS, size, size):
+            raise ValueError(f"pixels are {self.pixels.dtype} {self.pixels.shape}; expected uint8 {(n, NUM_STAINS, size, size)}")
 
     def __reduce__(self) -> tuple[Callable[[Path], "PackedImages"], tuple[Path]]:
         return open_packed, (self.path,)
@@ -67,9 +69,10 @@ class PackedImages:
         return np.take(np.asarray(self.pixels), rows, axis=0)
 
     def at_size(self, px: int) -> "PackedImages":
-        """Return the pack at ``px`` x ``px`` pixels, made from the native pack on the first call.
+        """Return the pack at ``px`` x ``px`` pixels.
 
-        Raises UserError where there is no room for it, ValueError for a size below 1.
+        The first call makes it from the native pack. Raises UserError if the disk has no room for it. Raises ValueError for a
+        size below 1.
         """
         if px == self.size:
             return self
@@ -83,11 +86,11 @@ class PackedImages:
 
 @dataclass(frozen=True)
 class Source:
-    """What is to be packed: for each of ``ids`` its files, one a channel, and how these become an image.
+    """The images to pack: the files of each Id, one a channel, and their decoder.
 
-    ``decode`` takes the files of an image and the size in pixels and returns uint8 (4, size, size) and no faults, or
-    None and a line for each file at fault. ``size`` None is the one that most files have. ``kind`` names decoder and
-    size for the key.
+    ``decode`` takes an image's files and its size in pixels. It returns uint8 (4, size, size) and no faults, or None and one
+    line for each faulty file. With ``size`` None, images have the size of most files. ``kind`` names decoder and size in the
+    key.
     """
 
     folder: Path
@@ -98,7 +101,7 @@ class Source:
     kind: str = ""
 
     def common_size(self) -> int | None:
-        """The size that all images get, None where no header can be read."""
+        """The size of all images in the pack; None where no header can be read."""
         return self.size or common_size([file for channels in self.files for file in channels])
 
 
@@ -110,12 +113,11 @@ def pack(
 
 
 def pack_source(source: Source, cache: Path, progress: Progress | None = None, workers: int | None = None) -> PackedImages:
-    """Decode all images of ``source`` into a pack under ``cache``, or open the pack that is there.
+    """Decode all images of ``source`` into a pack under ``cache``.
 
-    The first of several callers decodes, with ``workers`` threads (default: one a core); the others wait for it. All
-    images are read whatever is found, so that one DatasetFaults reports every image that is missing, damaged, or
-    refused by the decoder; the cache then holds nothing of them. Raises UserError as well where the cache cannot be
-    written.
+    If the pack exists, it is opened instead. The first of several callers decodes; the others wait for it. It uses
+    ``workers`` threads (default: one a core). A fault does not stop it. In the end, one DatasetFaults lists every image that
+    is missing, damaged or refused. The cache then keeps no image. Raises UserError where the cache cannot be written.
     """
     if not source.ids:
         raise UserError(f"{source.folder}: no image to read")
@@ -129,18 +131,21 @@ def pack_source(source: Source, cache: Path, progress: Progress | None = None, w
 
 
 def open_packed(path: Path) -> PackedImages:
-    """Open the pack at ``path``. Raises UserError if it is none, and its subclass Refused where the system lets nobody tell."""
+    """Open the pack at ``path``.
+
+    Raises UserError if it is not a pack. Raises the subclass Refused where the system hides its content.
+    """
     try:
         ids = tuple(json.loads((path / "pack.json").read_text(encoding="utf-8"))["ids"])
         return PackedImages(path, ids, np.load(path / "pixels.npy", mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError) as error:
         if hides_content(error):
             raise refused(error, path, option=CACHE, doing="the image cache cannot be read") from error
-        raise UserError(f"{path}: is no image cache that can be read ({error}); delete it and try again") from error
+        raise UserError(f"{path}: not a readable image cache ({error}); delete it and try again") from error
 
 
 def _ensure(path: Path, build: Callable[[Path], None]) -> PackedImages:
-    """Open the pack at ``path``; ``build`` it first if there is none, or none that can be read."""
+    """Open the pack at ``path``; ``build`` it first if needed."""
     make_once(path, lambda: _is_pack(path), build)
     return open_packed(path)
 
@@ -158,7 +163,7 @@ def _is_pack(path: Path) -> bool:
 def find_faults(
     folder: Path, ids: Sequence[str], progress: Progress | None = None, workers: int | None = None
 ) -> tuple[str, ...]:
-    """Decode the images of ``folder`` without keeping them and return one line for each file at fault, in order."""
+    """Decode the images of ``folder`` without keeping them. Returns one line for each faulty file, in order."""
     return _find_faults(_kaggle(folder, ids), progress, workers)
 
 
@@ -173,7 +178,7 @@ def _kaggle(folder: Path, ids: Sequence[str]) -> Source:
 
 
 def _key(source: Source) -> str | None:
-    """Hash the manifest of the files; None if one of them is not there."""
+    """Hash the files' manifest; None if a file is missing."""
     digest = hashlib.sha256(f"format {FORMAT}, Pillow {PIL.__version__}{source.kind}\n".encode())
     try:
         for channels in source.files:
@@ -186,9 +191,10 @@ def _key(source: Source) -> str | None:
 
 
 def _collect(work: Callable[[int], list[str]], count: int, progress: Progress | None, workers: int | None) -> tuple[str, ...]:
-    """Run ``work`` on every row in threads (Pillow, reading and writing let go of the interpreter) and join its faults.
+    """Run ``work`` on every row in threads and join its faults.
 
-    After an exception, such as a KeyboardInterrupt, no further row is begun.
+    Threads help: Pillow, reading and writing release the interpreter's lock. After an exception, such as a KeyboardInterrupt,
+    no further row starts.
     """
     faults: list[str] = []
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
@@ -206,8 +212,8 @@ def _collect(work: Callable[[int], list[str]], count: int, progress: Progress | 
 def _write_decoded(source: Source, key: str, progress: Progress | None, workers: int | None, building: Path) -> None:
     """Decode all images into the folder ``building``."""
     size = source.common_size()
-    # Where no header can be read nothing will be written, and any size does.
-    shape = (len(source.ids), len(COLOURS), size or 1, size or 1)
+    # If no header can be read, every image is at fault and nothing is written: any size will do.
+    shape = (len(source.ids), NUM_STAINS, size or 1, size or 1)
 
     with pixels_file(building, shape) as write:
 
@@ -220,6 +226,7 @@ def _write_decoded(source: Source, key: str, progress: Progress | None, workers:
         faults = _collect(work, len(source.ids), progress, workers)
     if faults:
         raise DatasetFaults(source.folder, faults)
+    # A file that changed meanwhile would leave pixels that do not belong to the key.
     if _key(source) != key:
         raise UserError(f"{source.folder}: its files changed while they were read; try again when nothing writes there")
     _write_ids(building, source.ids)
@@ -227,7 +234,7 @@ def _write_decoded(source: Source, key: str, progress: Progress | None, workers:
 
 def _write_resized(source: PackedImages, px: int, building: Path) -> None:
     """Resize all images of ``source`` into the folder ``building``."""
-    with pixels_file(building, (len(source), len(COLOURS), px, px)) as write:
+    with pixels_file(building, (len(source), NUM_STAINS, px, px)) as write:
 
         def work(row: int) -> list[str]:
             write(row, resize(source.pixels[row : row + 1], px)[0])

@@ -1,4 +1,4 @@
-"""A progress bar for work that counts images; a line where the output is no terminal."""
+"""A progress bar for work on images."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,10 @@ from rich.progress import Progress
 
 @contextmanager
 def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that is called with the images done and the number of all."""
+    """Yield a function that takes the images done and the total.
+
+    Without a terminal, it prints one line at the start only.
+    """
     if not console.is_terminal:
         console.print(f"{what} ...", highlight=False)
         yield lambda done, of: None

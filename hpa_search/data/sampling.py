@@ -1,7 +1,6 @@
-"""Which training rows an epoch holds, and how often: rare classes may be shown more often than they occur.
+"""Choose the training rows of an epoch; rare classes may repeat.
 
-A sampling says how many copies of each row a pass over the training part holds on average. A new one is one function,
-registered here, and nothing else.
+A sampling gives each row its mean number of copies in a pass. To add a sampling, register one function here.
 """
 
 import csv
@@ -21,22 +20,24 @@ Rows = NDArray[np.int64]
 Labels = NDArray[np.bool_]
 
 Sampling = Callable[[TrialConfig, Labels], NDArray[np.float64]]
-"""Takes the configuration and the training rows' labels (m, 28), returns the expected copies (m,) of each, above 0."""
+"""Returns the expected copies (m,) of each row, above 0, from the configuration and the training rows' labels (m, 28)."""
 
 SAMPLINGS: Registry[Sampling] = Registry("sampling")
 
 UNIT = 1 << 30
-"""Copies are counted in this fraction of one, so that sums over any number of passes are exact."""
+"""Copies are counted in units of 1 / UNIT, so that sums over any number of passes are exact."""
 
 
 def epoch_rows(config: TrialConfig, rows: Rows, labels: Labels, *, seed: int, epoch: int) -> Rows:
-    """Return the rows that ``epoch``, counted from 1, trains on, in their order: a function of the arguments alone.
+    """Return the rows that ``epoch``, counted from 1, trains on, in order.
 
-    ``rows`` (m,) are dataset rows, ``labels`` (m, 28) theirs. Pass 1, 2, ... holds row i, r_i being its expected
-    copies, floor(r_i) times or once more, the latter in the fraction r_i - floor(r_i) of all passes, shuffled by a
-    generator of ``seed`` and the pass. Epoch e is pass e; with `steps_per_epoch` the epochs are instead consecutive
-    pieces of steps_per_epoch x batch_size rows of all passes one after the other, so that without a sampling nothing is
-    seen twice before everything was seen once.
+    ``rows`` (m,) are dataset rows; ``labels`` (m, 28) are their labels. The result depends on the arguments alone.
+
+    The sampling gives a row k + f expected copies, k whole and 0 <= f < 1. Each pass 1, 2, ... holds the row k times. In the
+    fraction f of all passes, it holds the row once more. A generator of ``seed`` and the pass shuffles the pass.
+
+    Epoch e is pass e, unless `steps_per_epoch` is set. Then the passes are laid end to end. An epoch is the next
+    steps_per_epoch x batch_size rows. So without a sampling, no row repeats before every row was seen.
     """
     passes = _Passes(rows, SAMPLINGS[config.sampling](config, labels), seed)
     if config.steps_per_epoch is None:
@@ -48,10 +49,12 @@ def epoch_rows(config: TrialConfig, rows: Rows, labels: Labels, *, seed: int, ep
 class _Passes:
     """The endless sequence of passes over the training rows.
 
-    Of each pass, which rows get the copy that their fraction asks for is a systematic sample: all copies are laid out
-    along a line, in an order drawn anew for the pass, and those count in which a whole number lies. The line goes on
-    from pass to pass, from a start drawn once. Thus each row has the chance it should have, passes differ in length by
-    one row at most, and where a pass begins is known without making those before it.
+    A systematic sample decides which rows get the extra copy of their fraction. All copies of a pass lie along a line, in
+    random order. A copy counts if a whole number lies in it. The next pass continues the line. The line's start is drawn
+    once.
+
+    So each row has its exact chance. Passes differ in length by at most one row. The start of a pass is known without the
+    passes before it.
     """
 
     def __init__(self, rows: Rows, copies: NDArray[np.float64], seed: int) -> None:
@@ -64,9 +67,9 @@ class _Passes:
         self._seed = seed
 
     def rows(self, number: int) -> Rows:
-        """Return the rows of pass ``number``, from 1, in their order."""
+        """Return the rows of pass ``number``, counted from 1, in order."""
         generator = np.random.default_rng([self._seed, number])
-        if not (self._units % UNIT).any():
+        if not (self._units % UNIT).any():  # whole copies: every pass holds the same rows
             return generator.permutation(np.repeat(self._rows, self._units // UNIT))
         order = generator.permutation(len(self._rows))
         begin = (self._start + (number - 1) * self._a_pass) % UNIT
@@ -74,7 +77,7 @@ class _Passes:
         return generator.permutation(np.repeat(self._rows[order], np.diff(line // UNIT)))
 
     def piece(self, start: int, stop: int) -> Rows:
-        """Return positions ``start`` to ``stop`` (not included), from 0, of all passes one after the other."""
+        """Return positions ``start`` to ``stop`` - 1 of all passes laid end to end."""
         parts: list[Rows] = []
         first = self._pass_at(start)
         before = self._length(first - 1)
@@ -86,11 +89,11 @@ class _Passes:
         raise AssertionError("there is always a next pass")
 
     def _length(self, number: int) -> int:
-        """Return how many rows passes 1 to ``number`` hold together."""
+        """Return the number of rows in passes 1 to ``number`` together."""
         return (self._start + number * self._a_pass) // UNIT
 
     def _pass_at(self, position: int) -> int:
-        """Return the pass that holds ``position``: the first with `_length` above it."""
+        """Return the pass that holds ``position``: the first whose `_length` is above it."""
         return -((self._start - (position + 1) * UNIT) // self._a_pass)
 
 
@@ -101,9 +104,10 @@ def _none(config: TrialConfig, labels: Labels) -> NDArray[np.float64]:
 
 @SAMPLINGS.register("minority")
 def _minority(config: TrialConfig, labels: Labels) -> NDArray[np.float64]:
-    """`sampling_copies` of each row with a label that less than `sampling_share` of the rows have (Tiabrat, DATS6203).
+    """Give rows with a rare label `sampling_copies`, other rows 1 (Tiabrat, DATS6203).
 
-    Of the competition's training table a share of .01 selects that report's seven classes.
+    A label is rare if less than `sampling_share` of the rows have it. In the competition's training table, .01 selects that
+    report's seven classes.
     """
     assert config.sampling_share is not None and config.sampling_copies is not None
     rare = labels.mean(axis=0) < config.sampling_share
@@ -112,9 +116,10 @@ def _minority(config: TrialConfig, labels: Labels) -> NDArray[np.float64]:
 
 @SAMPLINGS.register("repeat_factor")
 def _repeat_factor(config: TrialConfig, labels: Labels) -> NDArray[np.float64]:
-    """max(1, sqrt(t / f_c)), the largest of the row's labels, at most `sampling_copies`; t is `sampling_share`.
+    """Give the row's largest max(1, sqrt(t / f_c)), at most `sampling_copies`.
 
-    Gupta, Dollar and Girshick 2019 (LVIS, arXiv 1908.03195), section 3.2, f_c being the share of rows with label c.
+    t is `sampling_share`; f_c is the share of rows with label c. Gupta, Dollar and Girshick 2019 (LVIS, arXiv 1908.03195),
+    section 3.2.
     """
     assert config.sampling_share is not None and config.sampling_copies is not None
     factors = np.sqrt(config.sampling_share / _shares(labels))
@@ -123,9 +128,10 @@ def _repeat_factor(config: TrialConfig, labels: Labels) -> NDArray[np.float64]:
 
 @SAMPLINGS.register("sqrt")
 def _sqrt(config: TrialConfig, labels: Labels) -> NDArray[np.float64]:
-    """In proportion to the mean of 1 / sqrt(f_c) over the row's labels, scaled so that they sum to the number of rows.
+    """Give copies in proportion to the mean of 1 / sqrt(f_c) over the row's labels.
 
-    f_c is the share of rows with label c. A row without labels counts as one whose only label all rows have.
+    f_c is the share of rows with label c. The copies sum to the number of rows. A row without labels counts as if its only
+    label were on every row.
     """
     weights = labels @ (1 / np.sqrt(_shares(labels))) / np.maximum(1, labels.sum(axis=1))
     weights[~labels.any(axis=1)] = 1.0
@@ -133,12 +139,15 @@ def _sqrt(config: TrialConfig, labels: Labels) -> NDArray[np.float64]:
 
 
 def _shares(labels: Labels) -> NDArray[np.float64]:
-    """Return the share (28,) of rows with each label, that of one row where there is none."""
+    """Return each label's share of the rows (28,).
+
+    An absent label counts as one row.
+    """
     return np.maximum(1, labels.sum(axis=0)) / len(labels)
 
 
 class Frequency(NamedTuple):
-    """How many rows have a label, and their share, in the training part and among the rows that an epoch holds."""
+    """Rows with a label, and their share: in training and in an epoch."""
 
     label: int
     name: str
@@ -149,7 +158,11 @@ class Frequency(NamedTuple):
 
 
 def frequency_table(labels_train: Labels, labels_epoch: Labels) -> list[Frequency]:
-    """Return each label's frequencies; ``labels_train`` (m, 28), ``labels_epoch`` (e, 28) of an epoch's rows, copies too."""
+    """Return each label's frequencies.
+
+    ``labels_train`` (m, 28) are those of the training rows. ``labels_epoch`` (e, 28) are those of an epoch's rows, copies
+    included.
+    """
     counts = [labels.sum(axis=0).tolist() for labels in (labels_train, labels_epoch)]
     return [
         Frequency(index, name, train, train / len(labels_train), epoch, epoch / len(labels_epoch))
@@ -158,7 +171,7 @@ def frequency_table(labels_train: Labels, labels_epoch: Labels) -> list[Frequenc
 
 
 def frequencies_csv(labels_train: Labels, labels_epoch: Labels) -> str:
-    """Return `frequency_table` as CSV text, a line a label below a line of names; shares to six decimals."""
+    """Return `frequency_table` as CSV text: a header, then a line a label. Shares have six decimals."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Frequency._fields)

@@ -1,4 +1,4 @@
-"""A dataset at a glance: a contact sheet of its images and a table of its labels."""
+"""A contact sheet of a dataset's images and a table of its labels."""
 
 import textwrap
 from collections.abc import Sequence
@@ -20,15 +20,19 @@ COLUMNS = 6
 
 
 def composite(images: np.ndarray) -> np.ndarray:
-    """Colour uint8 images (n, 4, H, W) as uint8 (n, H, W, 3): red, green and blue as they are, yellow added to red and green."""
+    """Colour uint8 images (n, 4, H, W) as uint8 (n, H, W, 3).
+
+    Red, green and blue stay; yellow is added to red and green.
+    """
     red, green, blue, yellow = np.moveaxis(images.astype(np.uint16), 1, 0)
     return np.stack([red + yellow, green + yellow, blue], axis=-1).clip(max=255).astype(np.uint8)
 
 
 def write_sheet(images: np.ndarray, targets: Sequence[str], path: Path) -> None:
-    """Write a PNG of uint8 images (n, 4, H, W) in rows of six, each above the names of its labels.
+    """Write a PNG of uint8 images (n, 4, H, W), six a row.
 
-    ``targets`` has the label ids of each image as "0 16 25". Raises ValueError if their number differs.
+    The names of an image's labels stand below it. ``targets`` has the label ids of each image as "0 16 25". Raises ValueError
+    if there are none, or if their number differs.
     """
     if len(images) != len(targets) or not targets:
         raise ValueError(f"{len(images)} images and {len(targets)} targets; expected as many of each, and at least one")
@@ -47,16 +51,20 @@ def write_sheet(images: np.ndarray, targets: Sequence[str], path: Path) -> None:
 
 
 def label_counts(labels: np.ndarray) -> pd.DataFrame:
-    """Count bool labels (n, 28) in a table of a row a class: label (its id), name, count, percent of the images."""
+    """Return a table of bool labels (n, 28), a row a class.
+
+    Its columns are label (the id), name, count and percent of the images.
+    """
     counts = labels.sum(axis=0)
     percent = 100 * counts / max(len(labels), 1)
     return pd.DataFrame({"label": range(len(LABELS)), "name": LABELS, "count": counts, "percent": percent})
 
 
 def examples(labels: np.ndarray) -> np.ndarray:
-    """Choose the rows of a contact sheet: for each class that bool labels (n, 28) have, the first row not chosen yet.
+    """Return the rows of a contact sheet, sorted and distinct.
 
-    Returns sorted distinct rows; a class whose rows are all chosen adds none.
+    ``labels`` are bool (n, 28). Each class takes its first row not chosen yet, the rarest class first. A class whose rows are
+    all chosen takes none.
     """
     chosen: set[int] = set()
     for label in np.argsort(labels.sum(axis=0), kind="stable"):

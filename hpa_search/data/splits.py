@@ -1,9 +1,9 @@
-"""Training, validation and test rows, alike in their labels, with no group torn apart.
+"""Split rows into training, validation and test.
 
-Stratification is iterative (Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of multi-label data", as
-in the package iterative-stratification) and works on whole groups: a group has the labels that any of its images
-has, and its size as one label more. The algorithm counts every group as one, so groups that fill a good part of a
-part by themselves are placed first, by size alone.
+The parts have similar labels, and groups stay whole. The algorithm is iterative stratification: Sechidis, Tsoumakas and
+Vlahavas 2011, "On the stratification of multi-label data", in the package iterative-stratification. It works on groups. A
+group has every label of its images, and its size as a further label. The algorithm counts every group as one. So a group that
+fills much of a part is placed first, by size.
 """
 
 import csv
@@ -26,7 +26,7 @@ PARTS = ("train", "validation", "test")
 LARGE = 0.05
 """A group with more rows than this share of the smallest part is placed by its size."""
 NO_FOLD = "-1"
-"""What split.csv says of test rows, where the others are in folds."""
+"""The fold of test rows in split.csv, where the other rows are in folds."""
 _FOLDS = frozenset(map(str, range(-1, 1000)))
 
 
@@ -35,9 +35,10 @@ Method = Literal["stratified", "random"]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows of a dataset in three parts: sorted int arrays without a row in common; only ``test`` may be empty.
+    """Three parts of a dataset's rows; only ``test`` may be empty.
 
-    ``fold`` (n,) is the fold of each row, -1 in test, where the split was made of folds: then validation is one of them.
+    They are sorted int arrays without a common row. ``fold`` (n,) is the fold of each row, -1 in test. It is None for a split
+    without folds. With folds, validation is one of them.
     """
 
     train: np.ndarray
@@ -71,12 +72,12 @@ class Split:
 
     @property
     def judging(self) -> int:
-        """The fold that is validation, of a split that was made of folds."""
+        """The number of the fold that is validation, in a split with folds."""
         assert self.fold is not None
         return int(self.fold[self.validation[0]])
 
     def judged_by(self, fold: int) -> "Split":
-        """Return the same folds with ``fold`` as validation and all others as training rows; test stays as it is."""
+        """Return the same folds with ``fold`` as validation and the others as training. Test stays as it is."""
         assert self.fold is not None
         others = np.flatnonzero((self.fold >= 0) & (self.fold != fold))
         return Split(others, np.flatnonzero(self.fold == fold), self.test, self.fold)
@@ -89,14 +90,16 @@ def make_split(
     seed: int,
     method: Method = "stratified",
 ) -> Split:
-    """Split rows into training, validation and test parts of about ``fractions``; `stratified` ones are alike in their labels.
+    """Split rows into training, validation and test parts of about ``fractions``.
 
-    ``labels`` is bool (n, c); ``groups`` names the group of each row, None where each row is its own. Stratified, a
-    class that two groups have is in training and validation, one that three have in test too, where moving a group can
-    bring that about without taking another class from its part. The same arguments give the same split.
+    ``labels`` is bool (n, c). ``groups`` names each row's group; with None, each row is its own. The same arguments give the
+    same split.
 
-    Fractions such as three times 0.333 are taken as parts of their sum. Raises UserError if they do not add up to 1, if training's or validation's is 0, or if there are fewer
-    groups than parts.
+    `stratified` parts have similar labels. Groups are moved until a class in two groups is in training and validation. A
+    class in three groups is in test too. No move takes another class from its part.
+
+    Fractions such as three times 0.333 count as parts of their sum. Raises UserError if they do not add up to 1, or if
+    training or validation has 0. Raises it also if there are fewer groups than parts.
     """
     if not (min(fractions[:2]) > 0 and fractions[2] >= 0):
         raise UserError(f"split fractions {fractions}: training and validation must be above 0, and none below 0")
@@ -112,10 +115,10 @@ def make_split(
 def fold_split(
     labels: np.ndarray, groups: Sequence[str] | None, test: float, k: int, seed: int, method: Method = "stratified"
 ) -> Split:
-    """Put a share ``test`` of the rows aside and the others into ``k`` folds: fold 0 is validation, the rest training.
+    """Put a share ``test`` of the rows aside and the others into ``k`` folds.
 
-    Otherwise as `make_split`. Raises UserError if ``k`` is below 2, ``test`` is not in [0, 1), or there are fewer
-    groups than folds.
+    Fold 0 is validation; the other folds are training. The other arguments are those of `make_split`. Raises UserError if
+    ``k`` is below 2 or ``test`` is not in [0, 1). Raises it also if there are fewer groups than folds.
     """
     test = settled(test, 0.0)
     if not 0 <= test < 1:
@@ -128,9 +131,10 @@ def fold_split(
 
 
 def folds(labels: np.ndarray, groups: Sequence[str] | None, k: int, seed: int, method: Method = "stratified") -> np.ndarray:
-    """Return the fold 0..k-1 of each row, int (n,), made as `make_split` makes its parts, with groups kept whole.
+    """Return the fold 0..k-1 of each row, int (n,).
 
-    Raises UserError if ``k`` is below 2 or there are fewer groups than folds.
+    Folds are made as `make_split` makes parts; groups stay whole. Raises UserError if ``k`` is below 2 or there are fewer
+    groups than folds.
     """
     if k < 2:
         raise UserError(f"{k} folds: at least 2 are needed")
@@ -138,9 +142,9 @@ def folds(labels: np.ndarray, groups: Sequence[str] | None, k: int, seed: int, m
 
 
 def write_split(path: Path, ids: Sequence[str], split: Split) -> None:
-    """Write a split of all of ``ids`` as a CSV file ``Id,Split``, and ``Fold`` where it has folds, in the dataset's order.
+    """Write a split of all ``ids`` as CSV, in the dataset's order.
 
-    Raises ValueError if a row is in no part.
+    Its columns are ``Id``, ``Split`` and, with folds, ``Fold``. Raises ValueError if a row is in no part.
     """
     names = np.full(len(ids), "", dtype=object)
     for name in PARTS:
@@ -160,9 +164,9 @@ def write_split(path: Path, ids: Sequence[str], split: Split) -> None:
 def read_split(path: Path, ids: Sequence[str]) -> Split:
     """Read a split of exactly the images ``ids``, in any order.
 
-    Raises DatasetFaults, a UserError that names the file and each line at fault: an Id that the dataset does not
-    have, that is named twice or not at all, another word than train, validation or test, an empty part, or a Fold that is
-    no number or contradicts the part.
+    Raises DatasetFaults, a UserError that names the file and each faulty line. Faults of an Id: not in the dataset, named
+    twice, or not named. Faults of a part: not train, validation or test, or empty. Faults of a Fold: not a number, or
+    contradicting the part.
     """
     faults: list[str] = []
     rows = read_table(path, ("Id", "Split"), faults, optional="Fold") or []
@@ -175,14 +179,14 @@ def read_split(path: Path, ids: Sequence[str]) -> Split:
 
 
 def _read_parts(name: str, rows: Sequence[Row], ids: Sequence[str], faults: list[str]) -> np.ndarray:
-    """Return the part of each of ``ids``, -1 where a fault is in the way."""
+    """Return the part of each of ``ids``; -1 where a fault prevents it."""
     places = {identifier: row for row, identifier in enumerate(ids)}
     parts = np.full(len(ids), -1)
     for line, (identifier, part, *_) in rows:
         if identifier not in places:
             faults.append(f"{name}, line {line}: Id '{identifier}' is not in the dataset")
         elif part not in PARTS:
-            faults.append(f"{name}, line {line}: '{part}' is no part; expected {', '.join(PARTS)}")
+            faults.append(f"{name}, line {line}: '{part}' is not a part; expected {', '.join(PARTS)}")
         elif parts[places[identifier]] >= 0:
             faults.append(f"{name}, line {line}: Id '{identifier}' is named twice")
         else:
@@ -195,14 +199,17 @@ def _read_parts(name: str, rows: Sequence[Row], ids: Sequence[str], faults: list
 
 
 def _read_folds(name: str, rows: Sequence[Row], ids: Sequence[str], faults: list[str]) -> np.ndarray:
-    """Return the fold of each of ``ids`` from rows that name each once; validation is the fold of its first row."""
+    """Return the fold of each of ``ids``; ``rows`` name each once.
+
+    The first validation row says which fold is validation.
+    """
     judging = next(number for _, (_, part, number) in rows if part == "validation")
     found: dict[str, int] = {}
     for line, (identifier, part, number) in rows:
         if number not in _FOLDS:
-            faults.append(f"{name}, line {line}: Fold '{number}' is no whole number from -1 to {len(_FOLDS) - 2}")
+            faults.append(f"{name}, line {line}: Fold '{number}' is not a whole number from -1 to {len(_FOLDS) - 2}")
         elif (number == NO_FOLD) != (part == "test"):
-            faults.append(f"{name}, line {line}: Fold {number} in {part}; test rows, and no others, have the fold {NO_FOLD}")
+            faults.append(f"{name}, line {line}: Fold {number} in {part}; test rows, and only they, have the fold {NO_FOLD}")
         elif part != "test" and (number == judging) != (part == "validation"):
             faults.append(f"{name}, line {line}: Fold {number} in {part}, but validation is fold {judging}")
         else:
@@ -214,7 +221,10 @@ def _read_folds(name: str, rows: Sequence[Row], ids: Sequence[str], faults: list
 
 
 def _assign(labels: np.ndarray, groups: Sequence[str] | None, shares: np.ndarray, seed: int, method: Method) -> np.ndarray:
-    """Return the part of each row, int (n,): parts take ``shares`` of the rows, groups are whole, and none is empty."""
+    """Return the part of each row, int (n,).
+
+    Parts take ``shares`` of the rows, groups stay whole, and no part is empty.
+    """
     members = np.arange(len(labels)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     count = int(members.max(initial=-1)) + 1
     if count < len(shares):
@@ -238,7 +248,10 @@ def _assign(labels: np.ndarray, groups: Sequence[str] | None, shares: np.ndarray
 
 
 def _place_randomly(sizes: np.ndarray, shares: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    """Return the part of each group: in random order, the first part until it has its share of the rows, then the next."""
+    """Return the part of each group, at random.
+
+    In random order, groups fill the first part to its share of the rows, then the next.
+    """
     order = random.permutation(len(sizes))
     middle = np.cumsum(sizes[order]) - sizes[order] / 2
     parts = np.empty(len(sizes), dtype=int)
@@ -247,9 +260,9 @@ def _place_randomly(sizes: np.ndarray, shares: np.ndarray, random: np.random.Ran
 
 
 def _place_large(sizes: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give each large group, the largest first, to the part that wants most rows.
+    """Give each large group, the largest first, to the part that lacks most rows.
 
-    Returns the part of each group, -1 for the others, and the rows (float) that each part still wants.
+    Returns the part of each group, -1 for the others. Returns also the rows (float) that each part still lacks.
     """
     wanted = shares * sizes.sum()
     parts = np.full(len(sizes), -1)
@@ -261,13 +274,16 @@ def _place_large(sizes: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _size_labels(sizes: np.ndarray) -> np.ndarray:
-    """Return a bool column for each power of two from 2 up that sizes of groups reach, true for those within it."""
+    """Return the magnitudes of group sizes as further labels.
+
+    Each power of two from 2 that occurs is a bool column, true for its groups.
+    """
     magnitude = np.log2(sizes).astype(int)
     return magnitude[:, None] == np.unique(magnitude[magnitude > 0])[None, :]
 
 
 def _fill_empty(parts: np.ndarray, sizes: np.ndarray, count: int) -> None:
-    """Give each part that has no group the smallest group of the part that has most, in place."""
+    """Give each empty part the smallest group of the part with most groups, in place."""
     for empty in range(count):
         if not np.any(parts == empty):
             largest = np.flatnonzero(parts == np.bincount(parts).argmax())
@@ -275,10 +291,11 @@ def _fill_empty(parts: np.ndarray, sizes: np.ndarray, count: int) -> None:
 
 
 def _spread_rare(parts: np.ndarray, held: np.ndarray, sizes: np.ndarray, count: int) -> None:
-    """Move single groups, in place, so that a class of g groups is in each of the first g parts, the rarest class first.
+    """Move single groups, in place, to spread rare classes.
 
-    The stratification gives a class to the part that wants most of it: of two groups with fractions .7 .15 .15 both
-    go to training, and validation could not judge the class.
+    A class of g groups shall be in each of the first g parts. The rarest class goes first. Stratification alone gives a class
+    to the part that lacks most of it. With fractions .7 .15 .15, training gets both of two groups. Validation could not judge
+    that class.
     """
     owners = held.sum(axis=0)
     for label in np.argsort(owners, kind="stable"):
@@ -290,7 +307,10 @@ def _spread_rare(parts: np.ndarray, held: np.ndarray, sizes: np.ndarray, count: 
 
 
 def _can_leave(group: int, parts: np.ndarray, held: np.ndarray, owners: np.ndarray) -> bool:
-    """Whether the part of ``group`` keeps every class that it should have, and a group, when this one leaves."""
+    """Return whether the part of ``group`` can spare it.
+
+    The part must keep a group, and every class that it should have.
+    """
     others = (parts == parts[group]) & (np.arange(len(parts)) != group)
     should_have = held[group] & (owners > parts[group])
     return bool(others.any()) and bool(np.all(held[others].any(axis=0)[should_have]))

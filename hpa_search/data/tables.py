@@ -1,4 +1,4 @@
-"""Small CSV tables, read strictly: every fault is collected with its file and line."""
+"""Read small CSV tables and collect every fault with its line."""
 
 import contextlib
 import csv
@@ -13,19 +13,18 @@ from hpa_search.kinds import START, foreign
 
 
 class Row(NamedTuple):
-    """One row of a table: the line of the file on which it starts (1 is the header) and its values."""
+    """The values of one row, and the line where it starts (1 is the header)."""
 
     line: int
     values: tuple[str, ...]
 
 
 def read_table(path: Path, columns: Sequence[str], faults: list[str], *, optional: str | None = None) -> list[Row] | None:
-    """Return the rows of a UTF-8 CSV file with a header, each with the values of ``columns`` in that order.
+    """Return the rows of a UTF-8 CSV file with a header.
 
-    The value of the column ``optional`` comes after them, in every row, if the header has it. Other columns and blank
-    lines are passed over. Each fault is added to ``faults`` as one line that names the file and its line. Returns None
-    where the file as a whole is no such table: it is missing, not text, or lacks a column. A row with too few or too many
-    values is a fault and is left out.
+    Each row has the values of ``columns``, in that order. The column ``optional`` comes last, if the header has it. Other
+    columns and blank lines are skipped. A fault adds to ``faults`` a line with the file and its line. A row with too few or
+    too many values is a fault. It is left out. Returns None if the file is missing, is not text, or lacks a column.
     """
     records = read_records(path, columns, faults)
     if records is None:
@@ -41,9 +40,10 @@ def read_table(path: Path, columns: Sequence[str], faults: list[str], *, optiona
 
 
 def read_records(path: Path, columns: Sequence[str], faults: list[str]) -> list[Row] | None:
-    """Return all rows of a UTF-8 CSV file, blank lines left out; the first has no spaces around its values.
+    """Return all rows of a UTF-8 CSV file, split at its `separator`.
 
-    They are split as `separator` says. Returns None, and adds to ``faults`` why, where the file is no text or no CSV.
+    Blank lines are skipped. The first row has no spaces around its values. Returns None, and adds a fault, if the file is not
+    text or not CSV.
     """
     text = _read_text(path, faults)
     if text is None:
@@ -55,12 +55,12 @@ def read_records(path: Path, columns: Sequence[str], faults: list[str]) -> list[
 
 
 def separator(text: str, columns: Sequence[str]) -> str:
-    """Return what separates the columns of a table, ',', or else ';' or a tab, by which of them its header has one of ``columns``.
+    """Return the mark between a table's columns: ',', ';' or a tab.
 
-    An Excel that writes numbers as "0,5" separates by ';'.
+    The first that gives the header one of ``columns`` wins, else ','. An Excel that writes numbers as "0,5" separates by ';'.
     """
     header = next((line for line in io.StringIO(text, newline="") if line.strip()), "")
-    with contextlib.suppress(csv.Error):  # `_parse` tells
+    with contextlib.suppress(csv.Error):  # `_parse` reports it
         for mark in (",", ";", "\t"):
             if not set(columns).isdisjoint(name.strip() for name in next(csv.reader([header], delimiter=mark), [])):
                 return mark
@@ -68,7 +68,10 @@ def separator(text: str, columns: Sequence[str]) -> str:
 
 
 def encoding_fault(data: bytes) -> str | None:
-    """Say what keeps ``data`` from being read as a table in UTF-8, where and what to do; None if nothing does."""
+    """Say why ``data`` is not a UTF-8 table, or return None.
+
+    The text says where, and what to do.
+    """
     if data and (kind := foreign(data[:START])):
         return f"is {kind.what}; {kind.remedy or 'export it as CSV'}"
     try:
@@ -76,7 +79,7 @@ def encoding_fault(data: bytes) -> str | None:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return f"line {line}: byte 0x{data[error.start]:02x} is not UTF-8 text; save the table as UTF-8 (Excel: 'CSV UTF-8')"
-    return f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}: a NUL byte; this is no text file" if "\0" in text else None
+    return f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}: a NUL byte; this is not a text file" if "\0" in text else None
 
 
 def _read_text(path: Path, faults: list[str]) -> str | None:
@@ -92,7 +95,7 @@ def _read_text(path: Path, faults: list[str]) -> str | None:
 
 
 def _parse(name: str, text: str, mark: str, faults: list[str]) -> list[Row] | None:
-    """Split CSV text at ``mark`` into its rows, blank lines left out."""
+    """Split CSV text at ``mark`` into its rows, without blank lines."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     rows, start = [], 1
     try:
@@ -107,7 +110,7 @@ def _parse(name: str, text: str, mark: str, faults: list[str]) -> list[Row] | No
 
 
 def _places(name: str, header: Sequence[str], columns: Sequence[str], faults: list[str]) -> list[int] | None:
-    """Return where each of ``columns`` stands in the header."""
+    """Return the position of each of ``columns`` in the header; None after a fault."""
     known = len(faults)
     for column in columns:
         if column not in header:
@@ -118,7 +121,10 @@ def _places(name: str, header: Sequence[str], columns: Sequence[str], faults: li
 
 
 def _select(name: str, width: int, rows: list[Row], places: list[int], faults: list[str]) -> list[Row]:
-    """Keep the values at ``places`` of each row that is ``width`` values long."""
+    """Keep the values at ``places`` of rows with ``width`` values.
+
+    Other rows are faults.
+    """
     chosen = []
     for line, values in rows:
         if len(values) == width:

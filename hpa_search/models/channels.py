@@ -13,9 +13,7 @@ from torch.nn.functional import conv2d
 from hpa_search.errors import nearest
 from hpa_search.models.heads import full_precision
 from hpa_search.rounding import settled
-
-STAINS: tuple[str, ...] = ("red", "green", "blue", "yellow")
-"""The order of the channels in every image array: microtubules, protein of interest, nucleus, endoplasmic reticulum."""
+from hpa_search.stains import COLOURS, LETTERS, NUM_STAINS
 
 SMALLEST_STD = 1e-3
 """A stain that hardly varies (an empty one) is not blown up by more than this allows; in 0..1 units."""
@@ -29,8 +27,6 @@ MIXES: dict[str, Matrix] = {
     "mix_b": ((0.5, 0, 0.5, 0), (0, 0, 0.5, 0.5), (0, 1, 0, 0)),
 }
 """S2's two ways to make three channels of red, green, blue, yellow: of the kernel it started from, and its own."""
-
-_LETTERS = "".join(stain[0] for stain in STAINS)
 
 
 @dataclass(frozen=True)
@@ -64,21 +60,21 @@ def parse_channels(text: str) -> Channels:
         return Channels(MIXES["mix_b"], learned=True)
     if text in MIXES:
         return Channels(MIXES[text])
-    if text and set(text) <= set(_LETTERS):
+    if text and set(text) <= set(LETTERS):
         return Channels(_selected(text))
     if re.search(r"[\d;]", text):
         return Channels(_matrix(text))
     raise ValueError(
-        f"expected letters of {_LETTERS}, {', '.join(MIXES)}, learned, or rows of four numbers separated by ';' "
+        f"expected letters of {LETTERS}, {', '.join(MIXES)}, learned, or rows of four numbers separated by ';' "
         f"(given: {text!r}){nearest(text, [*MIXES, 'learned'])}"
     )
 
 
 def _selected(letters: str) -> Matrix:
-    repeated = [letter for letter in _LETTERS if letters.count(letter) > 1]
+    repeated = [letter for letter in LETTERS if letters.count(letter) > 1]
     if repeated:
         raise ValueError(f"'{repeated[0]}' is repeated (given: {letters!r})")
-    return tuple(tuple(float(stain == letter) for stain in _LETTERS) for letter in letters)
+    return tuple(tuple(float(stain == letter) for stain in LETTERS) for letter in letters)
 
 
 def _matrix(text: str) -> Matrix:
@@ -86,8 +82,8 @@ def _matrix(text: str) -> Matrix:
     if len(rows) > MOST_ROWS:
         raise ValueError(f"at most {MOST_ROWS} rows make sense (given: {len(rows)})")
     for number, row in enumerate(rows, start=1):
-        if len(row) != len(STAINS):
-            raise ValueError(f"row {number} needs a number for each of {', '.join(STAINS)} (given: {len(row)})")
+        if len(row) != NUM_STAINS:
+            raise ValueError(f"row {number} needs a number for each of {', '.join(COLOURS)} (given: {len(row)})")
         if not any(row):
             raise ValueError(f"row {number} is all zeros, so its channel would be empty")
     return tuple(rows)
@@ -136,13 +132,13 @@ def parse_normalisation(text: str) -> Normalisation:
 
 def _constants(text: str, what: str) -> tuple[float, ...]:
     values = tuple(settled(value, SMALLEST_STD if what == "std" else 0.0, 1.0) for value in _numbers(text, what))
-    if len(values) not in (1, len(STAINS)):
+    if len(values) not in (1, NUM_STAINS):
         raise ValueError(f"the {what} needs one number, or one for each stain (given: {len(values)})")
     if not all(0 <= value <= 1 for value in values):
         raise ValueError(f"the {what} is in units of 0..1, not 0..255 (given: {text.strip()!r})")
     if what == "std" and min(values) < SMALLEST_STD:
         raise ValueError(f"the std has to be at least {SMALLEST_STD:g} (given: {text.strip()!r})")
-    return values * (len(STAINS) // len(values))
+    return values * (NUM_STAINS // len(values))
 
 
 class InputStage(nn.Module):
@@ -166,11 +162,11 @@ class InputStage(nn.Module):
         mean, std = units.constants or _checked(mean, std)
         self.channels = len(wanted)
         """The number of channels that the network sees."""
-        self.learned = nn.Conv2d(len(STAINS), len(wanted), kernel_size=1, bias=False) if wanted.learned else None
-        kept = wanted.selection or tuple(range(len(STAINS)))
-        self.selects, self.mixes = kept != tuple(range(len(STAINS))), wanted.selection is None
+        self.learned = nn.Conv2d(NUM_STAINS, len(wanted), kernel_size=1, bias=False) if wanted.learned else None
+        kept = wanted.selection or tuple(range(NUM_STAINS))
+        self.selects, self.mixes = kept != tuple(range(NUM_STAINS)), wanted.selection is None
         self.register_buffer("index", torch.tensor(kept), persistent=False)
-        self.register_buffer("matrix", torch.tensor(wanted.matrix).view(-1, len(STAINS), 1, 1), persistent=False)
+        self.register_buffer("matrix", torch.tensor(wanted.matrix).view(-1, NUM_STAINS, 1, 1), persistent=False)
         if self.learned is not None:
             with torch.no_grad():
                 self.learned.weight.copy_(self.matrix)
@@ -199,8 +195,8 @@ def _own_units(stains: Tensor) -> Tensor:
 
 
 def _checked(mean: Sequence[float], std: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
-    if len(mean) != len(STAINS) or len(std) != len(STAINS):
-        raise ValueError(f"mean and std need {len(STAINS)} entries ({', '.join(STAINS)}), got {len(mean)} and {len(std)}")
+    if len(mean) != NUM_STAINS or len(std) != NUM_STAINS:
+        raise ValueError(f"mean and std need {NUM_STAINS} entries ({', '.join(COLOURS)}), got {len(mean)} and {len(std)}")
     if min(std) < 0:
         raise ValueError(f"std has a negative entry: {list(std)}")
     return mean, std

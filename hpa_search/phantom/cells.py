@@ -1,7 +1,7 @@
-"""The cells of a phantom: where they lie, their outlines, nuclei and landmarks, and brushes to draw in them.
+"""The cells of a phantom: positions, outlines, nuclei and landmarks, and brushes to draw in them.
 
-Lengths are in units u = R / 50, R being the mean cell radius of the field in pixels: about 60 px at 512 px. R grows more
-slowly than the image, so that a small image shows fewer cells, each large enough to tell the patterns apart.
+Lengths are in units u = R / 50. R is the mean cell radius of the field in pixels, about 60 px at 512 px. R grows more slowly
+than the image. So a small image shows fewer cells, each large enough to distinguish the patterns.
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,11 @@ _REACH = 1.75
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell, on a patch of the field; planes have the patch's shape (h, w).
+    """One cell, on a patch of the field.
 
-    ``radial`` and ``nuclear`` are 0 at the centre and 1 at the outline of the cell and of its nucleus; ``edge`` is the
-    depth below the outline and ``gap`` the distance to the nearest other cell, in u (infinite without one).
+    Planes have the patch's shape (h, w). ``radial`` and ``nuclear`` are 0 at the centre and 1 at the outline: of the cell and
+    of its nucleus. ``edge`` is the depth below the outline, in u. ``gap`` is the distance to the nearest other cell, in u;
+    infinite without one.
     """
 
     window: tuple[slice, slice]
@@ -70,7 +71,10 @@ class Cell:
         return np.asarray(np.hypot(rows - point[0], columns - point[1]) / self.unit)
 
     def dots(self, points: Points, sigma: float, weights: NDArray[np.float64] | float = 1.0) -> Plane:
-        """Draw ``points`` as Gaussian spots of standard deviation ``sigma`` u, never finer than the microscope's."""
+        """Draw ``points`` as Gaussian spots of standard deviation ``sigma`` u.
+
+        The deviation is at least 0.6 px, the microscope's own blur.
+        """
         return gaussian_filter(splat(self.shape, points, weights), max(0.6, sigma * self.unit))
 
     def texture(self, rng: Generator, sigma: float) -> Plane:
@@ -79,7 +83,7 @@ class Cell:
         return noise / max(float(noise.std()), 1e-9)
 
     def scatter(self, rng: Generator, number: int, density: NDArray[np.floating] | Mask) -> Points:
-        """Draw ``number`` points with probability ``density`` a pixel; none where the density is zero all over."""
+        """Draw ``number`` points with probability ``density`` a pixel; none if the density is zero everywhere."""
         total = density.sum()
         if total <= 0:
             return np.empty((0, 2))
@@ -112,7 +116,7 @@ class _Outline:
 def draw_field(size: int, rng: Generator, mitosis: bool, division: bool) -> Field:
     """Draw the cells of an image of ``size`` px; the first lies near the middle.
 
-    With ``mitosis`` the first cell is in mitosis, with ``division`` the first two are sisters joined by a bridge.
+    With ``mitosis``, the first cell is in mitosis. With ``division``, a bridge joins the first two cells, which are sisters.
     """
     radius = 60 * (size / 512) ** 0.67 * float(rng.uniform(0.88, 1.12))
     centres = _place(size, radius, rng, division)
@@ -127,7 +131,7 @@ def draw_field(size: int, rng: Generator, mitosis: bool, division: bool) -> Fiel
 
 
 def splat(shape: tuple[int, int], points: Points, weights: NDArray[np.float64] | float = 1.0) -> Plane:
-    """Add ``weights`` at ``points`` (n, 2) into a plane of ``shape``, shared by the four nearest pixels."""
+    """Return a plane of ``shape`` with ``weights`` added at ``points`` (n, 2), each shared by the four nearest pixels."""
     plane = np.zeros(shape[0] * shape[1])
     corner = np.floor(points).astype(np.int64)
     part = points - corner
@@ -140,7 +144,10 @@ def splat(shape: tuple[int, int], points: Points, weights: NDArray[np.float64] |
 
 
 def walk(rng: Generator, starts: Points, angles: NDArray[np.float64], length: float, turn: float) -> NDArray[np.float64]:
-    """Return curves (n, steps, 2) of ``length`` px from ``starts`` (n, 2) whose heading turns by ``turn`` rad a px (rms)."""
+    """Return curves (n, steps, 2) of ``length`` px from ``starts`` (n, 2).
+
+    Each curve's heading turns by ``turn`` rad a px (rms).
+    """
     steps = max(2, round(length / 0.7))
     headings = angles[:, None] + np.cumsum(rng.normal(0, turn * 0.7**0.5, (len(starts), steps)), axis=1)
     moves = 0.7 * np.stack([np.sin(headings), np.cos(headings)], axis=-1)
@@ -157,7 +164,7 @@ def _direction(angle: float) -> Points:
 
 
 def _place(size: int, radius: float, rng: Generator, division: bool) -> list[Points]:
-    """Place cell centres: the first near the middle, most others beside one that is there, none on top of another."""
+    """Place cell centres: the first near the middle, most others beside another cell, none on top of one."""
     centres = [size / 2 + rng.uniform(-0.2, 0.2, 2) * size]
     if division:
         centres.append(centres[0] + 2.05 * radius * _direction(rng.uniform(0, 2 * np.pi)))
@@ -198,7 +205,10 @@ def _window(centre: Points, reach: float, size: int) -> tuple[slice, slice]:
 
 
 def _share_ground(size: int, outlines: list[_Outline]) -> tuple[NDArray[np.int64], list[tuple[tuple[slice, slice], Plane]]]:
-    """Give each pixel to the cell in which it lies deepest; -1 outside all. Return owners and each cell's radial plane."""
+    """Give each pixel to the cell in which it lies deepest; -1 outside all cells.
+
+    Returns the owners and each cell's radial plane.
+    """
     owner, depth, radials = np.full((size, size), -1), np.ones((size, size)), []
     for index, outline in enumerate(outlines):
         window = _window(outline.centre, _REACH * outline.radius, size)
@@ -225,7 +235,7 @@ def _finish(
     sister: Points | None,
     rng: Generator,
 ) -> Cell:
-    """Give the cell its nucleus and landmarks, now that its ground is known."""
+    """Give the cell its nucleus and landmarks, now that its pixels are known."""
     window, radial = ground
     origin = np.array([window[0].start, window[1].start], dtype=float)
     inside, other = owner[window] == index, (owner[window] >= 0) & (owner[window] != index)
@@ -265,7 +275,7 @@ def _beside_nucleus(rng: Generator, outline: _Outline, long: float, wide: float)
 
 
 def _nucleoli(rng: Generator, outline: _Outline, long: float, wide: float) -> Points:
-    """Draw 2 to 4 places well inside the nucleus, relative to its middle, in px; no two on top of each other."""
+    """Draw 2 to 4 places well inside the nucleus, none on top of another; in px relative to its middle."""
     number = int(rng.integers(2, 5))
     angle = rng.uniform(0, 2 * np.pi) + np.arange(number) * 2 * np.pi / number + rng.normal(0, 0.3, number)
     reach = rng.uniform(0.3, 0.65, number)

@@ -17,18 +17,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hpa_search.data.kaggle import COLOURS, image_file
+from hpa_search.data.kaggle import image_file
 from hpa_search.errors import UserError
 from hpa_search.files import write_text
 from hpa_search.phantom.image import draw_image
 from hpa_search.phantom.labels import LabelSet, draw_label_sets
+from hpa_search.stains import COLOURS
 from hpa_search.system_errors import refused
 from hpa_search.system_files import is_users_file
 
 SIZES = range(32, 2049)
 MOST_IMAGES = 1_000_000
 FEW_IMAGES = 48
-"""Fewer images than these are drawn sooner than a pool of processes starts."""
+"""Fewer images than this are drawn before a pool of processes would have started."""
 
 _FOLDERS = ("train", "test")
 _TABLES = ("test_labels.csv", "sample_submission.csv", "train.csv")
@@ -58,17 +59,18 @@ def make_phantom(
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> None:
-    """Write a phantom of ``images`` training images and ``test_images`` (default a fifth of them) into ``folder``.
+    """Write a phantom of ``images`` training images and ``test_images`` test images (default: a fifth) into ``folder``.
 
-    Written are ``train/`` and ``test/`` with 8-bit grey ``<Id>_{red,green,blue,yellow}.png`` of ``size`` x ``size`` px,
-    ``train.csv`` (``Id,Target``), ``sample_submission.csv`` (``Id,Predicted``, all 0) and, which Kaggle keeps to itself,
-    ``test_labels.csv`` (``Id,Target``) to score predictions with.
+    ``train/`` and ``test/`` hold 8-bit grey ``<Id>_<colour>.png`` of ``size`` x ``size`` px. ``train.csv`` has ``Id,Target``.
+    ``sample_submission.csv`` has ``Id,Predicted``, all 0. ``test_labels.csv`` has ``Id,Target`` to score predictions with;
+    Kaggle keeps it to itself.
 
-    Labels come at their real frequencies. ``lift`` raises the rare classes to at least that many training images each
-    (below 1: that share of the images); the test images are lifted in proportion.
-    The same arguments give the same bytes, whatever the number of processes ``workers`` (default: one a core). ``progress``
-    is called with the images done and in all. Raises UserError for a folder that holds anything, for sizes or counts out
-    of range, and where the disk refuses. What was begun is taken away again, whatever stopped it.
+    Labels have their real frequencies. ``lift`` raises each rare class to at least that many training images. Below 1, it is
+    a share of the images. The test images are lifted in proportion.
+
+    The same arguments give the same bytes, with any number of processes ``workers`` (default: one a core). ``progress`` is
+    called with the images done and the total. Raises UserError if ``folder`` is not empty, if a size or count is out of
+    range, or if the disk refuses. After any failure or interrupt, everything written is deleted.
     """
     tests = max(1, round(images / 5)) if test_images is None else test_images
     _check(images, tests, size, seed, lift)
@@ -84,10 +86,10 @@ def make_phantom(
         _draw_all(train + test, workers, progress)
         _write_tables(folder, train, test)
     except BaseException as error:
-        told = _told(folder, error)  # which looks at what is there
+        explained = _explained(folder, error)  # before `_clear`: it looks at the folder
         _clear(folder, was_there)
-        if told is not None:
-            raise told from None
+        if explained is not None:
+            raise explained from None
         raise
 
 
@@ -104,7 +106,7 @@ def _check(images: int, tests: int, size: int, seed: int, lift: float) -> None:
 
 
 def _claim(folder: Path) -> None:
-    """Make ``folder``; one that holds anything of the user's is refused."""
+    """Make ``folder``; refuse a folder that holds a user's files."""
     was_there = folder.exists()
     if was_there and not (folder.is_dir() and not any(is_users_file(path.name) for path in folder.iterdir())):
         raise UserError(f"{folder}: already there and not an empty folder; name a new one")
@@ -117,7 +119,7 @@ def _claim(folder: Path) -> None:
 
 
 def _clear(folder: Path, was_there: bool) -> None:
-    """Take away what was begun of a phantom, as far as the disk lets us; the folder too, unless it was there before."""
+    """Delete what was written of a phantom, as far as the disk allows; keep ``folder`` if it was there before."""
     for part in _FOLDERS:
         shutil.rmtree(folder / part, ignore_errors=True)
     with contextlib.suppress(OSError):
@@ -127,17 +129,19 @@ def _clear(folder: Path, was_there: bool) -> None:
             folder.rmdir()
 
 
-def _told(folder: Path, error: BaseException) -> UserError | None:
-    """Return the message for an error that is none of the program's own."""
+def _explained(folder: Path, error: BaseException) -> UserError | None:
+    """Return the message for an error from outside the program; None for other errors."""
     if isinstance(error, OSError):
         return refused(error, folder, option="FOLDER", doing="cannot write the phantom")
     if isinstance(error, BrokenExecutor):
-        return UserError(f"{folder}: a process that drew images was killed, most likely for want of memory; free some")
+        return UserError(
+            f"{folder}: a process that drew images was killed, probably because memory ran out; end other programs and try again"
+        )
     return None
 
 
 def _jobs(folder: Path, number: int, size: int, lift: int, seed: tuple[int, int], strict: bool) -> list[_Job]:
-    """Draw names and labels of one part of the phantom, in the order of its table: by name, as Kaggle has it."""
+    """Draw names and labels of one part of the phantom, sorted by name as Kaggle's tables are."""
     rng = np.random.default_rng(seed)
     label_sets = draw_label_sets(number, lift, rng, strict)
     names = sorted(str(uuid.UUID(bytes=rng.bytes(16), version=4)) for _ in range(number))
@@ -147,11 +151,11 @@ def _jobs(folder: Path, number: int, size: int, lift: int, seed: tuple[int, int]
 
 def _draw_all(jobs: Sequence[_Job], workers: int | None, progress: Callable[[int, int], None] | None) -> None:
     processes = _cores() if workers is None else workers
-    tell = progress or (lambda done, total: None)
-    tell(0, len(jobs))
+    report = progress or (lambda done, total: None)
+    report(0, len(jobs))
     with contextlib.closing(_in_processes(jobs, processes)) as drawn:
         for done, _ in enumerate(drawn, start=1):
-            tell(done, len(jobs))
+            report(done, len(jobs))
 
 
 def _cores() -> int:
@@ -160,12 +164,15 @@ def _cores() -> int:
 
 
 def _in_processes(jobs: Sequence[_Job], processes: int) -> Generator[None, None, None]:
-    """Write the images of ``jobs``, yielding after each; processes are spawned, since a fork may copy held locks."""
+    """Write the images of ``jobs``, yielding after each.
+
+    Processes are spawned: a fork may copy held locks.
+    """
     if processes <= 1 or len(jobs) < FEW_IMAGES:
         yield from map(_write_image, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    # Ctrl-C reaches every process of the terminal; the one that tidies up is to answer it.
+    # Ctrl-C reaches every process of the terminal; only the parent, which cleans up, may answer it.
     with ProcessPoolExecutor(processes, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         try:
             yield from pool.map(_write_image, jobs, chunksize=_CHUNK)
@@ -181,7 +188,7 @@ def _write_image(job: _Job) -> None:
 
 
 def _write_tables(folder: Path, train: Sequence[_Job], test: Sequence[_Job]) -> None:
-    """Write the tables after all images, ``train.csv`` last: a phantom that has one is complete."""
+    """Write the tables after all images, ``train.csv`` last: a phantom with a ``train.csv`` is complete."""
     write_text(folder / "test_labels.csv", _table("Target", test))
     write_text(folder / "sample_submission.csv", "Id,Predicted\n" + "".join(f"{job.name},0\n" for job in test))
     write_text(folder / "train.csv", _table("Target", train))

@@ -16,10 +16,10 @@ _PEAK = 9.0
 
 
 def draw_image(labels: Sequence[int], size: int, rng: Generator) -> NDArray[np.uint8]:
-    """Draw an image that shows the protein at ``labels``: uint8 (4, size, size), red, green, blue, yellow.
+    """Draw an image that shows the protein at ``labels``, uint8 (4, size, size) in the order of the stains.
 
-    Dividing cells lie in images without their labels too, and exposure, haze, blur and noise are drawn without regard to
-    the labels; so is the green channel's mean and deviation. What is left to tell the labels is where green lies.
+    Dividing cells also appear in images without their labels. Exposure, haze, blur and noise do not depend on the labels.
+    Neither do the mean and deviation of the green channel. Only the place of the green signal shows the labels.
     """
     field = draw_field(size, rng, _SPINDLE in labels or rng.random() < 0.3, _BRIDGE in labels or rng.random() < 0.3)
     blur = float(rng.uniform(0.1, 0.7))
@@ -32,9 +32,10 @@ def draw_image(labels: Sequence[int], size: int, rng: Generator) -> NDArray[np.u
 
 
 def draw_protein(field: Field, labels: Sequence[int], rng: Generator) -> Plane:
-    """Return the sum of the patterns of ``labels`` (size, size), each of unit deviation times a weight in 0.5..1.
+    """Return the sum of the patterns of ``labels`` (size, size).
 
-    Cells express the protein to unequal degrees; some images have cells that hardly do.
+    Each pattern has unit deviation times a weight in 0.5..1. Cells express the protein to unequal degrees; in some images,
+    some cells hardly express it.
     """
     uneven = rng.uniform(0.1, 0.6)
     levels = np.exp(rng.normal(0, uneven, len(field.cells))).clip(0.15, 3)
@@ -60,7 +61,7 @@ def _level(cell: Cell, rng: Generator) -> float:
 
 
 def _haze(field: Field, blue: Plane, yellow: Plane, rng: Generator) -> Plane:
-    """Return what the antibody stains everywhere: faint cell bodies and nuclei, out of focus."""
+    """Return the antibody's background stain: faint cell bodies and nuclei, out of focus."""
     bodies = np.zeros((field.size, field.size))
     for cell in field.cells:
         bodies[cell.window] += cell.body
@@ -70,7 +71,10 @@ def _haze(field: Field, blue: Plane, yellow: Plane, rng: Generator) -> Plane:
 
 
 def _expose(plane: Plane, blur: float, rng: Generator) -> NDArray[np.uint8]:
-    """Take the picture: blur (px), shot and read noise, then gain and offset to a random mean and deviation; uint8."""
+    """Take the picture, uint8: blur (px), shot and read noise, then gain and offset.
+
+    Gain and offset give it a random mean and deviation.
+    """
     plane = gaussian_filter(plane, blur)
     plane = plane / max(float(plane.std()), 1e-9)
     plane = plane + rng.normal(size=plane.shape) * np.sqrt(rng.uniform(0.0, 0.05) * plane + rng.uniform(0.0, 0.15) ** 2)
@@ -80,7 +84,7 @@ def _expose(plane: Plane, blur: float, rng: Generator) -> NDArray[np.uint8]:
 
 
 def _at(plane: Plane, mean: float, deviation: float) -> NDArray[np.uint8]:
-    """Scale and shift ``plane`` until, cut to 0..255, it has the given mean and deviation (nearly, where it can)."""
+    """Scale and shift ``plane`` until, cut to 0..255, it nearly has the given mean and deviation."""
     plane = (plane - plane.mean()) / max(float(plane.std()), 1e-9)
     gain, offset = deviation, mean
     for _ in range(6):

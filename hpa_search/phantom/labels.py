@@ -1,4 +1,4 @@
-"""Which labels the images of a phantom carry: label sets drawn as often as the competition's training images have them."""
+"""The labels of a phantom's images, as frequent as in the competition's training images."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -16,9 +16,9 @@ LabelSet = tuple[int, ...]
 
 @cache
 def real_label_sets() -> tuple[tuple[LabelSet, ...], NDArray[np.int64]]:
-    """Return the 577 distinct label sets of the competition's 31,072 training images, and how many images carry each.
+    """Return the 577 distinct label sets of the competition's 31,072 training images, and the number of images with each.
 
-    Drawing whole sets keeps every dependence between labels, e.g. that Lysosomes never come without Endosomes.
+    Drawing whole sets keeps every dependence between labels. For example, Lysosomes never come without Endosomes.
     """
     lines = files("hpa_search.phantom").joinpath("label_sets.csv").read_text(encoding="utf-8").split("\n")[1:]
     pairs = [line.split(",") for line in lines if line]
@@ -28,9 +28,9 @@ def real_label_sets() -> tuple[tuple[LabelSet, ...], NDArray[np.int64]]:
 def draw_label_sets(number: int, lift: int, rng: Generator, strict: bool = True) -> list[LabelSet]:
     """Draw the label sets of ``number`` images, at real frequencies, then give each class at least ``lift`` images.
 
-    Class by class, the rarest in reality first, images that no class needs are drawn anew from the real sets that hold
-    the class; so every image still carries a real label set, and nothing but the rare classes' shares is bent.
-    Raises UserError if ``number`` images cannot hold ``lift`` of each class; unless ``strict``, lifts as far as they go.
+    Classes are lifted one by one, the rarest in reality first. Images that no class needs are redrawn from the real sets with
+    that class. So every image carries a real label set, and only the rare classes' shares change. Raises UserError if
+    ``number`` images cannot hold ``lift`` of each class. Without ``strict``, it lifts as far as possible instead.
     """
     sets, counts = real_label_sets()
     member = np.array([to_vector(labels) for labels in sets])
@@ -55,7 +55,7 @@ def draw_label_sets(number: int, lift: int, rng: Generator, strict: bool = True)
 
 
 def _spare_image(held: NDArray[np.bool_], totals: NDArray[np.int64], label: int, lift: int, rng: Generator) -> int | None:
-    """Return an image of ``held`` (n, 28) whose loss leaves every class, served or to come, its ``lift`` images."""
+    """Return a random image of ``held`` (n, 28) that no class needs for its ``lift`` images; None if there is none."""
     spare = np.flatnonzero(~held[:, label] & ~held[:, totals <= lift].any(axis=1))
     return int(rng.choice(spare)) if len(spare) else None
 

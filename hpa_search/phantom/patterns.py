@@ -1,7 +1,7 @@
-"""What each stain looks like in one cell: the three reference channels and the protein pattern of each of the 28 labels.
+"""Draw each stain in one cell: the three reference channels, and the protein at each of the 28 labels.
 
-A pattern is a function of a cell and a random generator and returns a plane (h, w) >= 0 on the cell's patch, of any
-scale. Sizes are in u (`phantom_cells`), after the atlas's own images and its dictionary of subcellular locations.
+A pattern takes a cell and a random generator. It returns a plane (h, w) >= 0 on the cell's patch, of any scale. Sizes are in
+u (see `hpa_search.phantom.cells`). They follow the atlas's own images and its dictionary of subcellular locations.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Pattern = Callable[[Cell, Generator], Plane]
 
 
 def dna(cell: Cell, rng: Generator) -> Plane:
-    """Blue: the nucleus, dark at the nucleoli; a bright plate in mitosis."""
+    """Draw blue: the nucleus, dark at the nucleoli; a bright plate in mitosis."""
     if cell.mitotic:
         return cell.nucleus * 2.0
     holes = np.clip(cell.dots(cell.nucleoli, 3.5) * 60 * cell.unit**2, 0, 0.5)
@@ -25,55 +25,55 @@ def dna(cell: Cell, rng: Generator) -> Plane:
 
 
 def tubulin(cell: Cell, rng: Generator) -> Plane:
-    """Red: microtubules, or the spindle in mitosis, and now and then the bridge between sisters."""
+    """Draw red: microtubules, or the spindle in mitosis, and the bridge between sisters if there is one."""
     network = _spindle(cell, rng) * 3 if cell.mitotic else microtubules(cell, rng)
     return network + 0.5 * cytokinetic_bridge(cell, rng)
 
 
 def reticulum(cell: Cell, rng: Generator) -> Plane:
-    """Yellow: a net that is densest around the nucleus."""
+    """Draw yellow: a net that is densest around the nucleus."""
     mesh = 1 - np.abs(cell.texture(rng, 1.8)) * 0.6
     return np.clip(mesh, 0.1, None) * cell.cytoplasm * np.exp(-np.clip(cell.radial, 0, 2) * 1.6)
 
 
 def nucleoplasm(cell: Cell, rng: Generator) -> Plane:
-    """Evenly in the nucleus, weaker in the nucleoli."""
+    """Fill the nucleus evenly, weaker in the nucleoli."""
     holes = np.clip(cell.dots(cell.nucleoli, 3.5) * 60 * cell.unit**2, 0, 0.6)
     return cell.nucleus * np.clip(1 + 0.15 * cell.texture(rng, 1.5) - holes, 0, None)
 
 
 def nuclear_membrane(cell: Cell, rng: Generator) -> Plane:
-    """A thin rim around the nucleus."""
+    """Draw a thin rim around the nucleus."""
     rim = np.exp(-(((cell.nuclear - 1) * 0.45 * cell.radius / max(1.7 * cell.unit, 0.8)) ** 2))
     return cell.inside * (rim * (1 + 0.15 * cell.texture(rng, 3)) + 0.12 * cell.nucleus).clip(0)
 
 
 def nucleoli(cell: Cell, rng: Generator) -> Plane:
-    """A few large smooth bodies in the nucleus."""
+    """Draw a few large smooth bodies in the nucleus."""
     return cell.nucleus * _plateau(cell.dots(cell.nucleoli, 4.2, rng.uniform(0.7, 1.3, len(cell.nucleoli))))
 
 
 def fibrillar_center(cell: Cell, rng: Generator) -> Plane:
-    """Clusters of fine dots inside the nucleoli."""
+    """Draw clusters of fine dots inside the nucleoli."""
     number = 6 * len(cell.nucleoli)
     points = np.repeat(cell.nucleoli, 6, axis=0) + rng.normal(0, 2.6 * cell.unit, (number, 2))
     return cell.nucleus * cell.dots(points, 0.9, rng.uniform(0.5, 1, number))
 
 
 def nuclear_speckles(cell: Cell, rng: Generator) -> Plane:
-    """Some twenty irregular patches all over the nucleus."""
+    """Draw some twenty irregular patches all over the nucleus."""
     return cell.nucleus * (np.clip(cell.texture(rng, 2.1) - 0.7, 0, 1.2) + 0.06)
 
 
 def nuclear_bodies(cell: Cell, rng: Generator) -> Plane:
-    """A few small sharp dots in the nucleus."""
+    """Draw a few small sharp dots in the nucleus."""
     number = int(rng.integers(3, 9))
     points = cell.scatter(rng, number, (cell.nuclear < 0.85) * cell.inside * 1.0)
     return cell.dots(points, 1.5, rng.uniform(0.6, 1, len(points))) + 0.0006 * cell.nucleus
 
 
 def golgi(cell: Cell, rng: Generator) -> Plane:
-    """A ribbon of stacks on one side of the nucleus."""
+    """Draw a ribbon of stacks on one side of the nucleus."""
     near = np.exp(-((cell.distance(cell.organizer) / 10) ** 2)) * (cell.nuclear > 1.02) * cell.cytoplasm
     starts = cell.scatter(rng, 9, near)
     curves = walk(rng, starts, rng.uniform(0, 2 * np.pi, len(starts)), 11 * cell.unit, 0.25 / cell.unit**0.5)
@@ -81,22 +81,22 @@ def golgi(cell: Cell, rng: Generator) -> Plane:
 
 
 def peroxisomes(cell: Cell, rng: Generator) -> Plane:
-    """Very many fine dots, evenly in the cytoplasm."""
+    """Draw very many fine dots, evenly in the cytoplasm."""
     return _granules(cell, rng, 70, 1.0, cell.cytoplasm)
 
 
 def endosomes(cell: Cell, rng: Generator) -> Plane:
-    """A few dozen dots of mixed size, more of them towards the nucleus."""
+    """Draw a few dozen dots of mixed size, denser towards the nucleus."""
     return _granules(cell, rng, 26, 1.7, cell.cytoplasm * np.exp(-cell.radial * 1.8))
 
 
 def lysosomes(cell: Cell, rng: Generator) -> Plane:
-    """As endosomes, somewhat larger and gathered more closely around the nucleus."""
+    """Draw dots like endosomes, but larger and closer around the nucleus."""
     return _granules(cell, rng, 20, 2.2, cell.cytoplasm * np.exp(-cell.radial * 3))
 
 
 def intermediate_filaments(cell: Cell, rng: Generator) -> Plane:
-    """Long wavy strands wound around the nucleus."""
+    """Draw long wavy strands wound around the nucleus."""
     points = cell.scatter(rng, 26, cell.cytoplasm * np.exp(-cell.radial * 2.5))
     tangent = np.arctan2(points[:, 1] - cell.centre[1], -(points[:, 0] - cell.centre[0]))
     curves = walk(rng, points, tangent, 36 * cell.unit, 0.2 / cell.unit**0.5)
@@ -104,7 +104,7 @@ def intermediate_filaments(cell: Cell, rng: Generator) -> Plane:
 
 
 def actin_filaments(cell: Cell, rng: Generator) -> Plane:
-    """Straight parallel stress fibres across the whole cell."""
+    """Draw straight parallel stress fibres across the whole cell."""
     points = cell.scatter(rng, 13, cell.body)
     direction = cell.angle + rng.normal(0, 0.06, len(points))
     ways = [walk(rng, points, direction + half * np.pi, 38 * cell.unit, 0.004) for half in (0, 1)]
@@ -114,7 +114,7 @@ def actin_filaments(cell: Cell, rng: Generator) -> Plane:
 
 
 def focal_adhesions(cell: Cell, rng: Generator) -> Plane:
-    """Short thick streaks at the cell's edge that point to its middle."""
+    """Draw short thick streaks at the cell's edge that point to its middle."""
     starts = cell.scatter(rng, 22, cell.inside * (cell.edge < 8) * np.clip(cell.gap - 2, 0.05, 1))
     inwards = np.arctan2(cell.centre[0] - starts[:, 0], cell.centre[1] - starts[:, 1])
     curves = walk(rng, starts, inwards, 8 * cell.unit, 0.01)
@@ -122,7 +122,7 @@ def focal_adhesions(cell: Cell, rng: Generator) -> Plane:
 
 
 def microtubules(cell: Cell, rng: Generator) -> Plane:
-    """Curved fibres that fan out from beside the nucleus to the edge."""
+    """Draw curved fibres that fan out from beside the nucleus to the edge."""
     number = 46
     starts = np.repeat(cell.organizer[None], number, axis=0) + rng.normal(0, 3 * cell.unit, (number, 2))
     angles = np.arange(number) * 2 * np.pi / number + rng.normal(0, 0.1, number)
@@ -132,7 +132,7 @@ def microtubules(cell: Cell, rng: Generator) -> Plane:
 
 
 def microtubule_ends(cell: Cell, rng: Generator) -> Plane:
-    """Fine comets along the cell's rim."""
+    """Draw fine comets along the cell's rim."""
     starts = cell.scatter(rng, 34, cell.inside * np.exp(-(((cell.edge - 6) / 5) ** 2)))
     outwards = np.arctan2(starts[:, 0] - cell.centre[0], starts[:, 1] - cell.centre[1])
     curves = walk(rng, starts, outwards, 3.5 * cell.unit, 0.02)
@@ -140,7 +140,7 @@ def microtubule_ends(cell: Cell, rng: Generator) -> Plane:
 
 
 def cytokinetic_bridge(cell: Cell, rng: Generator) -> Plane:
-    """A short thin rod midway between two sister cells; nothing in a cell without a sister."""
+    """Draw a short thin rod midway between two sister cells; nothing in other cells."""
     if cell.sister is None:
         return np.zeros(cell.shape)
     across = cell.sister - cell.centre
@@ -150,12 +150,12 @@ def cytokinetic_bridge(cell: Cell, rng: Generator) -> Plane:
 
 
 def mitotic_spindle(cell: Cell, rng: Generator) -> Plane:
-    """The spindle of a cell in mitosis; nothing in other cells."""
+    """Draw the spindle of a cell in mitosis; nothing in other cells."""
     return _spindle(cell, rng) if cell.mitotic else np.zeros(cell.shape)
 
 
 def organizing_center(cell: Cell, rng: Generator) -> Plane:
-    """A dot beside the nucleus in a faint star."""
+    """Draw a dot beside the nucleus in a faint star."""
     angles = rng.uniform(0, 2 * np.pi, 14)
     rays = walk(rng, np.repeat(cell.organizer[None], 14, axis=0), angles, 8 * cell.unit, 0.03)
     star = cell.dots(rays.reshape(-1, 2), 1.0) / rays.shape[1]
@@ -163,56 +163,56 @@ def organizing_center(cell: Cell, rng: Generator) -> Plane:
 
 
 def centrosome(cell: Cell, rng: Generator) -> Plane:
-    """One or two sharp dots beside the nucleus."""
+    """Draw one or two sharp dots beside the nucleus."""
     pair = cell.organizer + rng.normal(0, 1.8 * cell.unit, (int(rng.integers(1, 3)), 2))
     return cell.body * cell.dots(pair, 1.6)
 
 
 def lipid_droplets(cell: Cell, rng: Generator) -> Plane:
-    """Small circles of mixed size in the cytoplasm, in groups."""
+    """Draw small circles of mixed size in the cytoplasm, in groups."""
     groups = np.clip(cell.texture(rng, 8), 0, None) * cell.cytoplasm
     return cell.body * _rings(cell, cell.scatter(rng, 16, groups), rng.uniform(2.2, 4.5, 16), 0.7)
 
 
 def plasma_membrane(cell: Cell, rng: Generator) -> Plane:
-    """A thin ruffled line along the whole outline."""
+    """Draw a thin ruffled line along the whole outline."""
     rim = np.exp(-(((cell.edge - 2) / max(1.8, 0.8 / cell.unit)) ** 2))
     return cell.inside * (rim * np.clip(1 + 0.35 * cell.texture(rng, 2.5), 0, None) + 0.05 * cell.body)
 
 
 def cell_junctions(cell: Cell, rng: Generator) -> Plane:
-    """A thick line where the cell touches another."""
+    """Draw a thick line where the cell touches another."""
     seam = np.exp(-(((cell.gap - 1) / max(2.4, 1 / cell.unit)) ** 2))
     return seam * np.clip(1 + 0.3 * cell.texture(rng, 2), 0, None) * cell.inside
 
 
 def mitochondria(cell: Cell, rng: Generator) -> Plane:
-    """Many short worms around the nucleus."""
+    """Draw many short worms around the nucleus."""
     starts = cell.scatter(rng, 45, cell.cytoplasm * np.exp(-cell.radial * 1.5))
     curves = walk(rng, starts, rng.uniform(0, 2 * np.pi, len(starts)), 9 * cell.unit, 0.3 / cell.unit**0.5)
     return cell.cytoplasm * cell.dots(curves.reshape(-1, 2), 1.2)
 
 
 def aggresome(cell: Cell, rng: Generator) -> Plane:
-    """One large lump beside the nucleus."""
+    """Draw one large lump beside the nucleus."""
     lobes = cell.organizer + rng.normal(0, 1.5 * cell.unit, (4, 2))
     return cell.body * _plateau(cell.dots(lobes, 3.2))
 
 
 def cytosol(cell: Cell, rng: Generator) -> Plane:
-    """Evenly in the cytoplasm, thinner towards the edge, little in the nucleus."""
+    """Fill the cytoplasm evenly, thinner towards the edge, little in the nucleus."""
     thickness = np.clip(cell.edge / 14, 0.25, 1)
     return cell.body * thickness * (1 - 0.75 * cell.nucleus) * np.clip(1 + 0.12 * cell.texture(rng, 1.5), 0, None)
 
 
 def cytoplasmic_bodies(cell: Cell, rng: Generator) -> Plane:
-    """A handful of bright round dots in the cytoplasm."""
+    """Draw a handful of bright round dots in the cytoplasm."""
     points = cell.scatter(rng, int(rng.integers(4, 10)), cell.cytoplasm * (cell.nuclear > 1.15))
     return cell.body * _plateau(cell.dots(points, 2.0), 1.5)
 
 
 def rods_and_rings(cell: Cell, rng: Generator) -> Plane:
-    """One or two straight rods and a ring."""
+    """Draw one or two straight rods and a ring."""
     points = cell.scatter(rng, 3, cell.cytoplasm * (cell.edge > 6))
     rods = walk(rng, points[1:], rng.uniform(0, 2 * np.pi, len(points[1:])), 15 * cell.unit, 0.005)
     rods_drawn = cell.dots(rods.reshape(-1, 2), 1.1) / max(rods.shape[1], 1) * 6

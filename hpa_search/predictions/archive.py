@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hpa_search.errors import UserError
 from hpa_search.kinds import kind_of
-from hpa_search.labels import LABELS
+from hpa_search.labels import LABELS, NUM_LABELS
 
 IDS, LABELLED, GROUPS, LABEL_NAMES = "ids", "labels", "groups", "label_names"
 
@@ -34,7 +34,7 @@ class Archive:
         self.names = tuple(name for name in arrays if name not in (IDS, LABELLED, GROUPS, LABEL_NAMES))
         self.ids = tuple(self._words(IDS).tolist())
         if LABEL_NAMES in arrays and tuple(self._read(LABEL_NAMES).ravel().tolist()) != LABELS:
-            raise UserError(f"{path}: array '{LABEL_NAMES}' is not the 28 labels of this task in their order")
+            raise UserError(f"{path}: array '{LABEL_NAMES}' is not the {NUM_LABELS} labels of this task in their order")
 
     def labels(self) -> NDArray[Any] | None:
         """Return `labels` as they are, None where there are none."""

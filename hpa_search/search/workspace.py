@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from hpa_search import __version__
 from hpa_search.config import Record
 from hpa_search.data.external import External, lookalikes
-from hpa_search.data.kaggle import COLOURS, Dataset, image_file
+from hpa_search.data.kaggle import Dataset, image_file
 from hpa_search.data.packed import PackedImages
 from hpa_search.data.splits import Split, fold_split, make_split, read_split, write_split
 from hpa_search.data.statistics import channel_statistics
@@ -23,6 +23,7 @@ from hpa_search.labels import LABELS, to_target, to_vector
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT, STUDY
 from hpa_search.space.parsing import parse_checked
 from hpa_search.space.search import Search
+from hpa_search.stains import COLOURS
 from hpa_search.storage.data_cache import usable
 from hpa_search.storage.place import Location, Place
 from hpa_search.system_errors import OUT, refused, refusing

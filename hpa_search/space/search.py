@@ -36,7 +36,7 @@ class Search(Record):
     start_points: tuple[Point, ...] = Field(default=(), strict=False)
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     labels: tuple[Annotated[int, Field(ge=0, lt=NUM_LABELS)], ...] | None = Field(
-        default=None, min_length=1, strict=False, description="a list of label ids from 0 to 27"
+        default=None, min_length=1, strict=False, description=f"a list of label ids from 0 to {NUM_LABELS - 1}"
     )
     objective: Objective = Objective()
     split: SplitSettings = SplitSettings()

@@ -1,1 +1,1 @@
-"""Folders that lie in object stores: places, a patient client of their servers, and local mirrors to work in."""
+"""Folders in object stores: places, a store that retries, and mirrors to work in."""

@@ -1,4 +1,7 @@
-"""Datasets in object stores: fetched once per machine into its cache, and from then on only compared with the store's list."""
+"""Fetch datasets from object stores: once per machine, into its cache.
+
+Later calls only compare the cache with the store's list.
+"""
 
 import hashlib
 import logging
@@ -23,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 REMOTE = "remote"
 DATASET = (".csv", ".png", ".jpg", ".jpeg")
-"""The endings of what a dataset is made of; whatever else lies beside it is not fetched."""
+"""Endings of a dataset's files; other files beside them are not fetched."""
 TABLES = (".csv",)
 BUNDLE = (".json", ".safetensors", ".onnx", ".md")
 
@@ -31,9 +34,9 @@ Progress = Callable[[int, int], None]
 
 
 def default_cache() -> Path:
-    """Return the folder that is the cache where nothing else is said: $HPA_SEARCH_CACHE or ~/.cache/hpa-search.
+    """Return the default cache folder: $HPA_SEARCH_CACHE or ~/.cache/hpa-search.
 
-    It begins with a `~` where nobody knows the home folder, of which `usable` complains: many commands need no cache.
+    Without a known home folder, the `~` stays. `usable` refuses it later: many commands need no cache.
     """
     cache = Path(os.environ.get("HPA_SEARCH_CACHE", "").strip() or "~/.cache/hpa-search")
     try:
@@ -43,11 +46,11 @@ def default_cache() -> Path:
 
 
 def usable(cache: Path) -> Path:
-    """Return ``cache`` with the home folder for a `~`. Raises UserError where nobody knows that."""
+    """Return ``cache`` with the home folder for a `~`. Raises UserError if the user has no known home folder."""
     if not cache.parts[:1] or not cache.parts[0].startswith("~"):
         return cache
     try:
-        # An empty HOME would be taken for the root folder.
+        # `expanduser` would take an empty HOME for the root folder.
         if cache.parts[0] == "~" and not os.environ.get("HOME"):
             return Path(pwd.getpwuid(os.getuid()).pw_dir, *cache.parts[1:])
         return cache.expanduser()
@@ -67,13 +70,15 @@ def localise(
     first: float = FIRST_SECONDS,
     say: Tell = logger.warning,
 ) -> Path:
-    """Return the local folder of a dataset: its own, or one below ``cache`` that holds what the store lists now.
+    """Return a dataset's local folder: a local place's own, else a copy below ``cache``.
 
-    Of several processes of a machine one fetches, many files at a time, and the others wait for it; after a kill the next
-    goes on. A file that has another size or time than its object is fetched again, one without an object goes.
-    ``suffixes`` are the endings of the files that are wanted. ``progress`` is called with the files done and the number of
-    all that have to be fetched; ``say`` hears of outages, and ``first`` seconds are waited for the store's first answer.
-    Raises UserError as `Store` does, where there is no such file below a remote place, or the cache cannot be written.
+    The copy holds the files that the store lists now. One process of a machine fetches many files at a time; the others wait.
+    After a kill, the next process resumes the fetch. A file whose size or time differs from its object's is fetched again. A
+    file without an object is deleted.
+
+    ``suffixes`` are the endings of the wanted files. ``progress`` is called with the files done and the number to fetch.
+    ``say`` gets the messages about outages. ``first`` is how many seconds to wait for the store's first answer. Raises
+    UserError as `Store` does. Raises it also if a remote place has no such file, or the cache cannot be written.
     """
     place = Place.of(given)
     if place.is_local:
@@ -95,31 +100,37 @@ def localised(
     suffixes: tuple[str, ...] = DATASET,
     say: Tell = logger.warning,
 ) -> Iterator[Path]:
-    """Yield what `localise` returns; a UserError that leaves the block names the place."""
+    """Yield the folder that `localise` returns.
+
+    A UserError that leaves the block names the place.
+    """
     place = Place.of(given)
     with naming(local_folder(place, cache), place):
         yield localise(place, cache, progress, suffixes=suffixes, say=say)
 
 
 def local_folder(place: Place, cache: Path) -> Path:
-    """Return where `localise` keeps the dataset of ``place``, which is the path itself where that is local."""
+    """Return the folder where `localise` keeps the dataset of ``place``.
+
+    For a local place, it is the place's own path.
+    """
     if place.is_local:
         return place.local
     return usable(cache).resolve() / REMOTE / hashlib.sha256(str(place).encode()).hexdigest()[:16]
 
 
 def _bring_up_to_date(store: Store, folder: Path, suffixes: tuple[str, ...], progress: Progress | None) -> None:
-    there = {name: stored for name, stored in store.list().items() if _is_wanted(name, suffixes)}
-    if not there:
+    listed = {name: stored for name, stored in store.list().items() if _is_wanted(name, suffixes)}
+    if not listed:
         raise UserError(f"{store.place}: no {', '.join(suffixes)} file below it; correct the URL")
-    left = [name for name, stored in there.items() if not _is_current(folder / name, stored)]
-    for name in _held(folder, suffixes) - there.keys():
+    left = [name for name, stored in listed.items() if not _is_current(folder / name, stored)]
+    for name in _held(folder, suffixes) - listed.keys():
         (folder / name).unlink(missing_ok=True)
-    tell = partial(_tell, progress, len(left))
-    in_parallel(lambda name: _fetch(store, folder, name, there[name]), left, done=tell)
+    report = partial(_report, progress, len(left))
+    in_parallel(lambda name: _fetch(store, folder, name, listed[name]), left, done=report)
 
 
-def _tell(progress: Progress | None, of: int, done: int) -> None:
+def _report(progress: Progress | None, of: int, done: int) -> None:
     if progress is not None:
         progress(done, of)
 
@@ -133,7 +144,10 @@ def _is_wanted(name: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _is_current(path: Path, stored: Stored) -> bool:
-    """Whether the file is the object as it is listed: `Store.fetch` gives a file its object's time."""
+    """Return whether the file matches the listed object.
+
+    `Store.fetch` gives a file its object's time.
+    """
     try:
         found = path.stat()
     except FileNotFoundError:

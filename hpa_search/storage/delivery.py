@@ -1,4 +1,4 @@
-"""A file that is made here and delivered to a place: beside its place where that is local, else by way of the cache."""
+"""Write a file here and deliver it to its place, by way of the cache if the place is remote."""
 
 import hashlib
 import logging
@@ -22,17 +22,18 @@ OUTPUTS = "outputs"
 
 @contextmanager
 def delivered(given: Location, cache: Path, say: Tell = logger.warning) -> Iterator[Path]:
-    """Yield the local path at which to write the file of a place; a remote one is pushed when the block ends well.
+    """Yield the local path at which to write a place's file.
 
-    What else the block leaves beside it, such as the parts of what was not finished, is there when the same place is asked for
-    again. Raises UserError where the place's store refuses or does not answer, before the block and after it.
+    A remote place's file is pushed if the block succeeds. The block may leave other files beside it, such as finished parts.
+    They are there when the same place is asked for again. Raises UserError if the store refuses or does not answer, before or
+    after the block.
     """
     place = Place.of(given)
     if place.is_local:
         yield place.local
         return
     store = Store(place.parent, first=FIRST_SECONDS, tell=say)
-    store.reach()  # that it cannot be written to is told before the work and not after
+    store.reach()  # an unreachable store fails before the work, not after it
     folder = usable(cache).resolve() / OUTPUTS / hashlib.sha256(str(place).encode()).hexdigest()[:16]
     lock = Lock(folder.with_name(f".{folder.name}.lock"))
     with refusing(usable(cache), option=CACHE, doing="the cache cannot be written"):
@@ -42,6 +43,6 @@ def delivered(given: Location, cache: Path, say: Tell = logger.warning) -> Itera
         with naming(folder / place.name, place):
             yield folder / place.name
             store.push(folder / place.name, place.name)
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # only now: after a failure, the next call reuses the parts
     finally:
         lock.release()

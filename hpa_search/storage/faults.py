@@ -1,4 +1,4 @@
-"""What pyarrow's file systems raise, in two kinds: what waiting may mend, and what the user has to."""
+"""Sort the faults of pyarrow's file systems: waiting may mend some; the user must mend the others."""
 
 import re
 
@@ -39,16 +39,22 @@ _CREDENTIALS = {
 
 
 class Missing(UserError):  # noqa: N818  (named for the object's state)
-    """An object is not there."""
+    """The object does not exist."""
 
 
 def is_remote(error: Exception) -> bool:
-    """Whether ``error`` is a store's answer, or its silence: what a local disk raises has an errno, a store's has none."""
+    """Return whether ``error`` is a store's answer or silence.
+
+    A local disk's error has an errno, a store's has none.
+    """
     return isinstance(error, FileNotFoundError | pa.ArrowException) or (isinstance(error, OSError) and error.errno is None)
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether waiting may mend ``error``: no connection, a hanging or overloaded server, an error of its own."""
+    """Return whether waiting may mend ``error``.
+
+    It may mend a lost connection, and a server that hangs, is overloaded or has an internal error.
+    """
     if isinstance(error, FileNotFoundError) or not is_remote(error):
         return False
     text = str(error)
@@ -56,7 +62,10 @@ def is_transient(error: Exception) -> bool:
 
 
 def explained(error: Exception, place: Place, endpoint: str) -> UserError:
-    """Return the message for a fault that no waiting mends; ``endpoint`` names the server."""
+    """Return the message for a fault that waiting cannot mend.
+
+    ``endpoint`` names the server.
+    """
     text = " ".join(str(error).split())
     where, bucket = f"{place} ({endpoint})", f"{SCHEMES[place.scheme]} '{place.bucket}'"
     if isinstance(error, FileNotFoundError):

@@ -1,7 +1,8 @@
-"""The pyarrow file system of a place: its endpoint, region and credentials, from the URL and the AWS tools' environment.
+"""The pyarrow file system of a place, from the URL and the AWS tools' environment.
 
-pyarrow 26 reads the credentials itself (AWS_ACCESS_KEY_ID ..., AWS_PROFILE, ~/.aws, roles of a cloud's machines), but hands
-neither a number of attempts nor timeouts on from a URL, and AWS_ENDPOINT_URL only from there; so S3's is made here.
+pyarrow 26 reads the credentials itself: AWS_ACCESS_KEY_ID ..., AWS_PROFILE, ~/.aws, roles of a cloud's machines. But a URL
+can set neither attempts nor timeouts. Without a URL, pyarrow ignores AWS_ENDPOINT_URL. So this module builds S3's file
+system.
 """
 
 import os
@@ -14,25 +15,25 @@ from hpa_search.errors import UserError, nearest
 from hpa_search.storage.place import Place
 
 CONNECT_SECONDS, SILENT_SECONDS = 5.0, 20.0
-"""After so long without a connection, or without a byte, an attempt has failed."""
+"""Seconds without a connection, or without a byte, after which an attempt fails."""
 ATTEMPTS = 2
-"""Of pyarrow itself; `patience` does the waiting, and the two multiply."""
+"""Attempts within pyarrow. `patience` retries on top of them, so the two multiply."""
 DEFAULT_REGION = "us-east-1"
-"""What servers other than Amazon's expect, where nothing else is said."""
+"""The region that servers other than Amazon's expect by default."""
 _S3_QUERY = ("endpoint_override", "force_virtual_addressing", "region", "scheme", "tls_ca_file_path")
 
 
 def file_system(place: Place) -> fs.FileSystem:
     """Return the file system that the remote ``place`` lies in.
 
-    Raises UserError for a query that its client does not know, and OSError where the store has to be asked for its region
-    and does not answer.
+    Raises UserError for a query that its client does not know. Raises OSError if the store must be asked for its region and
+    does not answer.
     """
     return _s3(place) if place.scheme == "s3" else _by_url(place)
 
 
 def endpoint(place: Place) -> str:
-    """Return the name of the server that a place's objects are on."""
+    """Return the name of the server that holds a place's objects."""
     found = _endpoint(_query(place)) if place.scheme == "s3" else None
     usual = {"s3": "Amazon S3", "gs": "Google Cloud Storage", "gcs": "Google Cloud Storage"}
     return f"endpoint {'://'.join(found)}" if found else usual.get(place.scheme, "Azure")
@@ -42,11 +43,11 @@ def _s3(place: Place) -> fs.FileSystem:
     query = _query(place)
     if unknown := sorted(query.keys() - set(_S3_QUERY)):
         raise UserError(
-            f"{place}: '{unknown[0]}' is no setting of S3{nearest(unknown[0], _S3_QUERY)}; known: {', '.join(_S3_QUERY)}"
+            f"{place}: '{unknown[0]}' is not a setting of S3{nearest(unknown[0], _S3_QUERY)}; known: {', '.join(_S3_QUERY)}"
         )
     found, region = _endpoint(query), query.get("region")
     if found is not None:
-        # Its machines are no Amazon's: asking for a role there would only take time.
+        # Off Amazon's machines, asking for a role only takes time.
         os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
         region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
     scheme, host = found or (None, None)
@@ -64,7 +65,7 @@ def _s3(place: Place) -> fs.FileSystem:
 
 
 def _endpoint(query: dict[str, str]) -> tuple[str, str] | None:
-    """Return scheme and host of the server that was named, None for Amazon's."""
+    """Return scheme and host of the configured server; None for Amazon's."""
     given = query.get("endpoint_override") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if not given:
         return None
@@ -82,7 +83,7 @@ def _query(place: Place) -> dict[str, str]:
 
 
 def _by_url(place: Place) -> fs.FileSystem:
-    # Google's client would try for a quarter of an hour by itself.
+    # By itself, Google's client retries for a quarter of an hour.
     extra = "" if "retry_limit_seconds" in place.query or place.scheme not in ("gs", "gcs") else "retry_limit_seconds=10"
     query = "&".join(part for part in (place.query, extra) if part)
     try:

@@ -1,9 +1,9 @@
-"""A local folder that stands for one in an object store: what is fetched, what is pushed, and in which order.
+"""A local folder that mirrors a folder in an object store.
 
-A mirror begins empty and knows what it has fetched and pushed; the store is right about everything else. A file that was
-changed or removed here and not pushed yet is not touched by fetching. Of what is gone here, only files that this mirror
-knows, and that it was told it may delete, go from the store: others may have been written there since by somebody else.
-Hidden files, such as one that is being written, and the system's stay here.
+A mirror begins empty and knows the files it has fetched and pushed. The store is right about all other files. A change or
+removal here that is not pushed yet survives a fetch. A push deletes an object only if this mirror knows it and ``deletes``
+allows it. Unknown objects may be another writer's. Hidden files stay here, such as a file being written. So do the system's
+files.
 """
 
 import os
@@ -19,24 +19,25 @@ from hpa_search.storage.store import Store, Stored
 from hpa_search.system_files import is_system_file
 
 Order = Sequence[Sequence[str]]
-"""Groups of patterns: the files of one group are in the store before one of the next is sent. The empty group is all others."""
+"""Groups of patterns. All files of a group reach the store before the next group is sent. The empty group is all other files."""
 
 _Signature = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class _Known:
-    """A file that was the same here and there: how the store listed it, and its size and time (ns) here."""
+    """A file when both sides agreed: its listing there, its size and time (ns) here."""
 
     there: Stored
     here: _Signature
 
 
 class Mirror:
-    """Mirrors what lies below the place of ``store`` in ``folder``, as far as it is asked to; threads may share it.
+    """Mirrors the place of ``store`` in ``folder``, as far as asked.
 
-    ``order`` says what is pushed before what, ``deletes`` what may be deleted from the store. A pattern is a name, a
-    folder with a '/' at its end, or a name with ``*``, which stands for any text, '/' too. All methods raise what `Store` raises.
+    Threads may share a mirror. ``order`` is the order of pushes; ``deletes`` are the patterns that may be deleted from the
+    store. A pattern is a name, a folder with a final '/', or a name with ``*``. ``*`` stands for any text, '/' too. All
+    methods raise what `Store` raises.
     """
 
     def __init__(self, store: Store, folder: Path, *, order: Order = ((),), deletes: Sequence[str] = ()) -> None:
@@ -47,7 +48,10 @@ class Mirror:
         self._lock = threading.RLock()
 
     def fetch(self, *patterns: str) -> None:
-        """Fetch the files of ``patterns`` (none given: all) that are missing here or have changed there, and drop what went there."""
+        """Fetch the files of ``patterns`` (default: all).
+
+        A file is fetched if it is missing here or changed in the store. A file that the store no longer has is dropped here.
+        """
         with self._lock:
             there = self._look(patterns)
             for name in [name for name in self._known if matches(name, patterns) and name not in there]:
@@ -55,11 +59,16 @@ class Mirror:
             in_parallel(self._fetch, [(name, stored) for name, stored in there.items() if self._differs(name, stored)])
 
     def push(self, *patterns: str) -> None:
-        """Push the files of ``patterns`` that changed here since the last fetch or push; without any, all, and delete what went."""
+        """Push the files of ``patterns`` (default: all).
+
+        A file is pushed if it changed here since the last fetch or push. Without patterns, files that are gone here are then
+        deleted from the store.
+        """
         with self._lock:
             here = self._scan()
             changed = [name for name, signature in here.items() if self._is_new(name, signature) and matches(name, patterns)]
             for group in _grouped(changed, self._order):
+                # `in_parallel` waits, so a group is in the store before the next group is sent.
                 in_parallel(self._push, [(name, here[name]) for name in group])
             if not patterns:
                 self._delete(here.keys())
@@ -71,16 +80,20 @@ class Mirror:
             yield
 
     def has(self, name: str) -> bool:
-        """Whether ``name`` is here, or was there when a fetch last listed its folder."""
+        """Return whether ``name`` is here, or was in the store at its folder's last listing."""
+        # A known file that is missing here was removed here.
         return (self.folder / name).is_file() or (name in self._listed and name not in self._known)
 
     def knows(self, name: str) -> bool:
-        """Whether ``name`` is in the store as this mirror last saw it: nobody else has written or removed it since."""
+        """Return whether ``name`` in the store is as this mirror last saw it.
+
+        Then no other writer has touched it.
+        """
         known = self._known.get(name)
         return self.store.look(name) == (known.there if known else None)
 
     def _look(self, patterns: Sequence[str]) -> dict[str, Stored]:
-        """Return the objects of ``patterns`` in the store, and remember all that was listed for it."""
+        """Return the objects of ``patterns``, and remember the whole listing."""
         folders = _outermost({_folder(pattern) for pattern in patterns if _is_many(pattern)} if patterns else {""})
         singles = [pattern for pattern in patterns if not _is_many(pattern) and not _within(pattern, folders)]
         listed: dict[str, Stored] = {}
@@ -96,6 +109,10 @@ class Mirror:
         return {name: stored for name, stored in listed.items() if matches(name, patterns) and not _is_hidden(name)}
 
     def _differs(self, name: str, stored: Stored) -> bool:
+        """Return whether ``name`` must be fetched.
+
+        An unknown file that lies here is new and wins. So does a known file that was changed or removed here.
+        """
         known, here = self._known.get(name), _signature(self.folder / name)
         if known is None:
             return here is None
@@ -109,7 +126,7 @@ class Mirror:
             self._known[name] = _Known(there, here)
 
     def _drop(self, name: str) -> None:
-        """Forget a file that is no longer there, and remove it here unless it was changed."""
+        """Forget a file that the store lost, and remove it unless it changed here."""
         if _signature(self.folder / name) == self._known.pop(name).here:
             (self.folder / name).unlink()
 
@@ -127,12 +144,13 @@ class Mirror:
         return known is None or known.here != signature
 
     def _push(self, changed: tuple[str, _Signature]) -> None:
-        # The signature of before: what is written meanwhile is new again at the next push.
+        # The signature from before the push: a write during the push is new again at the next push.
         name, signature = changed
-        with suppress(FileNotFoundError):  # it went between scan and push
+        with suppress(FileNotFoundError):  # removed between scan and push
             self._known[name] = _Known(self.store.push(self.folder / name, name), signature)
 
     def _delete(self, here: Iterable[str]) -> None:
+        # Known files only: other objects may be another writer's.
         gone = [name for name in self._known.keys() - set(here) if self._deletes and matches(name, self._deletes)]
         for name in sorted(gone):
             self.store.delete(name)
@@ -141,7 +159,7 @@ class Mirror:
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether ``name`` is meant by one of ``patterns``, or there are none."""
+    """Return whether ``name`` matches one of ``patterns``, or there are none."""
     return not patterns or any(
         name.startswith(pattern) if pattern.endswith("/") else fnmatchcase(name, pattern) for pattern in patterns
     )
@@ -160,7 +178,7 @@ def _within(name: str, folders: Iterable[str]) -> bool:
 
 
 def _outermost(folders: set[str]) -> list[str]:
-    """Return the folders that lie in no other of them."""
+    """Return the folders that lie in none of the others."""
     return sorted(one for one in folders if not _within(one, folders - {one}))
 
 

@@ -1,4 +1,4 @@
-"""Messages that name the place the user gave, where the work is done in a local copy of it."""
+"""Rewrite messages about a local copy to name the user's place."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from hpa_search.storage.place import Place
 
 
 def shown(text: str, folder: Path, place: Place) -> str:
-    """Return ``text`` with each path in ``folder`` as the place below ``place`` that it stands for."""
+    """Return ``text`` with paths in ``folder`` as places below ``place``."""
     if place.is_local and place.local == folder:
         return text
 
@@ -22,13 +22,13 @@ def shown(text: str, folder: Path, place: Place) -> str:
 
 
 def showing(say: Callable[[str], None], folder: Path, place: Place) -> Callable[[str], None]:
-    """Return ``say`` with what it is told rewritten as by `shown`."""
+    """Return ``say`` with its messages rewritten as by `shown`."""
     return lambda line: say(shown(line, folder, place))
 
 
 @contextmanager
 def naming(folder: Path, place: Place) -> Iterator[None]:
-    """Rewrite the message of a UserError that leaves the block as `shown` does."""
+    """Rewrite a UserError that leaves the block, as `shown` does."""
     try:
         yield
     except UserError as error:

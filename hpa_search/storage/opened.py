@@ -1,4 +1,4 @@
-"""A folder that may lie in an object store, opened to be worked on: itself where it is local, else a mirror of it."""
+"""Open a folder; if it lies in an object store, open a mirror of it."""
 
 import hashlib
 import logging
@@ -22,43 +22,49 @@ from hpa_search.system_errors import CACHE, message, refusing
 logger = logging.getLogger(__name__)
 
 KEEP_SECONDS = 10.0
-"""Between two looks at what there is to be pushed."""
+"""Seconds between two pushes."""
 MIRRORS = "mirrors"
 
 
 class Opened:
-    """The folder of a place: ``folder`` is the place itself where that is local, else its mirror; then ``mirror`` is not None."""
+    """An opened folder of a place.
+
+    ``folder`` is a local place itself, or the folder of ``mirror``. ``mirror`` is None for a local place.
+    """
 
     def __init__(self, place: Place, folder: Path, mirror: Mirror | None = None) -> None:
         self.place, self.folder, self.mirror = place, folder, mirror
 
     @classmethod
     def of(cls, given: "Opened | Path") -> "Opened":
-        """Return a local folder as one that is opened; what is opened already as it is."""
+        """Return a local folder as `Opened`. An opened folder is returned as it is."""
         return given if isinstance(given, Opened) else cls(Place.of(given), given)
 
     def fetch(self, *patterns: str) -> None:
-        """Bring the files of ``patterns`` into ``folder``, as `Mirror.fetch` does; nothing to do where the place is local."""
+        """Fetch the files of ``patterns`` into ``folder``, as `Mirror.fetch` does. Does nothing for a local place."""
         if self.mirror is not None:
             self.mirror.fetch(*patterns)
 
     def push(self, *patterns: str) -> None:
-        """Bring what changed in ``folder`` to the place, as `Mirror.push` does; nothing to do where the place is local."""
+        """Push what changed in ``folder`` to the place, as `Mirror.push` does. Does nothing for a local place."""
         if self.mirror is not None:
             self.mirror.push(*patterns)
 
     def has(self, path: Path) -> bool:
-        """Whether the file that ``path`` in ``folder`` stands for is there, be it fetched or not (its folder was listed)."""
+        """Return whether the file at ``path`` in ``folder`` exists, fetched or not. Its folder must have been listed."""
         return path.is_file() if self.mirror is None else self.mirror.has(path.relative_to(self.folder).as_posix())
 
     def obtain(self, paths: Sequence[Path]) -> None:
-        """Fetch the files that these paths in ``folder`` stand for."""
+        """Fetch the files at ``paths`` in ``folder``."""
         if self.mirror is not None and paths:
             self.mirror.fetch(*(path.relative_to(self.folder).as_posix() for path in paths))
 
     @contextmanager
     def alone(self) -> Iterator[Mirror | None]:
-        """Yield the mirror, None where the place is local, and push nothing in the background meanwhile."""
+        """Yield the mirror, None for a local place.
+
+        No push runs in the background during the block.
+        """
         if self.mirror is None:
             yield None
             return
@@ -66,17 +72,17 @@ class Opened:
             yield self.mirror
 
     def names(self) -> list[str]:
-        """Return what lies directly in the place, without what is hidden from a mirror."""
+        """Return the sorted names of the entries directly in the place."""
         if self.mirror is None:
             return sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
         return sorted(name.rstrip("/") for name in self.mirror.store.list(recursive=False) if name.rstrip("/"))
 
     def shown(self, text: str) -> str:
-        """Return ``text`` with paths in a mirror as the places that they stand for."""
+        """Return ``text`` with paths in the mirror replaced by their places."""
         return shown(text, self.folder, self.place)
 
     def saying(self, say: Tell) -> Tell:
-        """Return ``say`` with what it is told as by `shown`."""
+        """Return ``say`` with its messages rewritten as by `shown`."""
         return lambda line: say(self.shown(line))
 
 
@@ -91,12 +97,15 @@ def opened(
     first: float = FIRST_SECONDS,
     say: Tell = logger.warning,
 ) -> Iterator[Opened]:
-    """Open a folder; of a remote one the files of ``patterns`` are in ``folder``, and nothing else; none given fetches nothing.
+    """Open a local folder as it is, a remote folder as a mirror below ``cache``.
 
-    With ``keeps``, what is written there is pushed every few seconds and in the end, also after an exception; ``order`` and
-    ``deletes`` are the mirror's. ``first`` is how many seconds the store's first answer is waited for. Mirrors lie below ``cache`` and are gone afterwards. A UserError that leaves the block names
-    the place. What is opened already stays as it is, with the files of ``patterns``.
-    Raises UserError where a place is none, or its store refuses or does not answer.
+    The mirror fetches the files of ``patterns``; without patterns, nothing. With ``keeps``, changes are pushed every few
+    seconds and at the end. An exception does not prevent the last push. ``order`` and ``deletes`` are those of `Mirror`.
+    ``first`` is how many seconds to wait for the store's first answer. The mirror is deleted at the end. A UserError that
+    leaves the block names the place.
+
+    An opened folder stays as it is; the files of ``patterns`` are fetched. Raises UserError if the place is malformed, or its
+    store refuses or does not answer.
     """
     if isinstance(given, Opened):
         if patterns:
@@ -123,36 +132,39 @@ def _left() -> Iterator[None]:
 
 @contextmanager
 def _kept(mirror: Mirror, say: Tell) -> Iterator[None]:
-    """Push what is written in ``mirror`` while the block runs, and what is left of it in the end."""
+    """Push changes in ``mirror`` during the block and at its end."""
     try:
         with every(KEEP_SECONDS, mirror.push, say):
             yield
     except BaseException:
         try:
             mirror.push()
-        except UserError as error:  # the first error is the one to be told
-            say(f"What was written last is not in the store: {error}")
+        except UserError as error:  # the first error is the one to raise
+            say(f"The last files written are not in the store: {error}")
         raise
     mirror.push()
 
 
 @contextmanager
 def every(seconds: float, act: Callable[[], None], say: Tell) -> Iterator[None]:
-    """Call ``act`` every few ``seconds`` in a thread while the block runs; a UserError of it is said, once, and not raised."""
+    """Call ``act`` every ``seconds`` in a thread while the block runs.
+
+    Its errors are not raised. ``say`` gets the first of successive errors.
+    """
     over = threading.Event()
 
     def beat() -> None:
-        told = False
+        reported = False
         while not over.wait(seconds):
             try:
                 act()
-                told = False
+                reported = False
             except Exception as error:
-                if not told:
+                if not reported:
                     say(message(error) if isinstance(error, OSError) else str(error))
-                told = True
+                reported = True
                 if not isinstance(error, UserError | OSError):
-                    logger.exception("this was not foreseen")
+                    logger.exception("unexpected error in a background call")
 
     thread = threading.Thread(target=beat, name="keeper", daemon=True)
     thread.start()
@@ -165,9 +177,10 @@ def every(seconds: float, act: Callable[[], None], say: Tell) -> Iterator[None]:
 
 @contextmanager
 def mirror_folder(cache: Path, place: Place) -> Iterator[Path]:
-    """Yield a new empty folder below ``cache`` to mirror ``place`` in; it goes in the end, or when a later one is made.
+    """Yield a new folder below ``cache`` to mirror ``place`` in.
 
-    Its lock is the kernel's and ends with its process, so that what a killed one has left is known by it.
+    It is deleted at the end. The kernel frees its lock when the process ends. So a later call finds and deletes the folder of
+    a killed process.
     """
     above = usable(cache).resolve() / MIRRORS
     digest = hashlib.sha256(str(place).encode()).hexdigest()[:8]
@@ -176,19 +189,20 @@ def mirror_folder(cache: Path, place: Place) -> Iterator[Path]:
     with refusing(usable(cache), option=CACHE, doing="the cache cannot be written"):
         above.mkdir(parents=True, exist_ok=True)
         _clear(above)
-        lock.acquire()
+        lock.acquire()  # before the folder is made: `_clear` of another process deletes a folder without a held lock
         folder.mkdir()
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):
+            # Unlinked before it is released, so that no other process locks a file that is about to go.
             lock.path.unlink(missing_ok=True)
             lock.release()
 
 
 def _clear(above: Path) -> None:
-    """Remove the folders whose processes are gone."""
+    """Remove the folders whose processes have ended."""
     for path in above.glob("*.lock"):
         lock = Lock(path)
         try:

@@ -1,4 +1,4 @@
-"""Waiting for a server that is out of reach or overloaded, and going on as if nothing had happened."""
+"""Retry calls to a server that is out of reach or overloaded."""
 
 import logging
 import random
@@ -12,12 +12,12 @@ from hpa_search.errors import UserError
 logger = logging.getLogger(__name__)
 
 PATIENCE = 600.0
-"""Seconds after which a server that does not answer is given up."""
+"""Seconds to wait for a server that does not answer."""
 FIRST_SECONDS = 60.0
-"""The same for the first answer, where somebody waits for it: a mistyped address should be told soon."""
+"""The same for the first answer, while a user waits: a mistyped address should fail soon."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 QUIET = 2.0
-"""Seconds of waiting that are not worth telling."""
+"""Shorter waits, in seconds, are not reported."""
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
@@ -25,7 +25,7 @@ IsTransient = Callable[[Exception], bool]
 
 
 class Unreachable(UserError):  # noqa: N818  (named for the server's state)
-    """A server did not answer for as long as there was patience."""
+    """A server did not answer before the patience ran out."""
 
 
 def patiently(
@@ -37,16 +37,17 @@ def patiently(
     tell: Tell = logger.warning,
     hint: str = "",
 ) -> T:
-    """Return what ``call`` returns, trying again while it raises what waiting may mend; see `Patience`."""
+    """Return the result of ``call``, with the retries of `Patience`."""
     return Patience(what, transient=transient, seconds=seconds, tell=tell, hint=hint)(call)
 
 
 class Patience:
-    """How calls to one server are tried again; threads may share it, and then an outage is told once.
+    """Retries calls to one server.
 
-    ``transient`` says of an exception whether waiting may mend it: then the call is made again after pauses that grow to
-    ``LONGEST_PAUSE`` seconds, until ``seconds`` have passed since it was first made; everything else is raised at once.
-    ``tell`` hears once that ``what`` is waited for and once that it goes on. ``hint`` says what a user can do about it.
+    Threads may share it; an outage is then reported once. ``transient`` says of an exception whether waiting may mend it.
+    Such a call is retried after pauses that grow to ``LONGEST_PAUSE`` seconds. It raises Unreachable once ``seconds`` have
+    passed since the first attempt. Other exceptions are raised at once. ``tell`` gets a message when ``what`` stops
+    answering, and when it answers again. ``hint`` says what a user can do about an outage.
     """
 
     def __init__(
@@ -54,10 +55,10 @@ class Patience:
     ) -> None:
         self.what, self.seconds, self._hint = what, seconds, hint
         self._transient, self._tell = transient, tell
-        self._lock, self._told = threading.Lock(), False
+        self._lock, self._reported = threading.Lock(), False
 
     def __call__(self, call: Callable[[], T]) -> T:
-        """Return what ``call`` returns. Raises Unreachable when there is no patience left."""
+        """Return the result of ``call``. Raises Unreachable when the patience runs out."""
         began = time.monotonic()
         for pause in _pauses():
             try:
@@ -68,24 +69,24 @@ class Patience:
                 waited = time.monotonic() - began
                 if waited + pause > self.seconds:
                     raise self._given_up(error, waited) from error
-                self._waits(error, waited)
+                self._report_outage(error, waited)
             else:
-                self._goes_on()
+                self._report_recovery()
                 return found
             time.sleep(pause)
         raise AssertionError("the pauses never end")
 
-    def _waits(self, error: Exception, waited: float) -> None:
+    def _report_outage(self, error: Exception, waited: float) -> None:
         with self._lock:
-            if not self._told and waited >= QUIET:
-                self._told = True
+            if not self._reported and waited >= QUIET:
+                self._reported = True
                 self._tell(f"{self.what} does not answer ({_reason(error)}); trying again for {_duration(self.seconds)}.")
 
-    def _goes_on(self) -> None:
+    def _report_recovery(self) -> None:
         with self._lock:
-            if self._told:
-                self._told = False
-                self._tell(f"{self.what} answers again; going on.")
+            if self._reported:
+                self._reported = False
+                self._tell(f"{self.what} answers again; continuing.")
 
     def _given_up(self, error: Exception, waited: float) -> Unreachable:
         more = f"; {self._hint}" if self._hint else ""
@@ -93,7 +94,10 @@ class Patience:
 
 
 def _pauses() -> Iterator[float]:
-    """Yield seconds that grow, with some chance in them: many workers should not come back at one moment."""
+    """Yield growing pauses in seconds.
+
+    Chance keeps many workers from returning at one moment.
+    """
     pause = FIRST_PAUSE
     while True:
         yield pause * random.uniform(0.75, 1.25)

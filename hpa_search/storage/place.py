@@ -1,4 +1,4 @@
-"""Where data and results lie: a folder or file of this machine, or an object store by its URL."""
+"""Places of data and results: a local path, or the URL of an object store."""
 
 import re
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from hpa_search.errors import UserError, nearest
 
 SCHEMES = {"s3": "bucket", "gs": "bucket", "gcs": "bucket", "abfs": "container", "abfss": "container"}
-"""Object stores that pyarrow has a client for, and what each calls the part after ``//``."""
+"""Object stores that pyarrow has a client for, and each store's word for the part after ``//``."""
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _COLLAPSED = re.compile(rf"({'|'.join(SCHEMES)}|file):/?[^/]")
@@ -17,9 +17,10 @@ _SECRETS = {"access_key", "secret_key", "session_token", "password", "account_ke
 
 @dataclass(frozen=True)
 class Place:
-    """A folder or a file: ``path`` is the local path as it was given, or the key in ``bucket`` of a store, without ends of '/'.
+    """A folder or a file; make it with `Place.of`.
 
-    ``scheme`` is empty for a local one; ``query`` are settings of the client that the URL carried. Made with `Place.of`.
+    ``path`` is the local path as given, or the key in a store's ``bucket``. The key has no '/' at its ends. ``scheme`` is
+    empty for a local place. ``query`` holds the client settings of the URL.
     """
 
     path: str
@@ -29,9 +30,10 @@ class Place:
 
     @classmethod
     def of(cls, given: "Place | Path | str") -> "Place":
-        """Return the place of a path or URL; a ``file://`` URL is a local path.
+        """Return the place of a path or URL.
 
-        Raises UserError for an unknown scheme, a URL without bucket or with a password in it, or one that is no URL quite.
+        A ``file://`` URL is a local path. Raises UserError for a malformed URL, an unknown scheme, a missing bucket or a
+        password.
         """
         if isinstance(given, Place):
             return given
@@ -53,19 +55,19 @@ class Place:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a path of this machine's file systems."""
+        """Whether the place is a path of this machine's file systems."""
         return not self.scheme
 
     @property
     def local(self) -> Path:
-        """The path of a local place. Raises ValueError for another."""
+        """The path of a local place. Raises ValueError for a remote place."""
         if not self.is_local:
-            raise ValueError(f"{self} is no local path")
+            raise ValueError(f"{self} is not a local path")
         return Path(self.path)
 
     @property
     def key(self) -> str:
-        """Bucket and path of a remote place, as pyarrow's file systems want them."""
+        """Bucket and path of a remote place, as pyarrow takes them."""
         return f"{self.bucket}/{self.path}".rstrip("/")
 
     @property
@@ -75,7 +77,7 @@ class Place:
 
     @property
     def parent(self) -> "Place":
-        """The folder that it lies in; a bucket's is itself."""
+        """The folder that the place lies in; a bucket is its own parent."""
         return replace(self, path=str(self.local.parent) if self.is_local else self.path.rpartition("/")[0])
 
     @property
@@ -84,7 +86,7 @@ class Place:
         return self.local if self.is_local else self
 
     def resolve(self) -> "Place":
-        """Return the same place by an absolute path."""
+        """Return the same place, a local one with an absolute path."""
         return replace(self, path=str(self.local.resolve())) if self.is_local else self
 
     def __truediv__(self, name: str) -> "Place":
@@ -99,7 +101,7 @@ class Place:
 
 
 Location = Place | Path
-"""What the entry points of this package take for a folder or a file."""
+"""The type of a folder or file in the arguments of this package's entry points."""
 
 
 def _local_path(text: str) -> str:
@@ -124,7 +126,10 @@ def _remote(text: str, scheme: str) -> Place:
 
 
 def _refuse_secrets(scheme: str, bucket: str, query: str) -> None:
-    """The URL is written to files and shown; what it says of its secrets is not repeated here."""
+    """Refuse a URL with a user name or password.
+
+    URLs are written to files and shown. So the message does not repeat the URL.
+    """
     user, at, _ = bucket.rpartition("@")
     if (at and (":" in user or scheme == "s3")) or _SECRETS & parse_qs(query, keep_blank_values=True).keys():
         raise UserError(

@@ -1,4 +1,4 @@
-"""An object store as a folder: names below a place are listed, read, written and deleted, each object whole."""
+"""Use an object store as a folder of whole objects."""
 
 import logging
 import os
@@ -21,40 +21,45 @@ from hpa_search.storage.place import Place
 logger = logging.getLogger(__name__)
 
 BLOCK = 64 * 2**20
-"""Bytes that are moved by one request."""
+"""Bytes moved by one request."""
 FETCHES = 5
-"""Times that a file is fetched which changes meanwhile."""
+"""Attempts to fetch a file that changes meanwhile."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An object as the store lists it: its size in bytes, and when it was written, in whole seconds; None where that is not told."""
+    """An object as the store lists it.
+
+    ``size`` is in bytes. ``changed`` is the time in whole seconds, None if unknown.
+    """
 
     size: int
     changed: int | None
 
 
 class Store:
-    """What lies below ``place``, a remote one. Every call waits for a store that does not answer, as `patience` says.
+    """The objects below the remote ``place``.
 
-    ``first`` is how many seconds the first answer is waited for: a mistyped endpoint should be told soon. ``tell`` hears of
-    outages. Threads may share a store. Every method raises UserError for what no waiting mends, such as a bucket that does
-    not exist or credentials that are refused, and its subclass Unreachable when there is no patience left.
+    Every call waits for a store that does not answer; see `patience`. The first answer is waited for ``first`` seconds: a
+    mistyped endpoint should fail soon. ``tell`` gets the messages about outages. Threads may share a store. Every method
+    raises UserError for faults that waiting cannot mend, such as a missing bucket. It raises the subclass Unreachable when
+    the patience runs out.
     """
 
     def __init__(self, place: Place, *, first: float = PATIENCE, tell: Tell = logger.warning) -> None:
         self.place, self._endpoint, self._first = place, endpoint(place), first
-        hint = "see that the store is up and the network, "
-        hint += "and AWS_ENDPOINT_URL where it is not Amazon's, are right; " if place.scheme == "s3" else "is right; "
-        hint += "then give the same command again, and it goes on"
+        hint = "check that the store is up and the network works"
+        hint += ", and that AWS_ENDPOINT_URL is right if the store is not Amazon's; " if place.scheme == "s3" else "; "
+        hint += "then give the same command again to resume"
         self._patience = Patience(f"{place} ({self._endpoint})", transient=is_transient, seconds=first, tell=tell, hint=hint)
 
     def list(self, under: str = "", *, recursive: bool = True) -> dict[str, Stored]:
-        """Return the objects in the folder ``under`` by their names below the place; without ``recursive`` those directly in it.
+        """Return the objects in the folder ``under``, by their names below the place.
 
-        Folders are passed over, unless it is not ``recursive``: then each is a name that ends in '/'.
+        A missing folder has none. Without ``recursive``, only direct entries are listed. A subfolder is a name with a final
+        '/'.
         """
         place = self.place / under if under else self.place
         selector = fs.FileSelector(place.key, recursive=recursive)
@@ -67,16 +72,16 @@ class Store:
         return {name: _stored(one) for name, one in named.items()}
 
     def reach(self) -> None:
-        """Ask for something, so that a store that is out of reach, a bucket that is not there, or a refusal is told."""
+        """Make one request, so that a store that is out of reach or refuses raises now."""
         self.list(recursive=False)
 
     def look(self, name: str) -> Stored | None:
-        """Return the object ``name`` as the store knows it, None where it is not there."""
+        """Return the object ``name``; None if it does not exist."""
         place = self.place / name
         return self._ask(lambda: self._look(place), place)
 
     def read(self, name: str) -> bytes:
-        """Return the content of ``name``. Raises Missing, a UserError, where it is not there."""
+        """Return the content of ``name``. Raises Missing, a UserError, if it does not exist."""
         place = self.place / name
 
         def get() -> bytes:
@@ -86,22 +91,28 @@ class Store:
         return self._ask(get, place)
 
     def write(self, name: str, content: bytes) -> Stored:
-        """Write ``content`` as ``name``; a reader sees the old object or the new one."""
+        """Write ``content`` as ``name``.
+
+        A reader sees the old object or the new one.
+        """
         place = self.place / name
         return self._ask(lambda: self._put(place, pa.py_buffer(content)), place)
 
     def fetch(self, name: str, path: Path, listed: Stored | None = None) -> Stored:
-        """Copy ``name`` to the local ``path``, which appears whole and with the object's time; return what was copied.
+        """Copy ``name`` to the local ``path`` and return the copied object.
 
-        ``listed`` spares the look at an object that was listed just now. Raises Missing where it is not there, OSError
-        where ``path`` cannot be written.
+        The file appears whole and with the object's time. ``listed`` saves a request for an object that was just listed.
+        Raises Missing if the object does not exist. Raises OSError if ``path`` cannot be written.
         """
         place = self.place / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return self._ask(lambda: self._fetch(place, path, listed), place)
 
     def push(self, path: Path, name: str) -> Stored:
-        """Copy the local file ``path`` to ``name``; return it as it is stored. Raises OSError where ``path`` cannot be read."""
+        """Copy the local file ``path`` to ``name`` and return the stored object.
+
+        Raises OSError if ``path`` cannot be read.
+        """
         place = self.place / name
         if path.stat().st_size <= BLOCK:
             content = pa.py_buffer(path.read_bytes())
@@ -111,7 +122,7 @@ class Store:
             return self._ask(lambda: self._put(place, mapped), place)
 
     def delete(self, name: str) -> None:
-        """Delete ``name``, if it is there."""
+        """Delete ``name`` if it exists."""
         place = self.place / name
         with suppress(FileNotFoundError):
             self._ask(lambda: self._files.delete_file(place.key), place, FileNotFoundError)
@@ -127,7 +138,7 @@ class Store:
             if isinstance(error, let_through) or not is_remote(error):
                 raise
             raise explained(error, place, self._endpoint) from error
-        self._patience.seconds = PATIENCE
+        self._patience.seconds = PATIENCE  # the store has answered, so its address is right
         return found
 
     def _look(self, place: Place) -> Stored | None:
@@ -135,7 +146,7 @@ class Store:
         return _stored(found) if found.is_file else None
 
     def _put(self, place: Place, content: pa.Buffer) -> Stored:
-        # In one piece: closing the stream completes the object, also after an exception between two writes.
+        # One write: closing the stream completes the object, even after an exception between two writes.
         with self._files.open_output_stream(place.key) as sink:
             sink.write(content)
         stored = self._look(place)
@@ -150,7 +161,7 @@ class Store:
                 raise FileNotFoundError(str(place))
             with _whole(path) as part:
                 copied = self._copy(place, part)
-                # An object of one block came by one request and is of one piece.
+                # An object of one block came in one request, so it cannot be a mixture of two versions.
                 if copied == seen.size and (copied <= BLOCK or self._look(place) == seen):
                     if seen.changed is not None:
                         os.utime(part, (seen.changed, seen.changed))
@@ -168,13 +179,16 @@ class Store:
 
 
 def _stored(found: fs.FileInfo) -> Stored:
-    # Whole seconds: what some stores tell of one object is finer than what they tell in a list.
+    # Whole seconds: some stores give a finer time for one object than in a list.
     return Stored(found.size or 0, None if found.mtime_ns is None else found.mtime_ns // 10**9)
 
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """Yield a hidden path beside ``path``, which is gone afterwards; to be renamed. Not synced: it can be fetched again."""
+    """Yield a hidden path beside ``path``; the caller renames it.
+
+    It is removed at the end. It is not synced: the file can be fetched again.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
         yield part

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from hpa_search.data.loader import Images
 from hpa_search.labels import NUM_LABELS
+from hpa_search.stains import NUM_STAINS
 
 FOLDS = 5
 """Folds of the validation rows; the thresholds of each are fitted on the others."""
@@ -66,5 +67,7 @@ class TrialData:
     def check_images(self, size: int) -> None:
         """Raise ValueError unless the images are uint8 of shape (4, ``size``, ``size``)."""
         image = self.images.gather(self.train[:1])
-        if image.shape != (1, 4, size, size) or image.dtype != np.uint8:
-            raise ValueError(f"the trial needs uint8 images of shape (4, {size}, {size}), got {image.dtype} {image.shape[1:]}")
+        if image.shape != (1, NUM_STAINS, size, size) or image.dtype != np.uint8:
+            raise ValueError(
+                f"the trial needs uint8 images of shape ({NUM_STAINS}, {size}, {size}), got {image.dtype} {image.shape[1:]}"
+            )

@@ -22,9 +22,10 @@ from rich.table import Table
 from scipy.ndimage import gaussian_filter
 from torch.utils.data import DataLoader, Dataset
 
-from hpa_search.data.kaggle import COLOURS, image_file
+from hpa_search.data.kaggle import image_file
 from hpa_search.data.packed import PackedImages, pack
 from hpa_search.data.resize import resize
+from hpa_search.stains import COLOURS
 
 NATIVE, SIZE, BATCH, TARGET = 512, 256, 32, 50
 

@@ -28,10 +28,10 @@ from sklearn.preprocessing import StandardScaler
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from hpa_search.data.augment import augment
-from hpa_search.data.kaggle import COLOURS
 from hpa_search.labels import parse_target, to_vector
 from hpa_search.phantom.dataset import make_phantom
 from hpa_search.scoring.metrics import all_positive_floor, average_precision, f1_of_counts, macro_f1
+from hpa_search.stains import COLOURS
 
 EARLY, SMALL, LARGE = 3, 32, 96
 

@@ -11,10 +11,11 @@ from PIL import Image
 
 from hpa_search.bundle.export import Candidate, write_bundle
 from hpa_search.config import TrialConfig
-from hpa_search.data.kaggle import COLOURS, image_file, image_ids
+from hpa_search.data.kaggle import image_file, image_ids
 from hpa_search.models.build import build_network
 from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.thresholds import DecisionRule
+from hpa_search.stains import COLOURS
 
 MAPS = tuple(Platt(np.full(28, slope), np.linspace(-0.5, 0.5, 28)) for slope in (0.5, 2.0))
 MEAN, STD = (0.1, 0.2, 0.3, 0.4), (0.2, 0.2, 0.2, 0.2)

@@ -1,6 +1,5 @@
 """Small datasets in the Kaggle layout, written with Pillow and not with the code under test."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,11 +44,3 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
-
-
-@pytest.fixture
-def real_data() -> Path:
-    """The folder of real images and labels, named by HPA_TEST_DATA."""
-    if "HPA_TEST_DATA" not in os.environ:
-        pytest.skip("HPA_TEST_DATA names no folder of real data")
-    return Path(os.environ["HPA_TEST_DATA"])

@@ -82,7 +82,7 @@ def test_more_than_the_disk_holds_is_refused_before_anything_is_written(tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_cache_that_is_no_folder(tmp_path):
+def test_a_cache_that_is_not_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         make_once(tmp_path / "file" / "pack", lambda: False, lambda folder: None)

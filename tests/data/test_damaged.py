@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hpa_search.data.kaggle import COLOURS, read_dataset
+from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.errors import UserError
 from hpa_search.labels import NUM_LABELS
+from hpa_search.stains import COLOURS
 
 DAMAGED = 50
 

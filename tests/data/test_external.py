@@ -6,10 +6,11 @@ from PIL import Image
 
 from hpa_search.data.external import JoinedImages, lookalikes, read_external
 from hpa_search.data.faults import DatasetFaults
-from hpa_search.data.kaggle import COLOURS, read_dataset
+from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.errors import UserError
 from hpa_search.phantom.dataset import make_phantom
+from hpa_search.stains import COLOURS
 
 PAINTED = {"red": (0,), "green": (1,), "blue": (2,), "yellow": (0, 1)}
 
@@ -81,7 +82,7 @@ def test_a_table_of_another_name_and_files_beside_it_will_do(own, tmp_path):
     assert len(read_external(root, 64, folder / "cache").images) == 2
 
 
-def test_every_fault_is_told(own, tmp_path):
+def test_every_fault_is_reported(own, tmp_path):
     folder, _, images = own
     root = write_release(tmp_path / "hpav18", images.gather(np.arange(3)), ["0", "1", "99"])
     (root / "train" / "1000_20_A1_1_green.jpg").unlink()
@@ -92,7 +93,7 @@ def test_every_fault_is_told(own, tmp_path):
     assert "1000_20_A1_1_green.png or .jpg: missing" in told
 
 
-def test_a_torn_image_is_told(own, tmp_path):
+def test_a_torn_image_is_reported(own, tmp_path):
     folder, _, images = own
     root = write_release(tmp_path / "hpav18", images.gather(np.arange(2)), ["0", "1"])
     torn = root / "train" / "1001_20_A2_1_blue.jpg"

@@ -55,8 +55,8 @@ def test_every_fault_of_every_table_is_in_one_error(make_dataset):
             "train.csv, line 4: 'x' is no label id; expected numbers from 0 to 27 separated by spaces",
             "train.csv, line 5: no label; every image has at least one",
             "train.csv, line 8: Id 'id4' is already on line 6",
-            "train.csv, line 9: Id '../id4' cannot be part of a file name; it may hold no '/', no '\\', no control mark "
-            "and no leading dot",
+            "train.csv, line 9: Id '../id4' cannot be part of a file name; it may hold no '/', no '\\', no control "
+            "character and no leading dot",
             "train.csv, line 11: 3 values where the header has 2",
             "train/id0_blue.png: missing",
             "train/id5_red.png: missing",
@@ -71,7 +71,7 @@ def test_every_fault_of_every_table_is_in_one_error(make_dataset):
 
 
 @pytest.mark.parametrize("identifier", ["a/b", "a\\b", "..", ".hidden", "", " a", "a\x1b", "x" * 250, "a\u2028b"])
-def test_an_id_that_is_no_part_of_a_file_name_is_refused(make_dataset, identifier):
+def test_an_id_that_cannot_be_part_of_a_file_name_is_refused(make_dataset, identifier):
     root = make_dataset()
     with (root / "train.csv").open("a") as file:
         file.write(f'"{identifier}",0\n')
@@ -101,7 +101,7 @@ def test_a_row_without_an_image_and_an_image_without_a_row_in_test(make_dataset)
     assert "test/t7_red.png: missing" in faults and len(faults) == 5
 
 
-def test_hidden_and_other_files_are_no_images(make_dataset):
+def test_hidden_and_other_files_are_not_images(make_dataset):
     root = make_dataset(tests=0)
     for name in ("._id0_red.png", "Thumbs.db", "id9_red.txt", "id9_purple.png"):
         (root / "train" / name).write_bytes(b"")

@@ -3,7 +3,8 @@ import unicodedata
 
 import pytest
 
-from hpa_search.data.naming import COLOURS, Ids, find_channels, id_fault, image_file, other_form, printable, text_fault
+from hpa_search.data.naming import Ids, find_channels, id_fault, image_file, other_form, printable, text_fault
+from hpa_search.stains import COLOURS
 
 LATIN = os.fsdecode(b"Zell\xe4")
 
@@ -32,7 +33,7 @@ def touch(folder, *names):
         ("ä" * 125, "too long"),
     ],
 )
-def test_an_id_at_fault_is_told_in_words_that_can_be_printed(identifier, words):
+def test_a_faulty_id_is_reported_in_printable_words(identifier, words):
     fault = id_fault(identifier)
     assert fault is not None and words in fault
     assert fault.isprintable() and fault.encode()
@@ -45,7 +46,7 @@ def test_what_a_file_and_a_table_can_hold_is_an_id(identifier):
 
 def test_a_row_of_predictions_may_be_named_as_no_file_is_but_not_as_no_table_is():
     assert text_fault("plate 1/A3 ") is None
-    assert "not UTF-8" in str(text_fault(LATIN)) and "control mark" in str(text_fault("a\x07"))
+    assert "not UTF-8" in str(text_fault(LATIN)) and "control character" in str(text_fault("a\x07"))
 
 
 def test_what_cannot_be_printed_is_escaped():
@@ -68,7 +69,7 @@ def test_hidden_files_never_count(tmp_path):
     assert list(channels.files) == ["a"] and not channels.unfit and channels.images() == ["a"]
 
 
-def test_what_a_person_takes_for_a_channel_and_no_reader_does_is_told(tmp_path):
+def test_a_file_that_only_looks_like_a_channel_is_reported(tmp_path):
     folder = touch(tmp_path / "f", "a_red.PNG", "a_Green.png", "a_blue.tif")
     (folder / "a_yellow.png").mkdir()
     (folder / "b_red.png").symlink_to("nowhere")
@@ -83,14 +84,14 @@ def test_what_a_person_takes_for_a_channel_and_no_reader_does_is_told(tmp_path):
         "a_yellow.png: is a folder; a file is expected here",
     ]
     assert [line.partition(" (")[0] for line in channels.lacking("b")] == [
-        "b_red.png: is a link to nothing",
+        "b_red.png: is a broken link",
         "b_green.png: is a pipe or a device; a file is expected here",
-        "b_blue.png: cannot be looked at",
+        "b_blue.png: cannot be accessed",
         "b_yellow.png: missing",
     ]
 
 
-def test_a_sound_channel_stands_for_what_is_beside_it(tmp_path):
+def test_a_sound_channel_hides_unfit_files_beside_it(tmp_path):
     names = [f"a_{colour}.{ending}" for colour in COLOURS for ending in ("png", "tif", "jpg")]
     channels = find_channels(touch(tmp_path / "f", *names, "a_red.PNG"))
     assert not list(channels.lacking("a"))
@@ -98,7 +99,7 @@ def test_a_sound_channel_stands_for_what_is_beside_it(tmp_path):
     assert either.files["a"] == {colour: f"a_{colour}.png" for colour in COLOURS}
 
 
-def test_a_picture_of_all_channels_is_no_image_of_its_own(tmp_path):
+def test_a_picture_of_all_channels_is_not_an_image(tmp_path):
     """The atlas has such a .jpg beside each field."""
     names = [image_file("a", colour) for colour in COLOURS]
     assert find_channels(touch(tmp_path / "f", *names, "a_blue_red_green.jpg")).images() == ["a"]
@@ -109,4 +110,4 @@ def test_accents_that_a_mac_codes_in_another_way_are_recognised(tmp_path):
     assert other_form(composed, ["x", decomposed]) == decomposed
     assert other_form(composed, [composed, "x"]) is None and other_form("Zella", [decomposed]) is None
     channels = find_channels(touch(tmp_path / "f", *(image_file(decomposed, colour) for colour in COLOURS)))
-    assert all("accents coded in another way" in line for line in channels.lacking(composed))
+    assert all("accents are encoded differently" in line for line in channels.lacking(composed))

@@ -13,10 +13,11 @@ from PIL import Image
 
 from hpa_search.data.decode import decode_image
 from hpa_search.data.faults import DatasetFaults
-from hpa_search.data.kaggle import COLOURS, read_dataset
+from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import Source, find_faults, open_packed, pack, pack_source
 from hpa_search.data.resize import resize
 from hpa_search.errors import UserError
+from hpa_search.stains import COLOURS
 from hpa_search.system_errors import Refused
 
 IDS = tuple(f"id{index}" for index in range(6))
@@ -78,7 +79,7 @@ def test_every_image_fault_is_in_one_error_and_nothing_is_kept(folder, tmp_path)
         pack(folder, IDS, tmp_path / "cache")
     starts = ["id0_red.png: is of mode 'RGB'", "id1_green.png: is 10 x 10 pixels; most of the images are 12 x 12"]
     starts += ["id2_blue.png: is 12 x 10 pixels; the networks take square", "id3_yellow.png: is unreadable or cut short"]
-    starts += ["id4_red.png: is no PNG file"]
+    starts += ["id4_red.png: is not a PNG file"]
     assert len(caught.value.faults) == 5
     for fault, start in zip(caught.value.faults, starts, strict=True):
         assert fault.startswith(f"train/{start}")
@@ -120,7 +121,7 @@ def test_a_damaged_pack_is_made_again(folder, tmp_path):
     damages = [("pixels.npy", b""), ("pixels.npy", b"\x93NUMPY\x01\x00"), ("pack.json", b'{"ids": ['), ("pack.json", b"[]")]
     for name, content in damages:
         (packed.path / name).write_bytes(content)
-        with pytest.raises(UserError, match="no image cache that can be read"):
+        with pytest.raises(UserError, match="not a readable image cache"):
             open_packed(packed.path)
         assert np.array_equal(pack(folder, IDS, tmp_path / "cache").pixels, expected)
 
@@ -129,7 +130,8 @@ COUNTING_PACK = """
 import sys
 from pathlib import Path
 from hpa_search.data.decode import decode_image
-from hpa_search.data.kaggle import COLOURS, read_dataset
+from hpa_search.data.kaggle import read_dataset
+from hpa_search.stains import COLOURS
 from hpa_search.data.packed import pack
 sys.stdin.read(1)
 decoded = []
@@ -155,7 +157,8 @@ SLOW_PACK = """
 import sys, time
 from pathlib import Path
 from hpa_search.data.decode import decode_image
-from hpa_search.data.kaggle import COLOURS, read_dataset
+from hpa_search.data.kaggle import read_dataset
+from hpa_search.stains import COLOURS
 from hpa_search.data.packed import pack
 def stop_here(done, total):
     print("decoding", flush=True)

@@ -80,7 +80,7 @@ def test_samplings_by_hand():
 
 
 @pytest.mark.parametrize("config", EVERY, ids=name_of)
-def test_rows_without_labels_are_no_trouble(config):
+def test_rows_without_labels_are_sampled(config):
     labels = np.zeros((5, 28), dtype=bool)
     labels[0, 3] = True
     copies = SAMPLINGS[config.sampling](config, labels)

@@ -149,7 +149,7 @@ def test_a_split_that_leaves_a_row_out_is_not_written(tmp_path):
         ("a,train\nb,validation\ne,train\n", "split.csv: no row for Id 'c,d' of the dataset"),
         ("a,train\nf,train\n", "split.csv, line 3: Id 'f' is not in the dataset"),
         ("a,train\na,test\n", "split.csv, line 3: Id 'a' is named twice"),
-        ("a,val\n", "split.csv, line 2: 'val' is no part; expected train, validation, test"),
+        ("a,val\n", "split.csv, line 2: 'val' is not a part; expected train, validation, test"),
         ('a,train\nb,train\n"c,d",train\ne,test\n', "split.csv: no image is in validation"),
     ],
 )
@@ -238,11 +238,11 @@ def test_folds_judge_in_turn_and_test_stays_apart(method, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "fault"),
     [
-        ("a,train,1\nb,train,x\n", "split.csv, line 3: Fold 'x' is no whole number from -1 to 999"),
-        ("a,train,1\nb,train,-2\n", "split.csv, line 3: Fold '-2' is no whole number"),
-        ("a,train,1\nb,train,1.0\n", "split.csv, line 3: Fold '1.0' is no whole number"),
-        ("a,train,1\nb,train,\n", "split.csv, line 3: Fold '' is no whole number"),
-        ("a,train,1\nb,test,1\n", "split.csv, line 3: Fold 1 in test; test rows, and no others, have the fold -1"),
+        ("a,train,1\nb,train,x\n", "split.csv, line 3: Fold 'x' is not a whole number from -1 to 999"),
+        ("a,train,1\nb,train,-2\n", "split.csv, line 3: Fold '-2' is not a whole number"),
+        ("a,train,1\nb,train,1.0\n", "split.csv, line 3: Fold '1.0' is not a whole number"),
+        ("a,train,1\nb,train,\n", "split.csv, line 3: Fold '' is not a whole number"),
+        ("a,train,1\nb,test,1\n", "split.csv, line 3: Fold 1 in test; test rows, and only they, have the fold -1"),
         ("a,train,1\nb,train,-1\n", "split.csv, line 3: Fold -1 in train; test rows"),
         ("a,train,0\nb,train,1\n", "split.csv, line 2: Fold 0 in train, but validation is fold 0"),
         ("a,train,2\nb,validation,1\n", "split.csv, line 4: Fold 0 in validation, but validation is fold 1"),

@@ -28,7 +28,7 @@ def test_an_optional_column_comes_last_where_there_is_one(tmp_path):
         assert not faults
 
 
-def test_a_byte_order_mark_and_quotes_are_no_fault(tmp_path):
+def test_a_byte_order_mark_and_quotes_are_accepted(tmp_path):
     assert read(tmp_path, b'\xef\xbb\xbfId,Target\n"a,b","0"\n') == ([Row(2, ("a,b", "0"))], [])
 
 
@@ -44,7 +44,7 @@ def test_a_byte_order_mark_and_quotes_are_no_fault(tmp_path):
         (b"Id,Target\na," + b"1" * 200_000 + b"\n", "t.csv, line 2: cannot be read as CSV (field larger"),
     ],
 )
-def test_what_is_no_table_is_one_fault(tmp_path, content, fault):
+def test_a_file_that_is_not_a_table_is_one_fault(tmp_path, content, fault):
     rows, faults = read(tmp_path, content)
     assert rows is None
     assert len(faults) == 1 and faults[0].startswith(fault)
@@ -93,7 +93,7 @@ def test_what_other_programs_leave_is_named_for_what_it_is(tmp_path, content, fa
         ("x" * 200_000, ","),
     ],
 )
-def test_the_separator_is_the_one_that_makes_the_header_right(text, mark):
+def test_the_separator_makes_the_header_right(text, mark):
     assert separator(text, ("Id", "Target")) == mark
 
 
@@ -111,7 +111,7 @@ def test_a_file_with_other_capitals_is_named(tmp_path):
     assert read_table(tmp_path / "groups.csv", ("Id",), faults) is None
     assert faults == [
         "train.csv: missing, but 'Train.CSV' is here: rename it",
-        "groups.csv: missing, for it is a link to nothing",
+        "groups.csv: missing (a broken link)",
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from hpa_search.bundle.predict import network_logits
-from hpa_search.data.kaggle import COLOURS, read_dataset
+from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError
 from hpa_search.finish.folds import gather, prepare_folds, train_folds
@@ -18,6 +18,7 @@ from hpa_search.ledger.ledger import Ledger
 from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.agenda import Agenda
 from hpa_search.search.workspace import read_workspace
+from hpa_search.stains import COLOURS
 from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.job import open_trial, trial_folder
 

@@ -8,7 +8,7 @@ import pytest
 
 from hpa_search.bundle.manifest import read_manifest
 from hpa_search.bundle.predict import bundle_probabilities
-from hpa_search.data.kaggle import COLOURS, read_dataset
+from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError
@@ -17,6 +17,7 @@ from hpa_search.finish.stage import finish
 from hpa_search.finish.summary import summary
 from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.workspace import read_workspace
+from hpa_search.stains import COLOURS
 from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.job import trial_folder
 

@@ -113,7 +113,7 @@ def test_a_walk_that_does_not_turn_is_straight():
     assert np.allclose(curves[:, -1], [[0, 14], [19, 5]])
 
 
-def test_a_walk_turns_as_much_as_it_is_told():
+def test_a_walk_turns_as_much_as_asked():
     curves = walk(np.random.default_rng(0), np.zeros((400, 2)), np.zeros(400), 28, 0.05)
     steps = np.diff(curves, axis=1)
     assert np.allclose(np.hypot(steps[..., 0], steps[..., 1]), 0.7)

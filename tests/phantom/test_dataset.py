@@ -15,12 +15,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from hpa_search.data.kaggle import COLOURS, read_dataset
+from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.errors import UserError
 from hpa_search.labels import NUM_LABELS, parse_target
 from hpa_search.phantom.dataset import FEW_IMAGES, make_phantom
 from hpa_search.phantom.labels import class_counts, real_label_sets
+from hpa_search.stains import COLOURS
 
 
 def make(folder: Path, **changes) -> Path:
@@ -228,7 +229,7 @@ def test_a_disk_that_refuses_a_table(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["train.csv"], "only what another put there"
 
 
-def test_a_process_that_is_killed_is_told(tmp_path):
+def test_a_killed_process_is_reported(tmp_path):
     def kill():
         multiprocessing.active_children()[0].kill()
 

@@ -44,7 +44,7 @@ def test_reference_channels_show_the_same_cells_whatever_the_labels(channel):
         assert np.corrcoef(pictures[0], image((0,), seed + 4)[channel].ravel())[0, 1] < 0.6
 
 
-def test_mean_and_deviation_of_green_tell_nothing_of_the_label():
+def test_mean_and_deviation_of_green_do_not_depend_on_the_label():
     """Whatever the pattern, they are those that were drawn: here, from the ranges of the generator."""
     for label in range(NUM_LABELS):
         green = np.array([image((label,), seed)[GREEN].ravel() for seed in range(3)]).astype(float)
@@ -52,7 +52,7 @@ def test_mean_and_deviation_of_green_tell_nothing_of_the_label():
         assert ((green.mean(axis=1) / green.std(axis=1) > 0.4) & (green.mean(axis=1) / green.std(axis=1) < 0.95)).all()
 
 
-def test_brightness_and_contrast_do_not_tell_a_spot_from_a_cytosol():
+def test_brightness_and_contrast_do_not_separate_a_spot_from_a_cytosol():
     """Their means over 40 images differ by less than three standard errors, though a spot covers a hundredth of the area."""
     measures = []
     for label in (LABELS.index("Centrosome"), LABELS.index("Cytosol")):

@@ -70,7 +70,7 @@ def test_certain_probabilities_stay_finite(npz, drawn):
         (lambda a: {"labels": a["labels"].argmax(axis=1)}, "labels have shape (150,)"),
         (lambda a: {"ids": changed(a["ids"], "id0001", 9)}, "Id 'id0001' is in rows 2 and 10"),
         (lambda a: {"ids": changed(a["ids"], " ", 9)}, "row 10 has an empty Id"),
-        (lambda a: {"ids": changed(a["ids"], "a\x07", 9)}, r"row 10: Id 'a\x07' has a control mark"),
+        (lambda a: {"ids": changed(a["ids"], "a\x07", 9)}, r"row 10: Id 'a\x07' has a control character"),
         (lambda a: {"ids": changed(a["ids"], "Zel\udce4", 9)}, r"row 10: Id 'Zel\xe4' is not UTF-8"),
         (
             lambda a: {"ids": np.array([b"Zell\xe4", *(b"%d" % i for i in range(149))])},

@@ -54,7 +54,7 @@ def test_changes_are_noticed(place, tmp_path, fetched):
     assert (folder / "train/5_red.png").read_bytes() == b"PIXELS" * 5 and not (folder / "train/4_red.png").exists()
 
 
-def test_after_a_stop_it_goes_on(place, tmp_path, monkeypatch, fetched):
+def test_a_stopped_fetch_resumes(place, tmp_path, monkeypatch, fetched):
     real, left = Store.fetch, [10]
 
     def failing(self, name, *rest):
@@ -98,7 +98,7 @@ def test_an_empty_place_is_refused(bucket, tmp_path):
         localise(bucket / "none", tmp_path)
 
 
-def test_a_cache_that_cannot_be_written_is_told(place, tmp_path):
+def test_a_cache_that_cannot_be_written_is_refused(place, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="the cache cannot be written"):
         localise(place, tmp_path / "file")

@@ -27,7 +27,7 @@ def test_a_remote_file_is_delivered_in_the_end_and_what_was_begun_is_kept(bucket
     assert [one.name for one in (tmp_path / OUTPUTS).iterdir() if one.is_dir()] == []
 
 
-def test_a_place_that_cannot_be_written_is_told_before_the_work(s3, tmp_path):
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(s3, tmp_path):
     with pytest.raises(UserError, match="no bucket 'nowhere'"), delivered(Place.of("s3://nowhere/a.csv"), tmp_path):
         pytest.fail("the work began")
 

@@ -40,13 +40,13 @@ def test_of_a_remote_folder_what_was_asked_for_is_there_and_gone_afterwards(buck
     assert list((tmp_path / MIRRORS).iterdir()) == []
 
 
-def test_what_is_opened_already_is_not_opened_again(bucket, tmp_path):
+def test_an_opened_folder_is_not_opened_again(bucket, tmp_path):
     Store(bucket / "out").write("a", b"a")
     with opened(bucket / "out", tmp_path) as work, opened(work, tmp_path, "a") as same:
         assert same is work and (work.folder / "a").read_text() == "a"
 
 
-def test_what_is_written_is_kept(bucket, tmp_path, monkeypatch):
+def test_written_files_are_kept(bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "KEEP_SECONDS", 0.1)
     with opened(bucket / "out", tmp_path, keeps=True) as work:
         (work.folder / "early").write_text("1")
@@ -80,12 +80,12 @@ def test_a_query_stays_at_the_end_of_a_shown_place(s3, bucket, tmp_path):
         assert work.shown(f"{work.folder}/a.csv: bad") == f"{bucket}/out/a.csv?scheme=http: bad"
 
 
-def test_a_missing_bucket_is_told_at_once(s3, tmp_path):
+def test_a_missing_bucket_is_reported_at_once(s3, tmp_path):
     with pytest.raises(UserError, match="there is no bucket 'nowhere'"), opened(Place.of("s3://nowhere/x"), tmp_path):
         pass
 
 
-def test_a_cache_that_cannot_be_written_is_told(bucket, tmp_path):
+def test_a_cache_that_cannot_be_written_is_refused(bucket, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="the cache cannot be written"), opened(bucket / "out", tmp_path / "file"):
         pass

@@ -32,11 +32,11 @@ class Failing:
         return "answer"
 
 
-def test_it_waits_and_goes_on_and_tells_each_once():
+def test_it_waits_and_continues_and_reports_each_once():
     told, call = [], Failing(5)
     assert patiently(call, "the server", transient=is_busy, seconds=5, tell=told.append) == "answer"
     assert call.calls == 6
-    assert told == ["the server does not answer (busy); trying again for 5 seconds.", "the server answers again; going on."]
+    assert told == ["the server does not answer (busy); trying again for 5 seconds.", "the server answers again; continuing."]
 
 
 def test_what_waiting_does_not_mend_is_raised_at_once():
@@ -63,14 +63,14 @@ def test_pauses_grow_and_are_bounded(monkeypatch):
     assert slept[0] < 0.3 and slept[3] > slept[0] and max(slept) < 6.3 and slept[-1] > 3.7
 
 
-def test_a_blip_is_not_told(monkeypatch):
+def test_a_blip_is_not_reported(monkeypatch):
     monkeypatch.setattr(patience, "QUIET", 5.0)
     told = []
     assert patiently(Failing(3), "the server", transient=is_busy, tell=told.append) == "answer"
     assert told == []
 
 
-def test_an_outage_is_told_once_by_many_threads():
+def test_many_threads_report_an_outage_once():
     told, back = [], threading.Event()
     shared = Patience("the server", transient=is_busy, seconds=10, tell=told.append)
 

@@ -46,7 +46,7 @@ def test_only_a_local_place_is_made_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert Place.of("x").resolve().local == tmp_path / "x"
     assert Place.of("s3://b/x").resolve() == Place.of("s3://b/x")
-    with pytest.raises(ValueError, match="no local path"):
+    with pytest.raises(ValueError, match="not a local path"):
         _ = Place.of("s3://b/x").local
 
 
@@ -71,7 +71,7 @@ def test_it_goes_to_other_processes():
         ("file://x", "absolute path of this machine"),
     ],
 )
-def test_what_is_no_place_is_refused(given, told):
+def test_a_malformed_place_is_refused(given, told):
     with pytest.raises(UserError, match=re.escape(told)):
         Place.of(given)
 

@@ -15,7 +15,7 @@ from hpa_search.storage.store import Store
 from tests.servers.s3 import Canned, Process, client, environment
 
 
-def test_what_is_written_is_read_listed_and_deleted(bucket, tmp_path):
+def test_an_object_is_written_read_listed_and_deleted(bucket, tmp_path):
     files = Store(bucket / "out")
     assert files.list() == {} and files.look("a.txt") is None
     (tmp_path / "local").write_bytes(b"from a file")
@@ -74,7 +74,7 @@ def test_the_endpoint_may_be_in_the_url(s3, bucket, monkeypatch):
     place = Place.of(f"{bucket}?endpoint_override=127.0.0.1:{s3.port}&scheme=http")
     assert Store(place).read("a") == b"here"
     assert Store(Place.of(f"{bucket}?endpoint_override={s3.url}")).read("a") == b"here"
-    with pytest.raises(UserError, match="'endpoint' is no setting of S3; did you mean 'endpoint_override'"):
+    with pytest.raises(UserError, match="'endpoint' is not a setting of S3; did you mean 'endpoint_override'"):
         Store(Place.of(f"{bucket}?endpoint=127.0.0.1:{s3.port}")).read("a")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://me:secret@host:9000")
     with pytest.raises(UserError, match="without a user") as caught:
@@ -109,7 +109,7 @@ def test_a_missing_bucket_is_named(s3):
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"])
-def test_refused_credentials_are_told_at_once(monkeypatch, code):
+def test_refused_credentials_are_reported_at_once(monkeypatch, code):
     server = Canned("403 Forbidden", code)
     for name, value in environment(server.url).items():
         monkeypatch.setenv(name, value)
@@ -147,10 +147,10 @@ def test_an_outage_is_waited_out(s3, bucket, monkeypatch):
     with s3.away_for(3):
         assert files.write("b", b"after").size == 5
     assert set(files.list()) == {"a", "b"}
-    assert len(told) == 2 and "does not answer" in told[0] and told[1].endswith("answers again; going on.")
+    assert len(told) == 2 and "does not answer" in told[0] and told[1].endswith("answers again; continuing.")
 
 
-def test_nobody_there_is_told_after_the_patience_for_a_first_answer(s3, monkeypatch):
+def test_a_silent_endpoint_fails_after_the_patience_for_a_first_answer(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     began = time.monotonic()
     with pytest.raises(Unreachable, match="endpoint http://127.0.0.1:9.*did not answer"):

@@ -18,13 +18,14 @@ from timm.models import register_model
 from torch import Tensor, nn
 
 from hpa_search.models.backbones import base
+from hpa_search.stains import NUM_STAINS
 
 WIDTHS = (32, 64, 128)
 HIDDEN = 256
 SMALLEST = 76
 """Below this many pixels nothing is left of an image after the last convolution."""
 
-default_cfgs = base.default_cfgs("gapnet_pl", (4, 512, 512), "blocks.0.0")
+default_cfgs = base.default_cfgs("gapnet_pl", (NUM_STAINS, 512, 512), "blocks.0.0")
 
 
 class GapNetPL(base.Classifier):
@@ -34,7 +35,9 @@ class GapNetPL(base.Classifier):
     than "avg", and for images of fewer than 76 pixels.
     """
 
-    def __init__(self, in_chans: int = 4, num_classes: int = 0, global_pool: str = "avg", drop_rate: float = 0.25) -> None:
+    def __init__(
+        self, in_chans: int = NUM_STAINS, num_classes: int = 0, global_pool: str = "avg", drop_rate: float = 0.25
+    ) -> None:
         base.check_pooling("gapnet_pl", global_pool, ("avg",))
         super().__init__(sum(WIDTHS), HIDDEN, num_classes)
         first, second, third = WIDTHS

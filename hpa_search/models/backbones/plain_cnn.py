@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from hpa_search.models.backbones import base
+from hpa_search.stains import NUM_STAINS
 
 WIDTHS = (16, 32, 64, 64)
 GRID = 6
@@ -24,7 +25,7 @@ HIDDEN = (512, 256)
 SMALLEST = 46
 """Below this many pixels nothing is left of an image after the fourth block."""
 
-default_cfgs = base.default_cfgs("plain_cnn", (4, 128, 128), "blocks.0.conv")
+default_cfgs = base.default_cfgs("plain_cnn", (NUM_STAINS, 128, 128), "blocks.0.conv")
 
 
 class PlainCNN(base.Classifier):
@@ -35,7 +36,7 @@ class PlainCNN(base.Classifier):
     for images of fewer than 46 pixels.
     """
 
-    def __init__(self, in_chans: int = 4, num_classes: int = 0, global_pool: str = "", drop_rate: float = 0.5) -> None:
+    def __init__(self, in_chans: int = NUM_STAINS, num_classes: int = 0, global_pool: str = "", drop_rate: float = 0.5) -> None:
         base.check_pooling("plain_cnn", global_pool, ("", "avg"))
         super().__init__(WIDTHS[-1], HIDDEN[-1], num_classes)
         self.grid = 1 if global_pool else GRID
