@@ -1,7 +1,9 @@
-"""Named alternatives of one setting, each registered where it is written."""
+"""Named values of one setting, each registered where it is written."""
 
-from collections.abc import Callable
-from typing import TypeVar
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from hpa_search.errors import nearest
 
@@ -9,27 +11,37 @@ T = TypeVar("T")
 
 
 class Registry(dict[str, T]):
-    """What each value of ``setting`` stands for; a new value is a function under `register`, and nothing else.
+    """Map each value of ``setting`` to its implementation, in the order of registration.
 
-    Looking up a value that is not there raises ValueError naming the setting, the value and what there is.
+    A new value is a documented function under `register`, and nothing else:
+
+        LOSSES = Registry("loss")
+
+        @LOSSES.register("bce")
+        def _bce(...): '''Return binary cross-entropy.'''
+
+    ``about`` maps each name to a line for help texts and tables. An unknown key raises ValueError with the setting, the
+    key, and the known names.
     """
 
     def __init__(self, setting: str) -> None:
         super().__init__()
         self.setting = setting
+        self.about: dict[str, str] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that registers what it decorates as ``name``."""
+    def register(self, name: str, about: str = "") -> Callable[[T], T]:
+        """Return a decorator that registers an entry as ``name``; ``about`` defaults to the first line of its docstring."""
 
         def add(entry: T) -> T:
             assert name not in self, f"{self.setting} '{name}' is registered twice"
             self[name] = entry
+            self.about[name] = about or summary(entry)
             return entry
 
         return add
 
     def fault(self, name: str) -> str:
-        """Return what is wrong with ``name``, or an empty string."""
+        """Return why ``name`` is refused, or an empty string if it is registered."""
         if name in self:
             return ""
         known = ", ".join(f"'{known}'" for known in self)
@@ -37,3 +49,20 @@ class Registry(dict[str, T]):
 
     def __missing__(self, name: str) -> T:
         raise ValueError(f"{self.setting}: {self.fault(name)}")
+
+
+def summary(entry: Any) -> str:
+    """Return the first line of a docstring as a phrase: small first letter, no full stop."""
+    line = (entry.__doc__ or "").strip().partition("\n")[0].removesuffix(".")
+    # "ReLU" and "S2's" keep their capitals.
+    return line[:1].lower() + line[1:] if (line[1:].partition(" ")[0] or "a").islower() else line
+
+
+def register_all(package: str, path: Iterable[str], first: str = "") -> None:
+    """Import every module of ``package``, so that its entries register: ``first`` leads, the others follow by name.
+
+    ``path`` is the package's `__path__`.
+    """
+    names = sorted((module.name for module in pkgutil.iter_modules(path)), key=lambda name: (name != first, name))
+    for name in names:
+        importlib.import_module(f"{package}.{name}")

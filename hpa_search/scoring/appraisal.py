@@ -10,7 +10,7 @@ from hpa_search.scoring.estimate import NestedEstimate, Rows, Tell, out_of_fold,
 from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.scoring.intervals import Interval, bootstrap_interval, f1_intervals, paired_difference
 from hpa_search.scoring.metrics import Booleans, as_labels, macro_f1
-from hpa_search.scoring.rules import RULES, UNSEEN
+from hpa_search.scoring.rules import RULES
 
 RARE = 5
 """A class with fewer positives is not judged: one row more or less moves its F1 by a tenth and more."""
@@ -188,15 +188,9 @@ def _verdict(choice: FinalChoice, ensemble: Ensemble, label: int, positives: int
     if ensemble.covered is not None and not ensemble.covered[label]:
         return "no member was trained for it: never given"
     if not positives:
-        unseen = choice.trained is not None and label not in choice.trained
-        return f"no positives here{' or in training' if unseen else ''}: F1 counts as 0; threshold from {_source(choice, unseen)}"
+        unseen, rule = choice.trained is not None and label not in choice.trained, RULES[choice.thresholds]
+        source = rule.unseen if unseen else rule.absent
+        return f"no positives here{' or in training' if unseen else ''}: F1 counts as 0; threshold from {source}"
     if positives < RARE:
         return f"too rare to judge: {positives} positive{'s' if positives > 1 else ''}; F1 and threshold are guesses"
     return ""
-
-
-def _source(choice: FinalChoice, unseen: bool) -> str:
-    """Say where the threshold of a class without positives comes from."""
-    if choice.thresholds not in ("plug_in", "proportion", "global"):
-        return "the rule's convention"
-    return f"the classes together{f', at least {UNSEEN}' if unseen and choice.thresholds != 'global' else ''}"

@@ -46,7 +46,7 @@ class Selection(Protocol):
 SELECTIONS = Registry[Selection]("ensemble")
 
 
-@SELECTIONS.register("greedy")
+@SELECTIONS.register("greedy", about="with replacement, on macro AP, on redraws of the rows")
 def bagged_greedy(
     members: NDArray[np.floating],
     labels: ArrayLike,
@@ -81,7 +81,7 @@ def greedy_on(members: NDArray[np.floating], labels: NDArray[np.bool_], classes:
     return greedy(members[:, drawn], labels[drawn], held, rounds)
 
 
-@SELECTIONS.register("uniform")
+@SELECTIONS.register("uniform", about="equal weights for all")
 def uniform(
     members: NDArray[np.floating],
     labels: ArrayLike,
@@ -94,7 +94,7 @@ def uniform(
     return np.full(len(members), 1 / len(members))
 
 
-@SELECTIONS.register("single")
+@SELECTIONS.register("single", about="the highest macro AP alone")
 def best_single(
     members: NDArray[np.floating],
     labels: ArrayLike,

@@ -1,11 +1,9 @@
-"""Backbones that timm does not have, registered with it by name: a further one is one further file here.
+"""Backbones that timm does not have: each module here registers one with timm, by name.
 
-Importing this package registers them all. Each keeps timm's conventions for a classifier (see `base.Classifier`), so that
-the rest of the program need not know which are its own.
+A new backbone is one new module. Importing this package registers them all. Each keeps timm's conventions for a classifier
+(see `base.Classifier`), so the rest of the program treats them like timm's own.
 """
 
-import importlib
-import pkgutil
+from hpa_search.registry import register_all
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+register_all(__name__, __path__)
