@@ -123,14 +123,14 @@ def test_the_stem_has_the_first_convolution_and_little_else(backbone):
 
 @pytest.mark.parametrize("freeze", ["last_block", "stem_and_head"])
 def test_a_model_without_such_parts_is_refused(freeze):
-    with pytest.raises(ValueError, match="does not tell its parts apart"):
+    with pytest.raises(ValueError, match="does not name its parts"):
         apply_freeze(network_of(backbone="caformer_s18"), freeze)
 
 
 def test_a_model_of_one_part_has_no_last_block():
     network = network_of(backbone="capsnet", small_size=32)
     network.backbone.primary = nn.Identity()
-    with pytest.raises(ValueError, match="no block to tell apart"):
+    with pytest.raises(ValueError, match="no block apart from its stem"):
         apply_freeze(network, "last_block")
     with pytest.raises(ValueError, match="freeze: expected one of"):
         apply_freeze(network, "body")

@@ -140,5 +140,5 @@ def test_what_is_in_the_cache_needs_no_hub(small_hub):
 
 
 def test_a_hub_without_the_weights_is_no_hub_out_of_reach(small_hub):
-    with pytest.raises(UserError, match="^weights: timm's of 'test_vit' cannot be had: (?!.*cannot be reached)"):
+    with pytest.raises(UserError, match="^weights: those of timm for 'test_vit' cannot be loaded: (?!.*cannot be reached)"):
         check_weights(TrialConfig(backbone="test_vit", small_size=64, weights="timm"))

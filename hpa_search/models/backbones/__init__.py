@@ -1,7 +1,7 @@
-"""Backbones that timm does not have: each module here registers one with timm, by name.
+"""Backbones that timm lacks. Each module here registers a backbone with timm.
 
-A new backbone is one new module. Importing this package registers them all. Each keeps timm's conventions for a classifier
-(see `base.Classifier`), so the rest of the program treats them like timm's own.
+A new backbone is a new module. Importing this package registers them all. Each keeps timm's conventions for a classifier; see
+`base.Classifier`. So the rest of the program treats them like timm's own.
 """
 
 from hpa_search.registry import register_all

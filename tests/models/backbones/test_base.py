@@ -101,7 +101,7 @@ def test_what_it_does_not_have_is_refused(name):
         timm.create_model(name, pretrained=True)
     with pytest.raises(TypeError, match="no_such_setting"):
         timm.create_model(name, no_such_setting=1)
-    with pytest.raises(ValueError, match=f"{name} knows no pooling 'max', only "):
+    with pytest.raises(ValueError, match=f"{name} does not know the pooling 'max', only "):
         timm.create_model(name, global_pool="max")
 
 
