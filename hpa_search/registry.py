@@ -1,4 +1,4 @@
-"""Named values of one setting, each registered where it is written."""
+"""Registries: the named values of a setting, each registered where it is implemented."""
 
 import importlib
 import pkgutil
@@ -11,17 +11,13 @@ T = TypeVar("T")
 
 
 class Registry(dict[str, T]):
-    """Map each value of ``setting`` to its implementation, in the order of registration.
+    """The values of ``setting`` and their implementations, in the order of registration.
 
-    A new value is a documented function under `register`, and nothing else:
-
-        LOSSES = Registry("loss")
+    A new value is a documented function under `register`, and nothing else. ``about`` maps each name to a line for help texts
+    and tables. An unknown name raises ValueError with the setting and the known names.
 
         @LOSSES.register("bce")
-        def _bce(...): '''Return binary cross-entropy.'''
-
-    ``about`` maps each name to a line for help texts and tables. An unknown key raises ValueError with the setting, the
-    key, and the known names.
+        def _bce(...): ...  # LOSSES["bce"] is this function, LOSSES.about["bce"] its first docstring line
     """
 
     def __init__(self, setting: str) -> None:
@@ -30,7 +26,7 @@ class Registry(dict[str, T]):
         self.about: dict[str, str] = {}
 
     def register(self, name: str, about: str = "") -> Callable[[T], T]:
-        """Return a decorator that registers an entry as ``name``; ``about`` defaults to the first line of its docstring."""
+        """Return a decorator that registers an entry as ``name``. ``about`` defaults to its `summary`."""
 
         def add(entry: T) -> T:
             assert name not in self, f"{self.setting} '{name}' is registered twice"
@@ -52,16 +48,16 @@ class Registry(dict[str, T]):
 
 
 def summary(entry: Any) -> str:
-    """Return the first line of a docstring as a phrase: small first letter, no full stop."""
+    """Return the first line of the docstring of ``entry``, without capital and full stop."""
     line = (entry.__doc__ or "").strip().partition("\n")[0].removesuffix(".")
     # "ReLU" and "S2's" keep their capitals.
     return line[:1].lower() + line[1:] if (line[1:].partition(" ")[0] or "a").islower() else line
 
 
 def register_all(package: str, path: Iterable[str], first: str = "") -> None:
-    """Import every module of ``package``, so that its entries register: ``first`` leads, the others follow by name.
+    """Import every module of ``package``, so that its entries register.
 
-    ``path`` is the package's `__path__`.
+    The module ``first`` comes first, the others by name. ``path`` is the package's `__path__`.
     """
     names = sorted((module.name for module in pkgutil.iter_modules(path)), key=lambda name: (name != first, name))
     for name in names:

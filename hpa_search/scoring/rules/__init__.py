@@ -1,6 +1,6 @@
-"""Threshold rules by name: each module here fits a decision rule to logits and labels, and registers itself.
+"""Threshold rules by name. Each module here fits a decision rule and registers itself.
 
-A new rule is one new module with a function under `base.rule`. `plug_in` is the default by evidence: see RESULTS.md.
+A new rule is a new module with a function under `base.rule`. `plug_in` is the default by evidence: see RESULTS.md.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ def fit_rule(
     start: Platt | None = None,
     fill: bool = True,
 ) -> DecisionRule:
-    """Fit the rule ``name`` of `RULES` to ``logits`` (n, k) and ``labels`` (n, k); see `FitRule` for the options.
+    """Return the rule ``name`` of `RULES`, fitted to ``logits`` and ``labels`` (n, k); see `FitRule`.
 
     Raises ValueError for an unknown name, NaN or unequal shapes.
     """
@@ -47,9 +47,10 @@ def cross_fitted(
     fill: bool = True,
     name: str = DEFAULT,
 ) -> Booleans:
-    """Return the labels (n, k) of every row by a rule fitted to the other folds: their macro F1 is not flattered.
+    """Return the labels (n, k) of every row by a rule fitted to the other folds.
 
-    Folds are stratified and seeded (`estimate.stratified_folds`). Rows of one group share a fold.
+    So their macro F1 is not flattered. Folds are stratified and seeded (`estimate.stratified_folds`). Rows of a group share a
+    fold.
     """
     z, truth = np.asarray(logits), as_labels(labels)
     fold = stratified_folds(truth, folds, seed, groups)

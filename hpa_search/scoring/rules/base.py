@@ -21,8 +21,8 @@ class FitRule(Protocol):
     ) -> DecisionRule:
         """Return the rule.
 
-        ``trained`` (k,) bool marks the classes of which the network has seen positives; None marks all. ``start`` is a
-        calibration of nearly the same rows: it saves time and changes nothing. ``fill`` is that of `DecisionRule`.
+        ``trained`` (k,) bool marks the classes with positives in training; None marks all. ``start``, a calibration
+        of nearly the same rows, saves time and changes nothing. ``fill`` is that of `DecisionRule`.
         Raises ValueError for NaN or unequal shapes.
         """
 
@@ -44,7 +44,7 @@ RULES = Registry[Rule]("thresholds")
 
 
 def rule(name: str, *, absent: str = "the rule's convention", unseen: str = "") -> Callable[[FitRule], FitRule]:
-    """Return a decorator that registers a function as the rule ``name``; ``unseen`` defaults to ``absent``."""
+    """Return a decorator that registers a rule as ``name``. ``unseen`` defaults to ``absent``."""
 
     def add(fit: FitRule) -> FitRule:
         RULES.register(name, about=summary(fit))(Rule(fit, absent, unseen or absent))
@@ -54,7 +54,7 @@ def rule(name: str, *, absent: str = "the rule's convention", unseen: str = "") 
 
 
 def uncalibrated(logits: ArrayLike, labels: ArrayLike, fill: bool, cut: Callable[[Floats, Booleans], Floats]) -> DecisionRule:
-    """Return the rule that leaves probabilities as they are and applies the thresholds (k,) that ``cut`` finds for them."""
+    """Return the rule without calibration that has the thresholds (k,) of ``cut``."""
     truth = as_labels(labels)
     platt = Platt(np.ones(truth.shape[1]), np.zeros(truth.shape[1]))
     p = platt.probabilities(as_scores(logits, truth.shape, name="logits"))
@@ -64,8 +64,8 @@ def uncalibrated(logits: ArrayLike, labels: ArrayLike, fill: bool, cut: Callable
 def careful_of_absent(thresholds: Floats, probabilities: Floats, labels: Booleans) -> Floats:
     """Raise the threshold of each class without positives above the median of its probabilities.
 
-    A network may give all rows nearly the same score; the best plug-in cut then claims every row. None of these rows carries
-    the class, so half of other rows will not carry it.
+    A network may give all rows nearly the same score. The best cut then claims every row. But none of these rows carries the
+    class, so fewer than half of other rows will.
     """
     above = np.nextafter(np.median(probabilities, axis=0), 1)
     return np.where(labels.any(axis=0), thresholds, np.maximum(thresholds, above))

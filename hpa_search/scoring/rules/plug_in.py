@@ -1,4 +1,4 @@
-"""The default rule: shared calibration, and the cut that is best if this calibration is right."""
+"""The default rule: a pooled calibration, and the best cut if the calibration is right."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,8 +24,8 @@ def plug_in(logits: ArrayLike, labels: ArrayLike, *, trained: ArrayLike | None, 
     """Calibrate, then cut where F1 is best if the calibration is right.
 
     The calibration pulls each class to the common map of all classes. The cut is that of the moderated probabilities
-    (`PooledFit.moderated`). With one or two positives the calibration itself is uncertain; a cut that ignores this claims
-    too few rows.
+    (`PooledFit.moderated`). With one or two positives the calibration is uncertain. A cut that ignores this claims too few
+    rows.
     """
     truth = as_labels(labels)
     fit = PooledFit.of(logits, truth, start)
@@ -37,7 +37,7 @@ def plug_in(logits: ArrayLike, labels: ArrayLike, *, trained: ArrayLike | None, 
 def _same_cut(thresholds: Floats, careful: Floats, probabilities: Floats) -> Floats:
     """Return the thresholds (k,) on ``probabilities`` (n, k) that cut where ``thresholds`` cut the ``careful`` ones.
 
-    Both rise with the logit. Between two rows the cut is interpolated in log odds; below all rows it keeps its distance.
+    Both rise with the logit. Between two rows the cut is interpolated in log odds. Below all rows it keeps its distance.
     """
     odds = [exact_logit(np.clip(p, _MARGIN, 1 - _MARGIN)) for p in (thresholds, careful, probabilities)]
     cuts = [_interpolate(cut, seen, plain) for cut, seen, plain in zip(odds[0], odds[1].T, odds[2].T, strict=True)]
@@ -52,10 +52,10 @@ def _interpolate(cut: float, careful: Floats, plain: Floats) -> float:
 
 
 def _careful_of_unseen(thresholds: Floats, labels: Booleans, trained: ArrayLike | None) -> Floats:
-    """Raise the threshold to `UNSEEN` for each class without positives, in training and among these rows.
+    """Raise the threshold to `UNSEEN` for each class without positives both in training and among these rows.
 
-    If the network has seen positives, its scores deserve a plug-in threshold even if these rows hold none. If neither holds
-    any, nothing shows when the class occurs.
+    With positives in training, scores deserve a plug-in threshold even if these rows hold none. Without any positives, nothing
+    shows when the class occurs.
     """
     if trained is None:
         return thresholds
