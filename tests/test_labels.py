@@ -41,7 +41,7 @@ def test_a_target_goes_around_unchanged(ids, random):
         ("9" * 4000, "out of range"),
     ],
 )
-def test_what_is_no_target_is_refused(text, words):
+def test_a_wrong_target_is_refused(text, words):
     with pytest.raises(ValueError, match=words):
         parse_target(text)
 

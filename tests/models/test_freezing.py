@@ -66,7 +66,7 @@ def parts(names):
         ("stem_and_head", {"head.classifier", "blocks.0", "blocks.1", "backbone.conv1", "backbone.bn1", "input_stage.learned"}),
     ],
 )
-def test_one_step_changes_what_is_to_be_trained_and_no_statistics_of_the_rest(freeze, expected):
+def test_a_step_changes_the_trained_weights_and_no_other_statistics(freeze, expected):
     network = network_of(resolution="extra_blocks", channels="learned")
     network.head.classifier.weight.data.normal_()
     assert parts(step(network, freeze)) == expected

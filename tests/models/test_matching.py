@@ -38,7 +38,7 @@ def test_names_agree_less_their_prefixes_in_any_order(prefix):
     assert match(found, NETWORK, ordered=False) == {name: prefix + name for name in NETWORK}
 
 
-def test_what_is_beside_the_backbone_in_a_trained_network_is_left_out():
+def test_modules_beside_the_backbone_of_a_trained_network_are_left_out():
     """Its head and further blocks may have names that are the backbone's as well."""
     found = {f"backbone.{name}": shape for name, shape in NETWORK.items()}
     found |= {"layer.0.weight": (9, 9), "input_stage.mean": (1, 4, 1, 1), "head.classifier.weight": (28, 4)}

@@ -67,7 +67,7 @@ def test_a_few_tensors_among_much_else_are_taken_where_there_is_nothing_better()
         ({"G": STATE, "D": OTHER}, "holds several sets of weights: 'G', 'D'; save the intended one alone"),
     ],
 )
-def test_what_has_none_or_too_many_is_told_with_its_keys(content, message):
+def test_no_weights_or_several_sets_are_refused_with_their_keys(content, message):
     with pytest.raises(ValueError, match=message):
         find_state(content)
 

@@ -106,7 +106,7 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_what_holds_no_weights_is_told_by_what_it_is(tmp_path, name, ending):
+def test_a_file_without_weights_is_refused_with_its_format(tmp_path, name, ending):
     content, message = FILES[name]
     path = tmp_path / f"weights{ending}"
     path.write_bytes(content)
@@ -179,7 +179,7 @@ def test_any_cut_and_any_flip_is_read_or_refused_in_one_message(tmp_path):
                     assert str(error).startswith(f"weights: {path} ") and "\n" not in str(error)
 
 
-def test_what_is_no_file_is_told(tmp_path):
+def test_a_path_that_is_not_a_file_is_refused(tmp_path):
     (tmp_path / "link.pth").symlink_to("nowhere")
     for name, message in (
         ("link.pth", "there is no file .*link.pth on this machine; the path is a broken link"),
