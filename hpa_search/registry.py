@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -50,8 +51,8 @@ class Registry(dict[str, T]):
 def summary(entry: Any) -> str:
     """Return the first line of the docstring of ``entry``, without capital and full stop."""
     line = (entry.__doc__ or "").strip().partition("\n")[0].removesuffix(".")
-    # "ReLU" and "S2's" keep their capitals.
-    return line[:1].lower() + line[1:] if (line[1:].partition(" ")[0] or "a").islower() else line
+    # An ordinary word loses its capital; "ReLU" and "S2's" keep theirs.
+    return line[:1].lower() + line[1:] if re.match(r"[A-Z][a-z]*\b(?!')", line) else line
 
 
 def register_all(package: str, path: Iterable[str], first: str = "") -> None:

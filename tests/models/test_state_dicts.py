@@ -75,5 +75,5 @@ def test_no_weights_or_several_sets_are_refused_with_their_keys(content, message
 def test_a_mapping_within_itself_comes_to_an_end():
     content: dict = {"epoch": 1}
     content["model"] = content
-    with pytest.raises(ValueError, match="has no weights"):
+    with pytest.raises(ValueError, match="holds no named weights"):
         find_state(content)

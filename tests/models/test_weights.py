@@ -188,8 +188,8 @@ def broken(tmp_path, name, content):
         (lambda folder: broken(folder, "torn.pth", b"PK\x03\x04torn"), "torn.pth cannot be read"),
         (lambda folder: broken(folder, "empty.pth", b""), "empty.pth cannot be read"),
         (lambda folder: saved(folder, torch.nn.Linear(2, 2), "model.pt"), "holds more than weights.*state_dict"),
-        (lambda folder: saved(folder, {"epoch": 3}, "other.pt"), "has no weights in it"),
-        (lambda folder: saved(folder, [torch.zeros(2)], "list.pt"), "has no weights in it"),
+        (lambda folder: saved(folder, {"epoch": 3}, "other.pt"), "holds no named weights"),
+        (lambda folder: saved(folder, [torch.zeros(2)], "list.pt"), "holds no named weights"),
     ],
 )
 def test_files_that_cannot_be_read_are_refused_in_one_message(tmp_path, make, message):
