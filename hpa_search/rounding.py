@@ -1,4 +1,4 @@
-"""Bounds with room for rounding: a number that another program moved a hair beyond its bound is brought back to it."""
+"""Bounds with room for rounding: a number a hair outside is moved to its bound."""
 
 import math
 from collections.abc import Iterable
@@ -8,22 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 RELATIVE = 1e-9
-"""How far a setting may miss its bound, as a share of the bound; of the other bound where this one is 0."""
+"""How far a setting may miss its bound, as a share of the bound; if the bound is 0, as a share of the other bound."""
 SUM = 1e-6
-"""How far weights that programs wrote may be from adding up to 1."""
+"""How far the sum of weights in a program's file may be from 1."""
 SHARES = 1e-3
-"""The same for shares that people write: three times 0.333."""
+"""How far the sum of shares in a person's file may be from 1: three times 0.333 passes."""
 LEAST = 2e-6
-"""How far an array's values may miss their bounds, whatever their type: six digits were written, or float32 was summed."""
+"""How far an array's values may miss their bounds, whatever their type: files hold six digits, or sums of float32."""
 
 
 def alike(one: float, other: float) -> bool:
-    """Return whether two numbers differ by no more than rounding."""
+    """Return whether two numbers are equal up to rounding."""
     return math.isclose(one, other, rel_tol=RELATIVE)
 
 
 def settled(value: float, low: float | None = None, high: float | None = None) -> float:
-    """Return ``value``, or the bound that it misses by no more than rounding."""
+    """Return ``value``, or the bound that it misses by rounding."""
     if low is not None and value < low and low - value <= _slack(low, high):
         return low
     if high is not None and value > high and value - high <= _slack(high, low):
@@ -36,31 +36,31 @@ def _slack(bound: float, other: float | None) -> float:
 
 
 def sum_fault(shares: Iterable[float], slack: float = SUM) -> str:
-    """Return the sum of ``shares`` with twelve digits unless it is 1 within ``slack``; then an empty string."""
+    """Return the sum of ``shares`` with twelve digits, or an empty string if it is 1 within ``slack``."""
     total = math.fsum(shares)
-    # A hair more than the slack: 1 - 3 * 0.333 is a little above 0.001 in floats.
+    # In floats 1 - 3 * 0.333 is a little above 0.001, so the slack itself needs slack.
     return "" if abs(total - 1) <= slack * (1 + RELATIVE) + RELATIVE else f"{total:.12g}"
 
 
 def spare(dtype: np.dtype[Any]) -> float:
-    """Return how far values of ``dtype`` that lie from 0 to 1 may miss these bounds by rounding."""
+    """Return how far values of ``dtype`` between 0 and 1 may miss these bounds by rounding."""
     eps = float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
     return max(LEAST + eps, 2 * eps)
 
 
 def outside_unit(values: NDArray[Any], slack: float) -> NDArray[np.bool_]:
-    """Return which of ``values`` lie outside 0 to 1 by more than ``slack``."""
+    """Return a mask of ``values`` that lie outside 0 to 1 by more than ``slack``."""
     outside = np.asarray((values < 0) | (values > 1))
     if outside.any():
-        # In float64, as 1 + slack is no number of float16; a bound that is missed by the slack itself is kept.
+        # Compare in float64: float16 cannot hold 1 + slack. A value that misses its bound by exactly the slack passes.
         outside &= np.abs(values.astype(np.float64) - 0.5) > 0.5 + slack * (1 + RELATIVE)
     return outside
 
 
 def in_unit(values: NDArray[Any], slack: float) -> NDArray[Any]:
-    """Return ``values`` that lie from 0 to 1 but for ``slack`` with those outside at the bounds. Raises ValueError for others.
+    """Return ``values`` with those outside 0 to 1 moved to the bounds.
 
-    The error has the first value that is beyond rounding, with all its digits.
+    Raises ValueError, with the first such value, if any misses its bound by more than ``slack``.
     """
     if not values.size or (values.min() >= 0 and values.max() <= 1):
         return values
@@ -71,11 +71,14 @@ def in_unit(values: NDArray[Any], slack: float) -> NDArray[Any]:
 
 
 def digits(value: float | np.number[Any]) -> str:
-    """Return ``value`` with as many digits as tell it from every other number of its type."""
+    """Return ``value`` with the digits that distinguish it from all others of its type."""
     return str(value)
 
 
 def digits_outside(value: float | np.number[Any], low: float = 0.0, high: float = 1.0) -> str:
-    """Return ``value``, which lies outside ``low`` to ``high``, with six digits, or with all where six would not show that."""
+    """Return ``value``, which lies outside ``low`` to ``high``, with six digits.
+
+    If six digits would hide this, return all digits.
+    """
     short = f"{float(value):.6g}"
     return digits(value) if low <= float(short) <= high else short

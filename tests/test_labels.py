@@ -28,20 +28,20 @@ def test_a_target_goes_around_unchanged(ids, random):
         ("", "no label"),
         ("  \t", "no label"),
         ("28", "out of range 0 to 27"),
-        ("-1", "'-1' is no label id"),
-        ("1.0", "'1.0' is no label id"),
-        ("16.0", "'16.0' is no label id.*; write it as 16$"),
-        ("20.", "'20.' is no label id.*; write it as 20$"),
-        ("1.5", "'1.5' is no label id; expected numbers from 0 to 27 separated by spaces$"),
-        ("1,2", "'1,2' is no label id"),
-        ("١", "is no label id"),
-        ("²", "is no label id"),
+        ("-1", "'-1' is not a label id"),
+        ("1.0", "'1.0' is not a label id"),
+        ("16.0", "'16.0' is not a label id.*; write it as 16$"),
+        ("20.", "'20.' is not a label id.*; write it as 20$"),
+        ("1.5", "'1.5' is not a label id; expected numbers from 0 to 27 separated by spaces$"),
+        ("1,2", "'1,2' is not a label id"),
+        ("١", "is not a label id"),
+        ("²", "is not a label id"),
         ("3 03", "repeated"),
         ("5 5", "repeated"),
         ("9" * 4000, "out of range"),
     ],
 )
-def test_what_is_no_target_is_refused(text, words):
+def test_a_wrong_target_is_refused(text, words):
     with pytest.raises(ValueError, match=words):
         parse_target(text)
 

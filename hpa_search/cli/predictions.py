@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from hpa_search.cli.names import Named, rules, selections
 from hpa_search.cli.options import CACHE, FOLDER, PLACE, console_here, is_standard_output, told
 from hpa_search.cli.output import unwatched
 from hpa_search.errors import UserError
@@ -15,11 +16,20 @@ from hpa_search.errors import UserError
 @click.option("--predictions", type=FOLDER, required=True, help="The models' predictions, .npz or .csv.")
 @click.option("--out", type=FOLDER, required=True, help="A folder for the ensemble; with --apply, a CSV file for the labels.")
 @click.option("--logits", is_flag=True, help="The values are logits, not probabilities.")
-@click.option("--ensemble", "selection", default=None, help="How to choose: greedy, uniform or single.  [default: greedy]")
+@click.option(
+    "--ensemble",
+    "selection",
+    cls=Named,
+    names=selections,
+    default=None,
+    help="How models are chosen: {names}.  [default: {first}]",
+)
 @click.option(
     "--thresholds",
+    cls=Named,
+    names=rules,
     default=None,
-    help="How labels are decided: plug_in, proportion, exact, global, grid or half.  [default: plug_in]",
+    help="How labels are decided: {names}.  [default: {first}]",
 )
 @click.option("--max-members", type=click.IntRange(1, 50), default=None, help="The most models that take part.  [default: 5]")
 @click.option("--apply", "folder", type=FOLDER, default=None, help="Label rows with the ensemble in this folder.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from hpa_search.cli.names import Named, rules, selections, test_time
 from hpa_search.cli.options import CACHE, FOLDER, PLACE, STUDY, console_here, told
 from hpa_search.cli.output import unwatched
 from hpa_search.cli.searching import leave, prepare
@@ -39,9 +40,27 @@ def run(space: Path, folder: Any, out: Any, external: Any, study: str | None, ad
 @click.option("--data", "folder", type=PLACE, default=None, help="Where the dataset is now, if it was moved.")
 @click.option("--also", type=PLACE, multiple=True, help="Another search on the same split, whose trials may become members too.")
 @click.option("--max-members", type=int, default=None, help="At most so many members.  [default: final.max_members]")
-@click.option("--ensemble", default=None, help="How members are chosen: greedy, uniform, single.  [default: final.ensemble]")
-@click.option("--thresholds", default=None, help="plug_in, proportion, exact, global, half, grid.  [default: final.thresholds]")
-@click.option("--tta", default=None, help="Judge by eight views of an image: none, mean, max.  [default: final.tta]")
+@click.option(
+    "--ensemble",
+    cls=Named,
+    names=selections,
+    default=None,
+    help="How members are chosen: {names}.  [default: final.ensemble]",
+)
+@click.option(
+    "--thresholds",
+    cls=Named,
+    names=rules,
+    default=None,
+    help="How labels are decided: {names}.  [default: final.thresholds]",
+)
+@click.option(
+    "--tta",
+    cls=Named,
+    names=test_time,
+    default=None,
+    help="Judge by eight views of an image: {names}.  [default: final.tta]",
+)
 @click.option("--onnx/--no-onnx", default=None, help="Write the ensemble as an ONNX graph too.  [default: final.onnx]")
 @click.option("--folds", is_flag=True, help="Train the chosen members on the other folds too (a search with split.folds).")
 @click.option("--ray", "address", default=None, help="With --folds: a Ray to join; without it one is started here.")

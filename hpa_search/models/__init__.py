@@ -1,1 +1,1 @@
-"""Networks: from uint8 RGBY images to 28 logits."""
+"""Networks: uint8 RGBY images in, 28 logits out."""

@@ -1,6 +1,6 @@
-"""From a configuration to a network: uint8 images of four stains in, 28 logits out.
+"""The network of a configuration: images of four stains in, 28 logits out.
 
-A backbone is any classifier that timm knows by name, ours in `backbones` among them.
+A backbone is any classifier that timm knows by name. `backbones` adds ours to these.
 """
 
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from hpa_search.models.heads import build_head
 from hpa_search.models.resolution import covering_crops, further_blocks
 
 RAREST = 1e-4
-"""Prevalences are clamped to this and one minus this, so that the log prior of a class without positives stays finite."""
+"""Prevalences are clamped to [this, 1 - this]: the log odds of a class without positives stay finite."""
 
 
 class Network(nn.Module):
-    """Input stage, backbone, further blocks, head: images (b, 4, s, s), uint8 or float 0..1 -> logits (b, 28), float32.
+    """Images (b, 4, s, s), uint8 or float 0..1 -> input stage, backbone, further blocks, head -> logits (b, 28), float32.
 
-    With ``crop_size`` the network works on crops of that size, whether in training or not. Images that are as small are one
-    crop: so it is trained, on random ones. Larger ones are cut into the fewest crops that cover them, and a label's logit is
-    the largest over the crops: an image has a label when some part of it shows it. Smaller ones raise ValueError.
+    With ``crop_size`` the network sees crops of that size. Training feeds it random crops, which are images of just that size.
+    A larger image is cut into the fewest crops that cover it. A label's logit is then the largest over the crops: a label counts
+    if any part of the image shows it. A smaller image raises ValueError.
     """
 
     backbone: Classifier
@@ -39,7 +39,7 @@ class Network(nn.Module):
         self.blocks = further_blocks(config.resolution, width)
         self.head = build_head(self.backbone, width, config)
         if isinstance(last := _last_layer(self.head), nn.Linear):
-            # Small weights leave the prior in charge of the first logits (Lin et al. 2017, section 4.1).
+            # Small weights let the prior decide the first logits (Lin et al. 2017, section 4.1).
             nn.init.normal_(last.weight, std=0.01)
             nn.init.zeros_(last.bias)
 
@@ -47,7 +47,7 @@ class Network(nn.Module):
         """Return the logits (b, 28), float32, of ``images`` (b, 4, s, s)."""
         if self.crop_size is None:
             return self._logits(images)
-        # One after the other: all at once would take several times the memory that a batch takes in training.
+        # One crop at a time: all at once would take several times the memory of a training batch.
         return reduce(torch.maximum, map(self._logits, covering_crops(images, self.crop_size)))
 
     def _logits(self, images: Tensor) -> Tensor:
@@ -57,10 +57,10 @@ class Network(nn.Module):
 
 
 def build_network(config: TrialConfig, mean: Sequence[float], std: Sequence[float]) -> Network:
-    """Return a new network for ``config``; ``mean`` and ``std`` are those of the training rows (4 entries each, 0..1 units).
+    """Return a new network for ``config``, with random weights from torch's global generator.
 
-    Weights are random, drawn from torch's global generator; `weights.load_pretrained` puts others in. Raises ValueError
-    where `check_network` does.
+    ``mean`` and ``std`` are those of the training rows: 4 entries each, in 0..1 units. `weights.load_pretrained` loads other
+    weights. Raises ValueError as `check_network` does.
     """
     check_network(config)
     return Network(config, mean, std)
@@ -70,8 +70,8 @@ def build_network(config: TrialConfig, mean: Sequence[float], std: Sequence[floa
 def set_prior(network: Network, prevalence: Sequence[float]) -> None:
     """Set the last bias to the log odds of ``prevalence`` (28,), so that training starts from the label frequencies.
 
-    It spares the first epoch the flood of negatives (Lin et al. 2017, section 4.1). A backbone that brings its own head
-    (capsules) has no such bias and is left as it is.
+    Otherwise negatives dominate the first epoch (Lin et al. 2017, section 4.1). A backbone with its own head (capsules) has
+    no such bias and stays unchanged.
     """
     if (last := _last_layer(network.head)) is not None:
         share = torch.tensor([float(value) for value in prevalence]).clamp(RAREST, 1 - RAREST)
@@ -79,7 +79,7 @@ def set_prior(network: Network, prevalence: Sequence[float]) -> None:
 
 
 def parameters(network: nn.Module) -> int:
-    """Return the number of weights of ``network`` that training can change, frozen or not."""
+    """Return the number of trainable weights of ``network``, including frozen ones."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 

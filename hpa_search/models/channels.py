@@ -1,4 +1,4 @@
-"""What the network sees of an image: which stains or mixtures of them, and in which units."""
+"""The input stage: it selects, mixes and normalises the stains of an image."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from hpa_search.rounding import settled
 from hpa_search.stains import COLOURS, LETTERS, NUM_STAINS
 
 SMALLEST_STD = 1e-3
-"""A stain that hardly varies (an empty one) is not blown up by more than this allows; in 0..1 units."""
+"""The least standard deviation to divide by, in 0..1 units: an empty stain is not amplified further."""
 
 MOST_ROWS = 16
 
@@ -26,14 +26,14 @@ MIXES: dict[str, Matrix] = {
     "mix_a": ((0.5, 0, 0, 0.5), (0, 0.5, 0, 0.5), (0, 0, 1, 0)),
     "mix_b": ((0.5, 0, 0.5, 0), (0, 0, 0.5, 0.5), (0, 1, 0, 0)),
 }
-"""S2's two ways to make three channels of red, green, blue, yellow: of the kernel it started from, and its own."""
+"""S2's two mixes of red, green, blue, yellow to three channels: that of the kernel it started from, and its own."""
 
 
 @dataclass(frozen=True)
 class Channels:
-    """What each channel that the network sees is made of: one row of four shares (red, green, blue, yellow) a channel.
+    """The channels that the network sees: a row of four shares (red, green, blue, yellow) for each.
 
-    With ``learned`` the matrix is where the training starts from.
+    With ``learned`` the matrix is the starting point of training.
     """
 
     matrix: Matrix
@@ -45,16 +45,20 @@ class Channels:
 
     @property
     def selection(self) -> tuple[int, ...] | None:
-        """The stain that each channel is, if every one simply is a stain."""
+        """The index of the stain of each channel, or None if any channel is a mixture."""
         plain = not self.learned and all(sorted(row) == [0, 0, 0, 1] for row in self.matrix)
         return tuple(row.index(1) for row in self.matrix) if plain else None
 
 
 def parse_channels(text: str) -> Channels:
-    """Return the channels that ``text`` (`TrialConfig.channels`) stands for.
+    """Return the channels of ``text``, a value of `TrialConfig.channels`.
 
-    Letters of r, g, b, y without repeats; a name of `MIXES`; "learned" (1x1 convolution from four to three, starting at
-    mix_b); or a matrix, rows separated by ';', four numbers a row. Raises ValueError in words for anything else.
+    - Letters of r, g, b, y without repeats.
+    - A name of `MIXES`.
+    - "learned", a 1x1 convolution from four to three channels that starts at mix_b.
+    - A matrix. Rows are separated by ';', and have four numbers each.
+
+    Raises ValueError for anything else.
     """
     if text == "learned":
         return Channels(MIXES["mix_b"], learned=True)
@@ -85,12 +89,12 @@ def _matrix(text: str) -> Matrix:
         if len(row) != NUM_STAINS:
             raise ValueError(f"row {number} needs a number for each of {', '.join(COLOURS)} (given: {len(row)})")
         if not any(row):
-            raise ValueError(f"row {number} is all zeros, so its channel would be empty")
+            raise ValueError(f"row {number} is all zeros, so its channel would be empty; leave the row out")
     return tuple(rows)
 
 
 def _numbers(text: str, where: str) -> tuple[float, ...]:
-    """Return the numbers in ``text``, separated by blanks or commas; ValueError, saying ``where``, for others."""
+    """Return the numbers in ``text``, separated by blanks or commas. Raises ValueError, prefixed by ``where``, for other text."""
     words = text.replace(",", " ").split()
     try:
         values = tuple(map(float, words))
@@ -103,7 +107,7 @@ def _numbers(text: str, where: str) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Where mean and standard deviation come from: the search's training rows, each image itself, or given ``constants``.
+    """The source of mean and standard deviation: the search's training rows, each image itself, or ``constants``.
 
     ``constants`` are four means and four standard deviations, in 0..1 units.
     """
@@ -113,10 +117,10 @@ class Normalisation:
 
 
 def parse_normalisation(text: str) -> Normalisation:
-    """Return the normalisation that ``text`` (`TrialConfig.normalise`) stands for.
+    """Return the normalisation of ``text``, a value of `TrialConfig.normalise`.
 
-    "dataset", "image", or "MEAN / STD" with one number for all stains or one for each, in 0..1 units. Raises ValueError in
-    words for anything else.
+    It is "dataset", "image", or "MEAN / STD" in 0..1 units. MEAN and STD have one number for all stains, or one for each.
+    Raises ValueError for anything else.
     """
     if text == "dataset":
         return Normalisation("dataset")
@@ -144,11 +148,10 @@ def _constants(text: str, what: str) -> tuple[float, ...]:
 class InputStage(nn.Module):
     """Normalises stains, (x - mean) / std, and then selects or mixes them.
 
-    It takes images of shape (b, 4, h, w), either uint8 (0..255) or float (0..1), and returns float32 of shape
-    (b, c, h, w) with the c channels of ``channels`` (see `parse_channels`), normalised as ``normalise`` says (see
-    `parse_normalisation`). ``mean`` and ``std`` are those of the training rows, 4 entries each in 0..1 units. Those that are
-    used travel with the weights as buffers; with "image" there are none. Raises ValueError for texts that cannot be
-    parsed, another number of entries, or a negative std.
+    Images (b, 4, h, w), uint8 0..255 or float 0..1 -> (b, c, h, w), float32. `parse_channels` explains ``channels``, and
+    `parse_normalisation` explains ``normalise``. ``mean`` and ``std`` are those of the training rows: 4 entries each, in 0..1
+    units. The constants in use are buffers, stored with the weights; with "image" there are none.
+    Raises ValueError for texts that cannot be parsed, another number of entries, or a negative std.
     """
 
     index: Tensor
@@ -176,20 +179,20 @@ class InputStage(nn.Module):
             self.register_buffer("std", _per_channel([max(float(std[i]), SMALLEST_STD) for i in kept]))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the channels of ``images``; see the class for shapes and units."""
+        """Return the channels (b, c, h, w) of ``images`` (b, 4, h, w)."""
         if self.selects:
             images = images.index_select(1, self.index)
         unit = 1 / 255 if images.dtype == torch.uint8 else 1.0
         stains = _own_units(images.float() * unit) if self.by_image else images.float() * (unit / self.std) - self.mean / self.std
         if not self.mixes:
             return stains
-        # In bfloat16 a mixture would lose what eight bits of each stain hold.
+        # In bfloat16 a mixture would lose part of each stain's eight bits.
         with full_precision(images.device):
             return conv2d(stains, self.matrix) if self.learned is None else self.learned(stains)
 
 
 def _own_units(stains: Tensor) -> Tensor:
-    """Return ``stains`` (b, c, h, w) less their mean over the image, divided by their standard deviation over it."""
+    """Return ``stains`` (b, c, h, w), each normalised by its own mean and standard deviation."""
     std, mean = torch.std_mean(stains, dim=(2, 3), correction=0, keepdim=True)
     return (stains - mean) / std.clamp_min(SMALLEST_STD)
 

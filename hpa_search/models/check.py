@@ -1,7 +1,7 @@
-"""Check that a configuration's network can be built and takes its images, without memory or weights.
+"""Check that a configuration's network can be built and takes its images.
 
-Networks run on torch's meta device: it computes shapes and no numbers. So a new combination of backbone, strategy and size
-takes a fraction of a second and no memory, and every answer is remembered.
+Networks run on torch's meta device, which computes shapes alone. A new combination of backbone, strategy and size takes a
+fraction of a second. Weights take no memory. Every answer is cached.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -24,9 +24,9 @@ from hpa_search.models.weights import check_published, check_stem
 
 
 def check_network(config: TrialConfig) -> None:
-    """Raise ValueError, in one line that begins with the setting, if the network cannot be built or take its images.
+    """Refuse a configuration whose network cannot be built or cannot take its images.
 
-    `weights.check_weights` says whether the weights of a file or of the hub can be had, and fit.
+    Raises ValueError: one line that begins with the setting. `weights.check_weights` checks the weights of a file or the hub.
     """
     with _refusing("channels"):
         channels = len(parse_channels(config.channels))
@@ -46,8 +46,8 @@ def check_network(config: TrialConfig) -> None:
         _check_published(backbone, like(resolution), size if published(backbone).fixed_input_size else usual_size(backbone))
 
 
-def _remembered(check: Callable[..., None]) -> Callable[..., None]:
-    """Return ``check`` such that for the same arguments it is made once, whether it passes or raises ValueError."""
+def _cached(check: Callable[..., None]) -> Callable[..., None]:
+    """Return ``check`` with its outcome cached, whether it passes or raises ValueError."""
 
     @cache
     def fault(*arguments: Hashable) -> str:
@@ -67,18 +67,21 @@ def _remembered(check: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def _refusing(setting: str, what: str = "") -> Iterator[None]:
-    """Turn any error within into a ValueError of one line: ``setting``, ``what``, its cause; unless it names the setting."""
+    """Turn any error into a ValueError of one line: "setting: what: cause".
+
+    A line that begins with the setting already stays as it is.
+    """
     try:
         with torch.no_grad():
             yield
-    except Exception as error:  # timm's models fail in as many ways as there are models
+    except Exception as error:  # each of timm's models fails in its own way
         line = cause(error)
         if not line.startswith(f"{setting}: "):
             line = ": ".join(filter(None, (setting, what, line)))
         raise ValueError(line) from error
 
 
-@_remembered
+@_cached
 def _check_name(backbone: str) -> None:
     if not timm.is_model(backbone):
         raise ValueError(f"backbone: timm knows no model '{backbone}'{nearest(backbone, timm.list_models())}")
@@ -86,14 +89,14 @@ def _check_name(backbone: str) -> None:
         published(backbone)
 
 
-@_remembered
+@_cached
 def _check_features(backbone: str, resolution: str, size: int) -> None:
     _features(backbone, resolution, size)
 
 
 @cache
 def _features(backbone: str, resolution: str, size: int) -> Tensor:
-    """Return the features of two images, on the meta device, as the head is given them; ValueError if there are none."""
+    """Return the features of two images, on the meta device, as the head gets them. Raises ValueError if there are none."""
     what = f"'{backbone}' does not work with resolution '{resolution}' at {size} pixels"
     with _refusing("backbone", what), torch.device("meta"):
         width, features = _features_before_blocks(backbone, like(resolution), size)
@@ -112,36 +115,38 @@ def _features_before_blocks(backbone: str, resolution: str, size: int) -> tuple[
 
 
 def _require_map(shape: tuple[int, ...], width: int) -> None:
-    """Raise ValueError unless the features are a map of shape (b, width, h, w), as convolutions need them."""
+    """Refuse features that are not a map (b, width, h, w): convolutions need a map."""
     if len(shape) != 4 or shape[1] != width:
-        raise ValueError(f"its features have shape {shape[1:]} and are no channels x height x width map to append blocks to")
+        raise ValueError(
+            f"its features have shape {shape[1:]} and are not a channels x height x width map, so no blocks can be appended"
+        )
 
 
-@_remembered
+@_cached
 def _check_head(backbone: str, resolution: str, size: int, head: str, dropout: float) -> None:
     what = f"'{head}' does not work with backbone '{backbone}' and resolution '{resolution}' at {size} pixels"
     with _refusing("head", what), torch.device("meta"):
         made, config = meta_backbone(backbone, resolution, size), TrialConfig(backbone=backbone, head=head, dropout=dropout)
         logits = build_head(made, made.num_features, config).eval()(_features(backbone, resolution, size))
         if logits.shape != (2, NUM_LABELS):
-            raise ValueError(f"it gives outputs of shape {tuple(logits.shape[1:])}, not one per label")
+            raise ValueError(f"its outputs have shape {tuple(logits.shape[1:])}; expected {NUM_LABELS}, one for each label")
 
 
 def _dropout_that_matters(config: TrialConfig) -> float:
-    """Return the dropout where it decides whether a head fits, and otherwise 0, so that the answer is known already."""
+    """Return the dropout if it decides whether a head fits, else 0. So all dropouts share a cached answer."""
     made = meta_backbone(config.backbone, config.resolution, config.network_size)
     return config.dropout if hasattr(made, "label_head") else 0.0
 
 
-@_remembered
+@_cached
 def _check_channels(backbone: str, channels: int) -> None:
-    """Refuse a number of channels that the first layer cannot have; no other layer knows of it, so the size is the usual."""
+    """Refuse a number of channels that the first layer cannot have. No other layer depends on it, so the usual size will do."""
     size = usual_size(backbone)
     with _refusing("channels", f"backbone '{backbone}' does not work with {channels} of them"), torch.device("meta"):
         meta_backbone(backbone, "downsize", size, channels).forward_features(torch.empty(2, channels, size, size))
 
 
-@_remembered
+@_cached
 def _check_freeze(setting: str, backbone: str, freeze: str) -> None:
     if fault := FREEZES.fault(freeze):
         raise ValueError(f"{setting}: {fault}")
@@ -149,13 +154,13 @@ def _check_freeze(setting: str, backbone: str, freeze: str) -> None:
         FREEZES[freeze](meta_backbone(backbone, "downsize", usual_size(backbone)))
 
 
-@_remembered
+@_cached
 def _check_stem(backbone: str, channels: int, stem: str) -> None:
     with _refusing("stem", f"'{stem}' does not go with backbone '{backbone}'"):
         check_stem(backbone, channels, stem)
 
 
-@_remembered
+@_cached
 def _check_published(backbone: str, resolution: str, size: int) -> None:
-    with _refusing("weights", f"timm's of '{backbone}' do not fit resolution '{resolution}' at {size} pixels"):
+    with _refusing("weights", f"those of timm for '{backbone}' do not fit resolution '{resolution}' at {size} pixels"):
         check_published(backbone, resolution, size)

@@ -1,6 +1,6 @@
-"""What makes logits of a backbone's features: `build_head` returns the head that a configuration names.
+"""Heads, which turn a backbone's features into logits.
 
-A further head is a builder of its own, registered here; every one ends in a linear layer named ``classifier``.
+A new head is a new builder, registered here. Every head ends in a linear layer named ``classifier``.
 """
 
 from collections.abc import Callable
@@ -17,31 +17,31 @@ from hpa_search.registry import Registry
 
 
 class Backbone(Protocol):
-    """What a head asks of a backbone; every timm classifier has it."""
+    """The part of a backbone that heads use; every timm classifier has it."""
 
     head_hidden_size: int
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return, with ``pre_logits``, one vector an image: (b, head_hidden_size)."""
+        """Return, with ``pre_logits``, a vector for each image: (b, head_hidden_size)."""
 
 
 HeadBuilder = Callable[[Backbone, int, TrialConfig], nn.Module]
-"""Makes a head for a backbone (timm's conventions, no classes) whose features, after further blocks, have a width."""
+"""Makes a head from a backbone without classes, the width of its features after further blocks, and the configuration."""
 
 HEADS: Registry[HeadBuilder] = Registry("head")
 
 
 def build_head(backbone: Backbone, width: int, config: TrialConfig) -> nn.Module:
-    """Return a new head: features of ``backbone``, after further blocks that keep ``width`` channels -> logits (b, 28), float32.
+    """Return a new head: features with ``width`` channels, after further blocks -> logits (b, 28), float32.
 
-    A backbone with a ``label_head`` brings its own, which has neither a hidden layer nor dropout. Raises ValueError for an
-    unknown head, and for any setting of one beside a backbone that brings its own.
+    A backbone with a ``label_head`` brings its own head, without a hidden layer or dropout. Raises ValueError for an unknown
+    head. Raises ValueError for head settings beside a backbone with its own head.
     """
     if not hasattr(backbone, "label_head"):
         return HEADS[config.head](backbone, width, config)
     if config.head != "plain" or config.dropout:
         raise ValueError(
-            f"'{config.backbone}' brings a head of its own, which goes with head 'plain' and dropout 0 "
+            f"'{config.backbone}' brings a head of its own; set head 'plain' and dropout 0 "
             f"(given: head '{config.head}', dropout {config.dropout:g})"
         )
     head: nn.Module = backbone.label_head(NUM_LABELS)
@@ -58,7 +58,7 @@ class Head(nn.Module):
         self.classifier = nn.Linear(size, NUM_LABELS)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the logits (b, 28) of ``features`` as the backbone gives them."""
+        """Return the logits (b, 28) of the backbone's ``features``."""
         pooled = self.pool(features)
         # In bfloat16 thousands of images would share a logit, and average precision could not rank them.
         with full_precision(features.device):
@@ -67,17 +67,17 @@ class Head(nn.Module):
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Return a context without autocast; the meta device has none to begin with."""
+    """Return a context that disables autocast. It does nothing on the meta device, which has none."""
     available = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if available else nullcontext()
 
 
 @dataclass(frozen=True, eq=False)
 class OwnPooling:
-    """A backbone's own pooling and whatever layers it has after it: features -> (b, head_hidden_size).
+    """A backbone's own pooling, with any layers after it: features -> (b, head_hidden_size).
 
-    It is no module, so that the backbone's weights are not the head's as well; and no closure, so that a copy of the
-    network has the copy's backbone in it.
+    It is not a module: a module would register the backbone's weights twice. It is not a closure: a copied network would share
+    the closure's backbone.
     """
 
     backbone: Backbone
@@ -91,9 +91,9 @@ class OwnPooling:
 class AverageAndMaximum:
     """Global average and maximum of a map (b, width, h, w), side by side: (b, 2 head_hidden_size).
 
-    Both pass through whatever the backbone has after its pooling (ConvNeXt a norm, MobileNet a layer, ResNet and DenseNet
-    nothing), as two images of one pixel: left out, those weights would be there and never trained.
-    Raises ValueError for features that are no map of this width.
+    Both pass, as images of one pixel, through the backbone's layers after its pooling. ConvNeXt has a norm there, MobileNet a
+    layer, ResNet and DenseNet nothing. If skipped, the weights of these layers would never be trained.
+    Raises ValueError for features that are not a map of this width.
     """
 
     backbone: Backbone
@@ -103,7 +103,9 @@ class AverageAndMaximum:
         """Return the pooled ``features``."""
         if features.ndim != 4 or features.shape[1] != self.width:
             shape = tuple(features.shape[1:])
-            raise ValueError(f"the features have shape {shape} and are no channels x height x width map for head 'avg_max'")
+            raise ValueError(
+                f"the features have shape {shape} and are not a channels x height x width map, which head 'avg_max' needs"
+            )
         extremes = torch.cat([features.mean((2, 3), keepdim=True), features.amax((2, 3), keepdim=True)])
         average, maximum = OwnPooling(self.backbone)(extremes).unflatten(0, (2, -1))
         return torch.cat([average, maximum], dim=1)
@@ -111,13 +113,13 @@ class AverageAndMaximum:
 
 @HEADS.register("plain")
 def _plain(backbone: Backbone, width: int, config: TrialConfig) -> nn.Module:
-    """The backbone's pooling -> dropout -> linear."""
+    """Pool as the backbone does -> dropout -> linear."""
     return Head(OwnPooling(backbone), nn.Dropout(config.dropout), backbone.head_hidden_size)
 
 
 @HEADS.register("hidden")
 def _hidden(backbone: Backbone, width: int, config: TrialConfig) -> nn.Module:
-    """The backbone's pooling -> dropout -> linear -> ReLU -> dropout -> linear (S1, S2)."""
+    """Pool as the backbone does -> dropout -> linear -> ReLU -> dropout -> linear (S1, S2)."""
     hidden = _hidden_size(config)
     layers = nn.Sequential(
         nn.Dropout(config.dropout), nn.Linear(backbone.head_hidden_size, hidden), nn.ReLU(), nn.Dropout(config.dropout)
@@ -127,9 +129,9 @@ def _hidden(backbone: Backbone, width: int, config: TrialConfig) -> nn.Module:
 
 @HEADS.register("avg_max")
 def _avg_max(backbone: Backbone, width: int, config: TrialConfig) -> nn.Module:
-    """Average and maximum -> batch norm -> dropout -> linear -> ReLU -> batch norm -> dropout -> linear.
+    """Pool by average and maximum -> batch norm -> dropout -> linear -> ReLU -> batch norm -> dropout -> linear.
 
-    The head of the competition's winner (bestfitting, `src/networks/densenet.py` of its repository).
+    This is the head of the competition's winner (bestfitting, `src/networks/densenet.py` of its repository).
     """
     pooled, hidden = 2 * backbone.head_hidden_size, _hidden_size(config)
     layers = nn.Sequential(

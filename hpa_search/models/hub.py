@@ -1,6 +1,6 @@
-"""Whether the place where timm's weights are can be reached, found out within seconds, and whether it may be later.
+"""Find out within seconds whether timm's hub can be reached, and whether a failure may pass.
 
-timm and huggingface_hub would try for about a minute, and then not say what to do.
+timm and huggingface_hub would try for about a minute. Their errors do not say what to do.
 """
 
 import contextlib
@@ -16,20 +16,20 @@ from hpa_search.errors import UserError
 from hpa_search.models.create import cause, published
 
 SECONDS = 5
-"""How long an answer may take."""
+"""The timeout of a request."""
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 
 _CLIENTS = ("httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3")
-"""The libraries that huggingface_hub has come to speak HTTP with, whose errors have no class in common."""
+"""The HTTP libraries of past and present huggingface_hub versions: their errors share no class."""
 
 
 class HubAway(UserError):  # noqa: N818  (named for the hub's state)
-    """timm's weights cannot be had now, and may be later."""
+    """timm's weights cannot be fetched now, but perhaps later."""
 
 
 def is_away(error: BaseException | None) -> bool:
-    """Whether ``error``, or what it came of, says that the hub is out of reach, overloaded or in trouble of its own."""
+    """Return whether ``error`` or one of its causes means that the hub is unreachable, overloaded or failing."""
     while error is not None:
         status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "code", None)
         if isinstance(status, int):
@@ -42,7 +42,7 @@ def is_away(error: BaseException | None) -> bool:
 
 
 def require_reachable(backbone: str) -> None:
-    """Raise HubAway, saying what to do, unless timm's weights of ``backbone`` are in the cache or their place answers."""
+    """Return if timm's weights of ``backbone`` are cached or their server answers. Raises HubAway otherwise."""
     entry = published(backbone)
     name, _, revision = (entry.hf_hub_id or "").partition("@")
     files = (entry.hf_hub_filename, *FILES) if entry.hf_hub_filename else FILES
@@ -56,7 +56,7 @@ def require_reachable(backbone: str) -> None:
 
 
 def _ask_hub(url: str) -> None:
-    # Once and not five times, as a download does.
+    # A single attempt; a download would make five.
     with contextlib.suppress(huggingface_hub.errors.HfHubHTTPError):
         huggingface_hub.get_hf_file_metadata(url, timeout=SECONDS)
 
@@ -67,10 +67,10 @@ def _ask(url: str) -> None:
 
 
 def _require_answer(url: str, ask: Callable[[str], None]) -> None:
-    """Raise HubAway unless ``url`` answers, whatever it is: if that is a refusal, timm knows better what to do."""
+    """Raise HubAway unless ``url`` answers. A refusal is an answer, which timm explains better."""
     try:
         ask(url)
-    except Exception as error:  # of the operating system, of TLS, of the hub's client, which has changed its library before
+    except Exception as error:  # of the operating system, TLS, or the hub's client, whose HTTP library changes
         raise HubAway(
             f"weights: timm's hub cannot be reached from here ({cause(error)}); on a machine that can, download {url} and give the "
             f"file's path: weights: /path/to/{Path(url).name}"

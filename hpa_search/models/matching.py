@@ -1,29 +1,31 @@
-"""Which tensor of a file is which of a network's, by name or else by order."""
+"""Match the tensors of a file with those of a network, by name or by order."""
 
 from collections.abc import Mapping
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""Names of tensors and their shapes, in order."""
+"""The names and shapes of tensors, in order."""
 
 COUNTER = "num_batches_tracked"
-"""Batch norms count their batches; files and networks may have that or not."""
+"""The batch counter of a batch norm; a file or a network may lack it."""
 
 PREFIXES = (
     *("_orig_mod.", "module.", "model.", "backbone.", "net.", "network.", "model_ema.", "ema_model."),
     *("teacher.", "student.", "encoder.", "encoder_q.", "trunk."),
 )
-"""What compiled, parallel, averaged and larger models put before the names of a network within them."""
+"""The prefixes that compiled, parallel, averaged and larger models add to the names of an inner network."""
 
 
 def match(
     found: Shapes, wanted: Shapes, *, classifier: str | tuple[str, ...] | None = None, ordered: bool = True
 ) -> dict[str, str]:
-    """Return, for each name that is ``wanted``, the name of the tensor that was ``found`` for it.
+    """Return, for each ``wanted`` name, the name of its tensor in ``found``.
 
-    By name, less common prefixes, where every wanted one is there; else by order, if shapes and the last parts of the names
-    (weight, bias, running_mean) agree one by one, and if ``ordered`` says that the order means anything. What is found
-    beyond what is wanted has to be a last layer: by name it is another module or the ``classifier``, by order at most a
-    weight and a bias at the end. Raises ValueError naming the first difference and both sides.
+    Tensors match by name, without common prefixes, if every wanted name is found. Otherwise they match by order. Then shapes
+    have to agree one by one, and so do the last parts of names (weight, bias, running_mean). ``ordered`` says whether the file's
+    order means anything.
+
+    Surplus tensors have to be a last layer. By name they belong to another module or to the ``classifier``. By order they are
+    at most a weight and a bias at the end. Raises ValueError with the first difference and both sides.
     """
     found = {name: shape for name, shape in found.items() if not name.endswith(COUNTER)}
     inner = _without_prefixes(found, wanted)
@@ -33,13 +35,14 @@ def match(
         if ordered:
             return _by_order(found, wanted)
     except ValueError:
+        # If most names agree, a missing name explains more than a difference in order.
         if 2 * len(set(wanted) & set(inner)) <= len(wanted):
             raise
     raise ValueError(_missing(inner, wanted))
 
 
 def _without_prefixes(found: Shapes, wanted: Shapes) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return what is ``found`` within the innermost prefix, by its name there: its full name and its shape."""
+    """Return the full name and shape of each tensor in ``found``, by its name without prefixes."""
     inner = {name: (name, shape) for name, shape in found.items()}
     while True:
         for prefix in PREFIXES:
@@ -62,7 +65,7 @@ def _by_name(inner: dict[str, tuple[str, tuple[int, ...]]], wanted: Shapes, clas
             and name.split(".")[0] in modules
             and not name.startswith(tuple(f"{layer}." for layer in classifier))
         ):
-            raise ValueError(f"the file has '{inner[name][0]}', which the network has not: it is of a larger model")
+            raise ValueError(f"the file has '{inner[name][0]}', which the network lacks: the file is of a larger model")
     return {name: inner[name][0] for name in wanted}
 
 
@@ -71,16 +74,16 @@ def _by_order(found: Shapes, wanted: Shapes) -> dict[str, str]:
     for number, ((theirs, shape), (ours, expected)) in enumerate(pairs, start=1):
         if shape != expected or theirs.split(".")[-1] != ours.split(".")[-1]:
             raise ValueError(
-                f"neither by name nor by order: tensor {number} is '{theirs}' {shape} in the file and '{ours}' {expected} in the network"
+                f"the tensors match neither by name nor by order: tensor {number} is '{theirs}' {shape} in the file and '{ours}' {expected} in the network"
             )
     beyond = list(found)[len(pairs) :]
     if len(pairs) < len(wanted):
-        raise ValueError(f"the file ends after {len(pairs)} tensors; the network goes on with '{list(wanted)[len(pairs)]}'")
+        raise ValueError(f"the file ends after {len(pairs)} tensors; the next of the network is '{list(wanted)[len(pairs)]}'")
     if [name.split(".")[-1] for name in beyond] not in ([], ["weight"], ["weight", "bias"]):
-        raise ValueError(f"the network ends after {len(pairs)} tensors; the file goes on with '{beyond[0]}'")
+        raise ValueError(f"the network ends after {len(pairs)} tensors; the next of the file is '{beyond[0]}'")
     return {ours: theirs for (theirs, _), (ours, _) in pairs}
 
 
 def _missing(inner: Mapping[str, object], wanted: Shapes) -> str:
     absent = next(name for name in wanted if name not in inner)
-    return f"the network has '{absent}', which the file has not; it has '{next(iter(inner), '')}' and {len(inner) - 1} others"
+    return f"the network has '{absent}', which the file lacks; the file has '{next(iter(inner), '')}' and {len(inner) - 1} others"

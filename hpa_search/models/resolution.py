@@ -1,13 +1,13 @@
-"""The ways to give large images to a network that was designed for small ones.
+"""Resolution strategies: how a network designed for small images sees large ones.
 
-In every one the images arrive at `TrialConfig.input_size`; what differs is what the network does with them.
+Images always arrive at `TrialConfig.input_size`. The strategies differ in how the network treats them.
 
-- `downsize`: images are small; the backbone is used as published, with its own pooling.
-- `gap`: images have their full size; global average pooling before the classifier takes any size of feature map.
-- `extra_blocks`: images have their full size; two more stride-2 residual blocks bring the feature map down to a
-  sixteenth of its area before the usual head.
-- `crop`: images have their full size; the backbone is used as published, on crops of it (the winner's way). It is trained
-  on random ones, and judges an image by the crops that cover it.
+- `downsize`: images are small. The backbone works as published, with its own pooling.
+- `gap`: images have their full size. Global average pooling before the classifier takes feature maps of any size.
+- `extra_blocks`: images have their full size. Two more stride-2 residual blocks shrink the feature map to a sixteenth of its
+  area. The usual head follows.
+- `crop`: images have their full size. The backbone works as published, on crops (the winner's way). Training uses random
+  crops; prediction uses crops that cover the image.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 EXTRA_BLOCKS = 2
 WIDEST_BASIC = 512
-"""Up to this width ResNets use basic blocks; beyond it a bottleneck costs a ninth of the weights (He et al. 2016, table 1)."""
+"""ResNets use basic blocks up to this width. Beyond it a bottleneck costs a ninth of the weights (He et al. 2016, table 1)."""
 
 POOLING: dict[str, dict[str, Any]] = {
     "downsize": {},
@@ -26,18 +26,18 @@ POOLING: dict[str, dict[str, Any]] = {
     "extra_blocks": {"global_pool": "avg"},
     "crop": {},
 }
-"""What each strategy asks of `timm.create_model`."""
+"""The pooling arguments of `timm.create_model` for each strategy."""
 
 
 def like(resolution: str) -> str:
-    """Return the first strategy that asks the same of timm as ``resolution`` does: their backbones are the same."""
+    """Return the first strategy with the same arguments of timm, and so the same backbone, as ``resolution``."""
     return next(other for other in POOLING if POOLING[other] == POOLING[resolution])
 
 
 def further_blocks(resolution: str, width: int) -> nn.Module:
-    """Return what stands between the feature map (b, width, h, w) and the head: nothing, or the two residual blocks.
+    """Return the module between the feature map (b, width, h, w) and the head.
 
-    The blocks keep ``width``, so that any head fits; each halves h and w.
+    It is the identity, or two residual blocks. The blocks keep ``width``, so any head fits. Each halves h and w.
     """
     if resolution != "extra_blocks":
         return nn.Identity()
@@ -52,19 +52,19 @@ def _stride_2_block(width: int) -> nn.Module:
 
 
 def covering_crops(images: Tensor, size: int) -> Iterator[Tensor]:
-    """Yield the fewest crops (b, c, size, size), evenly spaced, that cover ``images`` (b, c, h, w); images of that size as are.
+    """Yield the fewest crops (b, c, size, size) that cover ``images`` (b, c, h, w).
 
-    Raises ValueError for smaller images.
+    They are evenly spaced. Raises ValueError for images smaller than ``size``.
     """
     height, width = images.shape[-2:]
     if min(height, width) < size:
-        raise ValueError(f"crops of {size} pixels were wanted of images of {height} x {width}")
+        raise ValueError(f"images of {height} x {width} pixels are too small for crops of {size}")
     for top in _offsets(height, size):
         for left in _offsets(width, size):
             yield images[..., top : top + size, left : left + size]
 
 
 def _offsets(length: int, size: int) -> list[int]:
-    """Return where the fewest pieces of ``size`` begin that cover ``length``; where an even space is no integer, rounded."""
+    """Return the starts of the fewest pieces of ``size`` that cover ``length``, evenly spaced."""
     steps = -(-length // size) - 1
     return [round(step * (length - size) / steps) for step in range(steps + 1)] if steps else [0]

@@ -1,4 +1,4 @@
-"""The weights within what a training program saved: a state_dict, or a checkpoint that has one somewhere in it."""
+"""Find the weights in a saved object: a state_dict, or a checkpoint that holds one."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,20 +10,20 @@ KNOWN = (
     *("params_ema", "ema_state_dict", "ema_model", "ema", "model_state_dict", "model_state", "net", "net_state_dict", "params"),
     *("module", "weights", "teacher", "student", "backbone", "encoder", "trunk"),
 )
-"""Where checkpoints keep a model's weights: of several that are there, the first of these is taken."""
+"""The names under which checkpoints keep a model's weights; the first name present wins."""
 BESIDE = ("optim", "sched", "scaler", "loss", "criterion", "rng")
-"""Parts of the names of what has tensors too and is no model."""
+"""Parts of the names of other objects with tensors, which are not a model."""
 MOSTLY = 0.9
-"""The share of tensors among its values that makes a mapping a state_dict."""
+"""A mapping is a state_dict if this share of its values are tensors."""
 DEEPEST = 5
 SHOWN = 10
 
 
 def find_state(content: Any) -> dict[str, Tensor]:
-    """Return the tensors of the state_dict that ``content`` is or has in it, by name.
+    """Return the tensors of the state_dict in ``content``, by name.
 
-    Of several in one mapping the only one, or else the first that is KNOWN, is taken. Raises ValueError, in words that go
-    after the name of a file, where there is none, or none among several can be chosen.
+    If a mapping holds several, the first in KNOWN wins. Raises ValueError if there is no state_dict, or no known one among
+    several. The message continues a sentence that begins with the file's name.
     """
     for _ in range(DEEPEST):
         if _is_state(content):
@@ -39,7 +39,10 @@ def find_state(content: Any) -> dict[str, Tensor]:
 
 
 def _parts(content: Any) -> list[tuple[str, Any]]:
-    """Return what a mapping has under names, or what is within the mappings of a list; not what goes beside a model."""
+    """Return the named values of a mapping, or the mappings in a list.
+
+    Values that accompany a model, such as an optimizer's, are left out.
+    """
     if isinstance(content, list | tuple):
         return [(f"[{place}]", value) for place, value in enumerate(content) if isinstance(value, Mapping)]
     named = content.items() if isinstance(content, Mapping) else ()
@@ -58,7 +61,7 @@ def _is_state(content: Any) -> bool:
 
 
 def _holds_state(content: Any, depth: int) -> bool:
-    if isinstance(content, Tensor) or not depth:  # a file may hold a mapping that is within itself
+    if isinstance(content, Tensor) or not depth:  # a file may hold a mapping that contains itself
         return False
     return _is_state(content) or any(_holds_state(value, depth - 1) for _, value in _parts(content))
 
@@ -68,18 +71,18 @@ def _chosen(within: Mapping[str, Any]) -> str:
         return next(iter(within))
     if known := [name for name in KNOWN if name in within]:
         return known[0]
-    raise ValueError(f"holds several sets of weights: {_quoted(within)}; save the one that is meant by itself")
+    raise ValueError(f"holds several sets of weights: {_quoted(within)}; save the intended one alone")
 
 
 def _nothing(content: Any) -> str:
-    """Say what ``content`` is, which has no weights by name."""
+    """Return the message for ``content`` without named weights."""
     if isinstance(content, list | tuple) and content and all(isinstance(value, Tensor) for value in content):
         what = f"it is a {type(content).__name__} of {len(content)} tensors without names"
     elif isinstance(content, Mapping):
         what = f"its keys are {_quoted(content)}" if content else "it is an empty mapping"
     else:
         what = f"it is of type {type(content).__name__}"
-    return f"has no weights in it that have names: {what}; save the model's state_dict()"
+    return f"holds no named weights: {what}; save the model's state_dict()"
 
 
 def _quoted(names: Iterable[Any]) -> str:

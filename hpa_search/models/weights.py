@@ -1,7 +1,6 @@
-"""Weights from elsewhere: a local file's, or those that timm's hub has by the backbone's name.
+"""Pretrained weights: those of a local file, or those of timm's hub for the backbone.
 
-They come for three channels, red, green and blue. For a network that sees others, the first convolution is made of theirs:
-see `STEMS`.
+They are for three channels: red, green and blue. If a network sees other channels, `STEMS` adapt the first convolution.
 """
 
 import os
@@ -26,7 +25,7 @@ from hpa_search.system_errors import hides_content, refused
 FROM_FILE = "on a machine that reaches it, download the weights, and give the file: weights: /path/to/file"
 
 STEMS: Registry[Callable[[Tensor, int], Tensor]] = Registry("stem")
-"""Each makes of a first convolution's weight (o, 3, k, k) one for four or more channels, (o, channels, k, k)."""
+"""Each entry extends the weight (o, 3, k, k) of a first convolution to four or more channels, (o, channels, k, k)."""
 
 
 @STEMS.register("mean_rgb")
@@ -37,19 +36,19 @@ def _mean_rgb(weight: Tensor, channels: int) -> Tensor:
 
 @STEMS.register("copy_red")
 def _copy_red(weight: Tensor, channels: int) -> Tensor:
-    """Give each channel beyond the third the first one's weights (the competition's winner, and its third place)."""
+    """Give each channel beyond the third the weights of the first (the competition's winner, and its third place)."""
     return _extended(weight, weight[:, :1], channels)
 
 
 @STEMS.register("zeros")
 def _zeros(weight: Tensor, channels: int) -> Tensor:
-    """Give each channel beyond the third no say at first."""
+    """Give each channel beyond the third weights of 0."""
     return _extended(weight, torch.zeros_like(weight[:, :1]), channels)
 
 
 @STEMS.register("timm")
 def _timm(weight: Tensor, channels: int) -> Tensor:
-    """Repeat the three and scale all by 3 / channels, so that the sum stays as large as it was."""
+    """Repeat the three and scale all by 3 / channels, which keeps the size of their sum."""
     adapted: Tensor = adapt_input_conv(channels, weight)
     return adapted
 
@@ -59,10 +58,10 @@ def _extended(weight: Tensor, further: Tensor, channels: int) -> Tensor:
 
 
 def for_channels(weight: Tensor, channels: int, stem: str) -> Tensor:
-    """Return the weight of a first convolution for ``channels``, made of one for three, (o, 3, k, k).
+    """Return the weight (o, channels, k, k) of a first convolution, made from ``weight`` (o, 3, k, k).
 
-    Three stay as they are. For one or two there is nothing to be added, so every ``stem`` does as timm does: the sum of the
-    three, or the first two times 3/2. For more, ``stem`` decides.
+    Three channels keep the weight. For more channels ``stem`` decides. One or two channels leave it nothing to add, so timm's
+    rule applies. It takes the sum of the three, or the first two times 3/2.
     """
     if channels == RGB:
         return weight
@@ -70,42 +69,41 @@ def for_channels(weight: Tensor, channels: int, stem: str) -> Tensor:
 
 
 def check_stem(backbone: str, channels: int, stem: str) -> None:
-    """Raise ValueError if the first convolution of ``backbone`` cannot be made one for ``channels`` as ``stem`` says."""
-    STEMS[stem]  # an unknown name is told as such
+    """Refuse a backbone whose first convolution ``stem`` cannot adapt to ``channels``. Raises ValueError."""
+    STEMS[stem]  # raises ValueError for an unknown name
     if channels == RGB:
         return
     layers, state = first_layers(backbone), _wanted(backbone, "downsize", usual_size(backbone))
     if not layers:
-        raise ValueError(f"timm names no first layer of it, to be given {channels} channels")
+        raise ValueError(f"timm does not name its first layer, which would have to take {channels} channels")
     for layer in layers:
         shape = state.get(f"{layer}.weight", ())
         if len(shape) != 4 or shape[1] != RGB:
-            raise ValueError(
-                f"its first layer '{layer}' has weights of shape {shape}, not those of a convolution of three channels"
-            )
+            raise ValueError(f"its first layer '{layer}' has weights of shape {shape}, not of a convolution of three channels")
 
 
 def check_published(backbone: str, resolution: str, size: int) -> None:
-    """Raise ValueError if timm has no weights of ``backbone``; as timm does, if they do not fit the strategy or the ``size``.
+    """Refuse a backbone if timm has no weights of it, or if they do not fit strategy and ``size``.
 
-    Nothing is fetched: the backbone is given weights of the published shapes without numbers.
+    Nothing is fetched: the backbone gets tensors of the published shapes. Raises ValueError for missing weights. Raises timm's
+    error for weights that do not fit.
     """
     if not published(backbone).has_weights:
-        raise ValueError(f"weights: timm has none of '{backbone}'; give 'none', or the path of a file")
+        raise ValueError(f"weights: timm has none of '{backbone}'; set 'none', or the path of a file")
     usual = meta_backbone(backbone, "downsize", usual_size(backbone)).state_dict()
     try:
         with torch.device("meta"):
             create_published(backbone, resolution, size, state=dict(usual))
-    except Exception:  # some of timm's models resize with numbers: what they say without them means nothing
+    except Exception:  # some models resize with numbers, so their errors on the meta device mean nothing: retry with zeros
         zeros = {name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape) for name, tensor in usual.items()}
         with torch.random.fork_rng(devices=[]):
             create_published(backbone, resolution, size, state=zeros)
 
 
 def load_pretrained(network: nn.Module, config: TrialConfig) -> None:
-    """Put the weights that ``config.weights`` names into the backbone of ``network`` (see `models.build`).
+    """Load the weights that ``config.weights`` names into the backbone of ``network`` (see `models.build`).
 
-    Head, further blocks and input stage stay as they are, and so do torch's random numbers. Raises UserError as
+    Head, further blocks, input stage, and the state of torch's random generator stay unchanged. Raises UserError as
     `check_weights` does.
     """
     if config.weights == "none":
@@ -116,16 +114,15 @@ def load_pretrained(network: nn.Module, config: TrialConfig) -> None:
         weight = state[f"{layer}.weight"]
         if weight.shape != backbone.get_parameter(f"{layer}.weight").shape:
             state[f"{layer}.weight"] = for_channels(weight, channels, str(config.stem))
-    # Not strict: batch counters stay out.
+    # Not strict, because the state lacks batch counters.
     backbone.load_state_dict(state, strict=False)
 
 
 def pretrained_state(config: TrialConfig) -> dict[str, Tensor]:
-    """Return the weights that ``config.weights`` names, by the names of the backbone's and for three channels.
+    """Return the weights that ``config.weights`` names, for three channels, by the backbone's own names.
 
-    A file whose first layer has the network's own channels, as that of a trained network has, is taken as it is. A hub that
-    is away is waited for: days into a search, its moment's trouble is no reason to end. Raises UserError as `check_weights`
-    does.
+    The first layer of a file may have the network's own channels, as in a trained network. Then it stays unchanged. If the hub
+    is away, the call retries: a short outage must not end a search of days. Raises UserError as `check_weights` does.
     """
     if config.weights == "timm":
         return patiently(
@@ -136,10 +133,10 @@ def pretrained_state(config: TrialConfig) -> dict[str, Tensor]:
 
 
 def check_weights(config: TrialConfig) -> None:
-    """Raise UserError, in one message, unless the weights that ``config.weights`` names can be had and fit.
+    """Refuse the weights that ``config.weights`` names if they cannot be loaded, or do not fit.
 
-    Of a file only names and shapes are read. What the hub has is fetched, into its cache; where the hub is out of reach, that
-    is found out within seconds.
+    Of a file only names and shapes are read. Weights of the hub are fetched into its cache. An unreachable hub fails within
+    seconds. Raises UserError.
     """
     if config.weights == "timm":
         _published_state(config)
@@ -148,7 +145,7 @@ def check_weights(config: TrialConfig) -> None:
 
 
 def _wanted(backbone: str, resolution: str, size: int) -> Shapes:
-    """Return names and shapes of the backbone's tensors, in order, without batch counters, for three channels."""
+    """Return the names and shapes of the backbone's tensors for three channels, without batch counters."""
     tensors = meta_backbone(backbone, resolution, size).state_dict().items()
     return _shapes((name, tensor) for name, tensor in tensors if not name.endswith(COUNTER))
 
@@ -158,7 +155,7 @@ def _shapes(tensors: Iterable[tuple[str, Tensor]]) -> Shapes:
 
 
 def _fitting(found: Shapes, config: TrialConfig) -> dict[str, str]:
-    """Return, for every name of the backbone, that of the tensor in the file of ``config.weights``, which holds ``found``."""
+    """Return, for each name of the backbone, the name of its tensor among those ``found`` in the file."""
     rgb = _wanted(config.backbone, config.resolution, config.network_size)
     channels, own = len(parse_channels(config.channels)), dict(rgb)
     for layer in first_layers(config.backbone) if channels != RGB else ():
@@ -178,15 +175,15 @@ def _path(weights: str) -> Path:
     path = Path(weights)
     if not path.is_absolute():
         raise UserError(
-            f"weights: expected none, timm, or the absolute path of a file, one that every machine of the search can read "
+            f"weights: expected none, timm, or the absolute path of a file that every machine of the search can read "
             f"(given: {weights!r})"
         )
     try:
         path.stat()
     except OSError as error:
         if hides_content(error):
-            raise refused(error, path, doing="weights: the file cannot be looked at") from None
-        there = "; it is a link to nothing" if os.path.islink(path) else ""  # noqa: PTH114  # Path.is_symlink raises what stat did
+            raise refused(error, path, doing="weights: the file cannot be read") from None
+        there = "; the path is a broken link" if os.path.islink(path) else ""  # noqa: PTH114  # Path.is_symlink raises what stat did
         raise UserError(f"weights: there is no file {path} on this machine{there}") from None
     if not path.is_file():
         raise UserError(f"weights: {path} is not a file{'; give the file in this folder' if path.is_dir() else ''}")
@@ -194,12 +191,15 @@ def _path(weights: str) -> Path:
 
 
 def _published_state(config: TrialConfig) -> dict[str, Tensor]:
-    """Return the weights that timm's hub has of the backbone, brought to the network's size. Raises HubAway, and UserError."""
+    """Return the hub's weights of the backbone, resized to the network.
+
+    Raises HubAway if the hub may answer later, and UserError for any other failure.
+    """
     require_reachable(config.backbone)
     try:
         with torch.random.fork_rng(devices=[]):
             made = create_published(config.backbone, config.resolution, config.network_size)
     except Exception as error:  # of the hub, of the file, or of the model
         kind = HubAway if is_away(error) else UserError
-        raise kind(f"weights: timm's of '{config.backbone}' cannot be had: {cause(error)}") from None
+        raise kind(f"weights: those of timm for '{config.backbone}' cannot be loaded: {cause(error)}") from None
     return {name: tensor for name, tensor in made.state_dict().items() if not name.endswith(COUNTER)}

@@ -1,6 +1,7 @@
-"""A file of weights: what it is, by its first bytes and not by its ending, and the tensors in it.
+"""Files of weights: their format and their tensors.
 
-Nothing in a file is run: what would have to be is refused, with the name of its class.
+The first bytes decide the format, not the ending. Reading a file never runs code. An object that would need code is refused,
+with the name of its class.
 """
 
 import json
@@ -26,9 +27,9 @@ Format = Literal["safetensors", "torch"]
 
 GIVE = "give a file that torch.save or safetensors wrote"
 _LARGEST_HEADER = 100_000_000
-"""Bytes that safetensors allows for names and shapes."""
+"""The most bytes that safetensors allows for names and shapes."""
 _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
-"""The number with which torch.save began before it wrote zip archives, in version 1.6."""
+"""The magic number of torch.save before version 1.6, which introduced zip archives."""
 _OUTSIDER = re.compile(r"GLOBAL (\S+) was not an allowed global")
 _REASON = re.compile(r"WeightsUnpickler error:\s*(.*?)(?:\.?\s*(?:Please use|Check the doc|$))", re.DOTALL)
 _MODULES = ("torch.nn.modules.", "timm.models.", "torchvision.models.")
@@ -36,8 +37,8 @@ _SHOWN = 5
 
 
 def format_of(path: Path) -> Format:
-    """Return what the file ``path`` is. Raises UserError, with what to do, if it is no file of weights, or cut short."""
-    with _told(path):
+    """Return the format of the file ``path``. Raises UserError if it is not a file of weights, or is cut short."""
+    with _as_user_error(path):
         with path.open("rb") as file:
             start = file.read(START)
         found = _of_zip(path) if start[:2] == b"PK" else _of_start(start, path)
@@ -47,22 +48,22 @@ def format_of(path: Path) -> Format:
 
 
 def read_shapes(path: Path) -> Shapes:
-    """Return names and shapes of the tensors in a file, in order. Raises UserError as `format_of` and `read_tensors` do."""
+    """Return the names and shapes of the tensors in a file, in order. Raises UserError as `read_tensors` does."""
     if format_of(path) == "torch":
         return {name: tuple(tensor.shape) for name, tensor in read_tensors(path).items()}
-    with _told(path), safetensors.safe_open(path, framework="pt") as file:
+    with _as_user_error(path), safetensors.safe_open(path, framework="pt") as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file, by name; of a checkpoint those of the model in it (see `state_dicts`).
+    """Return the tensors of a file, by name; `state_dicts` finds the model in a checkpoint.
 
-    Raises UserError where the file is none of weights, is damaged, or holds what would be run if it were loaded.
+    Raises UserError if the file does not hold weights, is damaged, or would run code when loaded.
     """
     if format_of(path) == "safetensors":
-        with _told(path):
+        with _as_user_error(path):
             return safetensors.torch.load_file(path)
-    with _told(path):
+    with _as_user_error(path):
         content = _unpickled(path)
     try:
         return find_state(content)
@@ -72,17 +73,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _unpickled(path: Path) -> Any:
     try:
-        if path.suffix != ".safetensors":  # torch goes by this ending
+        if path.suffix != ".safetensors":  # torch.load trusts this ending, which may be wrong
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:  # written before torch 1.6, or damaged: the second try tells
+    except RuntimeError:  # the file is older than torch 1.6, or damaged: the second attempt decides
         pass
     with path.open("rb") as file:
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn what the libraries raise for a file that they cannot read into a UserError."""
+def _as_user_error(path: Path) -> Iterator[None]:
+    """Turn the errors of the libraries for an unreadable file into a UserError."""
     try:
         yield
     except UserError:
@@ -92,22 +93,22 @@ def _told(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"weights: {path} cannot be read: {cause(error)}") from None
     except Exception as error:  # a damaged pickle may raise anything
-        raise UserError(f"weights: {path} cannot be read, for it is damaged or cut short ({cause(error)}); {AGAIN}") from None
+        raise UserError(f"weights: {path} cannot be read: it is damaged or cut short ({cause(error)}); {AGAIN}") from None
 
 
 def _outsiders(path: Path, message: str) -> str:
-    """Say what torch does not load from a file without running code; ``message`` is its own."""
+    """Return a message with the objects in a file that need code; ``message`` is torch's own."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # of a file that torch wrote before version 1.6, or that is damaged
+    except Exception:  # the file is older than torch 1.6, or damaged
         names = _OUTSIDER.findall(message)
     if not names:
         reason = " ".join((_REASON.search(message) or re.match("(.*)", message))[1].split())[:200]  # type: ignore[index]
         return f"cannot be read as weights alone ({reason}); save the model's state_dict() with torch.save"
-    names = sorted(set(names), key=lambda name: (name.startswith("torch."), name))  # torch's say less than the user's own
+    names = sorted(set(names), key=lambda name: (name.startswith("torch."), name))  # torch's names say less than the user's own
     whole = "a whole model, " if any(name.startswith(_MODULES) for name in names) else ""
     return (
-        f"holds more than weights: {whole}{_listed(names)}. Loading such objects may run code: where you trust the file, load it "
+        f"holds more than weights: {whole}{_listed(names)}. Loading such objects may run code: if you trust the file, load it "
         "with torch.load(..., weights_only=False), and save the model's state_dict() alone"
     )
 
@@ -118,7 +119,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _of_start(start: bytes, path: Path) -> Format | Kind:
-    """Return what a file is that is no zip archive."""
+    """Return the format of a file that is not a zip archive."""
     length = int.from_bytes(start[:8], "little")
     if start[8:9] == b"{" and length <= _LARGEST_HEADER:
         return _cut_short(path, length) or "safetensors"
@@ -126,12 +127,12 @@ def _of_start(start: bytes, path: Path) -> Format | Kind:
         return "torch"
     if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return Kind(
-            "a Python pickle that torch.save did not write", "load it where you trust it, and save the weights with torch.save"
+            "a Python pickle that torch.save did not write", "if you trust it, load it, and save the weights with torch.save"
         )
     return (
         _of_other_program(start)
         or kind_of_bytes(start)
-        or Kind(f"nothing that is known (it begins with 0x{start[:8].hex()})", f"{AGAIN}, or {GIVE}")
+        or Kind(f"of an unknown format (it begins with 0x{start[:8].hex()})", f"{AGAIN}, or {GIVE}")
     )
 
 
@@ -148,7 +149,7 @@ def _of_other_program(start: bytes) -> Kind | None:
 
 
 def _cut_short(path: Path, length: int) -> Kind | None:
-    """Return that a safetensors file, whose header has ``length`` bytes, has fewer bytes than that says; None if it has not."""
+    """Return a fault if a safetensors file, with a header of ``length`` bytes, is cut short."""
     size = path.stat().st_size
     whole = 8 + length
     if whole <= size:
@@ -159,7 +160,7 @@ def _cut_short(path: Path, length: int) -> Kind | None:
 
 
 def _of_zip(path: Path) -> Format | Kind:
-    """Return what a zip archive is."""
+    """Return the format of a zip archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -171,7 +172,7 @@ def _of_zip(path: Path) -> Format | Kind:
         return "torch"
     if "data.pkl" in last:
         return Kind(
-            "a TorchScript archive", "load it with torch.jit.load where you trust it, and save its state_dict() with torch.save"
+            "a TorchScript archive", "if you trust it, load it with torch.jit.load, and save its state_dict() with torch.save"
         )
     if "archive_format" in last or any(name.startswith("serialized_exported_program") for name in last):
         return Kind(

@@ -1,1 +1,1 @@
-"""Scores, calibration, thresholds and ensembles: arrays in, arrays out."""
+"""Scores, calibration, thresholds and ensembles. All functions take and return arrays."""

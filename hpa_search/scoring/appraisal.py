@@ -1,4 +1,4 @@
-"""How good a final stage is, told once for all who report it: the honest number, the classes one by one, and what else was tried."""
+"""The report on a final stage: honest macro F1, each class, other selections and rules."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,25 +6,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hpa_search.scoring.estimate import NestedEstimate, Rows, Tell, out_of_fold, usual_folds
+from hpa_search.scoring.estimate import NestedEstimate, Tell, out_of_fold, usual_folds
 from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.scoring.intervals import Interval, bootstrap_interval, f1_intervals, paired_difference
-from hpa_search.scoring.metrics import Booleans, as_labels, macro_f1
-from hpa_search.scoring.rules import RULES, UNSEEN
+from hpa_search.scoring.metrics import Booleans, Rows, as_labels, macro_f1
+from hpa_search.scoring.rules import RULES
 
 RARE = 5
-"""A class with fewer positives is not judged: one row more or less moves its F1 by a tenth and more."""
+"""A class with fewer positives is not judged: a single row moves its F1 by 0.1 or more."""
 
 WAYS = ("single", "uniform")
-"""The selections that the chosen one is held against."""
+"""The selections with which the chosen one is compared."""
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """What is known of the class ``label`` from its ``positives`` among the rows.
+    """The scores of the class ``label``, which has ``positives`` among the rows.
 
-    ``f1`` and ``claimed``, the number of rows that got it, are of the honest predictions; ``threshold`` is that of the
-    ensemble. ``verdict`` is empty where the class can be judged, and says in words why not where it cannot.
+    ``f1`` is that of the honest predictions. ``claimed`` counts the rows that they label with the class. ``threshold`` is that
+    of the ensemble. ``verdict`` says why the class cannot be judged, or is empty.
     """
 
     label: int
@@ -37,12 +37,15 @@ class ClassScore:
 
 @dataclass(frozen=True, eq=False)
 class Appraisal:
-    """A final stage's ensemble, chosen on all rows, and what repeating it inside folds says about it.
+    """The ensemble chosen on all rows, and scores of the same choice inside folds.
 
-    ``interval`` is macro F1 of ``estimate.predicted``, the honest predictions; ``filled`` counts those of them that got
-    their likeliest label because none reached its threshold. ``ways`` are macro F1 of other selections (`WAYS`) with the
-    same thresholds, nested alike, and ``differences`` the chosen way minus these on the same redraws of the rows.
-    ``rules`` are macro F1 of every rule with the chosen selection, nested alike. All is over the classes that were asked for, which ``classes`` lists.
+    Scores are over the scored classes, which ``classes`` lists. They are nested: no row is judged by a choice that saw it.
+
+    - ``interval``: macro F1 of the honest predictions, ``estimate.predicted``.
+    - ``ways``: macro F1 of the selections in `WAYS`, with the chosen threshold rule.
+    - ``differences``: the chosen selection minus each of these, on the same redraws.
+    - ``rules``: macro F1 of every threshold rule, with the chosen selection.
+    - ``filled``: the number of rows below all thresholds, which got their likeliest label.
     """
 
     ensemble: Ensemble
@@ -56,12 +59,12 @@ class Appraisal:
 
     @property
     def absent(self) -> tuple[int, ...]:
-        """The scored classes without a positive among the rows: their F1 counts as 0, whatever a model is worth."""
+        """The scored classes without positives among the rows. Their F1 counts as 0 for any model."""
         return tuple(score.label for score in self.classes if not score.positives)
 
     @property
     def present_only(self) -> float:
-        """The honest macro F1 over the classes that have positives; 0 where none has."""
+        """The honest macro F1 over the classes with positives; 0 if there are none."""
         found = [score.f1.value for score in self.classes if score.positives]
         return float(np.mean(found)) if found else 0.0
 
@@ -77,16 +80,17 @@ def appraise(
     scored: ArrayLike | None = None,
     tell: Tell | None = None,
 ) -> Appraisal:
-    """Choose on ``member_logits`` (m, n, k) with ``labels`` (n, k), and repeat the choice inside ``folds`` (None: `usual_folds`).
+    """Return the ensemble that ``choice`` makes on all rows, with scores of the same choice inside ``folds``.
 
-    Rows of one of the ``groups`` (n,) share a fold and are redrawn together. F1 is over
-    ``scored`` (mask or indices; None: all). ``tell`` hears how many folds are done.
-    Raises ValueError for NaN, unequal shapes, unknown names, more folds than rows or groups, and a fold without which no
-    row has a label.
+    ``member_logits`` are (m, n, k), ``labels`` (n, k). ``folds`` defaults to `usual_folds`. Rows with the same entry of
+    ``groups`` (n,) share a fold and are redrawn together. F1 is over the classes ``scored`` (mask or indices; None: all).
+    ``tell`` is called with the number of finished folds and of all folds.
+    Raises ValueError for NaN, unequal shapes and unknown names. Raises ValueError for more folds than rows or groups, and for
+    a fold that holds all labelled rows.
     """
     truth = as_labels(labels)
     units = len(truth) if groups is None else len(np.unique(np.asarray(groups)))
-    rows = _Judged(member_logits, truth, groups, usual_folds(units) if folds is None else folds, seed, scored)
+    rows = _Evaluation(member_logits, truth, groups, usual_folds(units) if folds is None else folds, seed, scored)
     ensemble = choice(member_logits, rows.truth)
     nested, filled = _nested(choice, rows, tell)
     honest = nested["ensemble", choice.ensemble]
@@ -105,8 +109,8 @@ def appraise(
 
 
 @dataclass(frozen=True, eq=False)
-class _Judged:
-    """The rows that are chosen and judged on, and how."""
+class _Evaluation:
+    """The rows of an appraisal, and how they are divided and scored."""
 
     member_logits: NDArray[np.floating]
     truth: Booleans
@@ -117,7 +121,7 @@ class _Judged:
 
     @property
     def classes(self) -> Rows:
-        """The classes that F1 is over."""
+        """The indices of the scored classes."""
         every = np.arange(self.truth.shape[1])
         return every if self.scored is None else every[np.asarray(self.scored)]
 
@@ -134,11 +138,11 @@ class _Judged:
 
 
 Way = tuple[str, str]
-"""What is changed of the choice, a field of `FinalChoice`, and to which name."""
+"""A field of `FinalChoice`, and the name that replaces its value."""
 
 
-def _nested(choice: FinalChoice, rows: _Judged, tell: Tell | None) -> tuple[dict[Way, Booleans], int]:
-    """Return the honest predictions (n, k) of all selections and rules, and how many rows of the chosen ones were filled up."""
+def _nested(choice: FinalChoice, rows: _Evaluation, tell: Tell | None) -> tuple[dict[Way, Booleans], int]:
+    """Return the honest predictions (n, k) of each selection and rule, and the filled rows of the choice."""
     filled = 0
 
     def choose(inside: Rows) -> Callable[[Rows], dict[Way, Booleans]]:
@@ -164,7 +168,7 @@ def _nested(choice: FinalChoice, rows: _Judged, tell: Tell | None) -> tuple[dict
     return found, filled
 
 
-def _class_scores(choice: FinalChoice, ensemble: Ensemble, estimate: NestedEstimate, rows: _Judged) -> tuple[ClassScore, ...]:
+def _class_scores(choice: FinalChoice, ensemble: Ensemble, estimate: NestedEstimate, rows: _Evaluation) -> tuple[ClassScore, ...]:
     c = rows.classes
     predicted, truth = estimate.predicted[:, c], rows.truth[:, c]
     counts = zip(truth.sum(axis=0).tolist(), predicted.sum(axis=0).tolist(), strict=True)
@@ -174,7 +178,7 @@ def _class_scores(choice: FinalChoice, ensemble: Ensemble, estimate: NestedEstim
             label,
             positives,
             claimed,
-            # A normal interval knows nothing of the ends of the scale.
+            # A normal interval may leave the scale of F1.
             replace(f1, low=max(f1.low, 0.0), high=min(f1.high, 1.0)),
             float(ensemble.rule.thresholds[label]),
             _verdict(choice, ensemble, label, positives),
@@ -184,19 +188,13 @@ def _class_scores(choice: FinalChoice, ensemble: Ensemble, estimate: NestedEstim
 
 
 def _verdict(choice: FinalChoice, ensemble: Ensemble, label: int, positives: int) -> str:
-    """Say what was decided about a class that cannot be judged; nothing about one that can."""
+    """Return why a class cannot be judged, or an empty string."""
     if ensemble.covered is not None and not ensemble.covered[label]:
         return "no member was trained for it: never given"
     if not positives:
-        unseen = choice.trained is not None and label not in choice.trained
-        return f"no positives here{' or in training' if unseen else ''}: F1 counts as 0; threshold from {_source(choice, unseen)}"
+        unseen, rule = choice.trained is not None and label not in choice.trained, RULES[choice.thresholds]
+        source = rule.unseen if unseen else rule.absent
+        return f"no positives here{' or in training' if unseen else ''}: F1 counts as 0; threshold from {source}"
     if positives < RARE:
         return f"too rare to judge: {positives} positive{'s' if positives > 1 else ''}; F1 and threshold are guesses"
     return ""
-
-
-def _source(choice: FinalChoice, unseen: bool) -> str:
-    """Say where the threshold of a class without positives comes from."""
-    if choice.thresholds not in ("plug_in", "proportion", "global"):
-        return "the rule's convention"
-    return f"the classes together{f', at least {UNSEEN}' if unseen and choice.thresholds != 'global' else ''}"

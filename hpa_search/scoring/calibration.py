@@ -1,4 +1,4 @@
-"""Per-class calibration: a logistic map of each class's logits to probabilities (Platt 1999), pulled towards identity."""
+"""Calibration: a logistic map of each class's logits to probabilities (Platt 1999), pulled to the identity."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ from hpa_search.scoring.metrics import Floats, as_labels, as_scores
 
 _MAX_STEPS = 200
 _LAST_STEP = 1e-6
-# Relative error of a summed loss.
+# The relative rounding error of a summed loss.
 _ROUNDING = 1e-12
-# A diverged network gives logits of thousands, on which the fit would crawl; beyond 50 a logit says nothing more.
+# A diverged network gives logits of thousands, which slow the fit down; beyond 50 a logit carries no further information.
 LARGEST_LOGIT = 50.0
 
 
 def logit(probabilities: ArrayLike, margin: float = 1e-7) -> Floats:
-    """Return log(p / (1 - p)) in float64 with p clipped to [margin, 1 - margin], so that 0 and 1 stay finite (+-16.1).
+    """Return log(p / (1 - p)) in float64, with p clipped to [margin, 1 - margin].
 
-    Raises ValueError as `as_probabilities` does.
+    So 0 and 1 give -16.1 and 16.1. Raises ValueError as `as_probabilities` does.
     """
     p = as_probabilities(probabilities).astype(np.float64, copy=False)
     return exact_logit(np.clip(p, margin, 1 - margin))
 
 
 def as_probabilities(probabilities: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[np.floating]:
-    """Return ``probabilities`` as floats, those at 0 and 1 that miss these by rounding.
+    """Return ``probabilities`` as floats. Values that miss 0 or 1 by rounding are moved there.
 
-    Raises ValueError for NaN, values outside [0, 1] by more than that, or another shape than ``shape``.
+    Raises ValueError for NaN, values further outside [0, 1], or a shape other than ``shape``.
     """
     p = as_scores(probabilities, shape, name="probabilities")
     try:
@@ -43,7 +43,10 @@ def as_probabilities(probabilities: ArrayLike, shape: tuple[int, ...] | None = N
 
 
 def read_vector(content: Mapping[str, Any], field: str) -> Floats:
-    """Return ``content[field]``, a list of finite numbers, as float64 (k,); ValueError that names the field otherwise."""
+    """Return ``content[field]``, a list of finite numbers, as float64 (k,).
+
+    Raises ValueError, with the field's name, for anything else.
+    """
     try:
         vector = np.array(content[field], dtype=np.float64)
     except KeyError:
@@ -54,7 +57,7 @@ def read_vector(content: Mapping[str, Any], field: str) -> Floats:
 
 
 def frozen_vector(values: ArrayLike, field: str) -> Floats:
-    """Return a read-only float64 copy (k,) of ``values``; ValueError unless 1-D, not empty and finite."""
+    """Return a read-only float64 copy (k,) of ``values``. Raises ValueError unless they are 1-D, finite and not empty."""
     vector = np.array(values, dtype=np.float64)
     if vector.ndim != 1 or not vector.size or not np.isfinite(vector).all():
         raise ValueError(f"'{field}' must be a list of finite numbers, one a class")
@@ -64,9 +67,9 @@ def frozen_vector(values: ArrayLike, field: str) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Platt:
-    """The map p = sigmoid(slope * logit + offset) of each class; ``slope`` and ``offset`` have shape (k,), slope >= 0.
+    """The map p = sigmoid(slope * logit + offset) of each class.
 
-    Logits are clipped to [-50, 50] first.
+    ``slope`` >= 0 and ``offset`` have shape (k,). Logits are clipped to [-50, 50] first.
     """
 
     slope: Floats
@@ -78,27 +81,27 @@ class Platt:
         if self.slope.shape != self.offset.shape:
             raise ValueError(f"{self.slope.size} slopes but {self.offset.size} offsets")
         if (least := settled(float(self.slope.min()), 0.0, float(self.slope.max()))) < 0:
-            raise ValueError(f"'slope' must not be negative ({digits(least)}): the map would turn a class's order round")
+            raise ValueError(f"'slope' must not be negative ({digits(least)}): the map would reverse a class's order")
         object.__setattr__(self, "slope", frozen_vector(self.slope.clip(min=0), "slope"))
 
     def probabilities(self, logits: ArrayLike) -> Floats:
-        """Return the calibrated probabilities (n, k) of ``logits`` (n, k); ValueError for NaN or another k."""
+        """Return the calibrated probabilities (n, k) of ``logits`` (n, k). Raises ValueError for NaN or another k."""
         return np.asarray(expit(self.logits(logits)))
 
     def logits(self, logits: ArrayLike) -> Floats:
-        """Return the calibrated log odds (n, k) of ``logits`` (n, k); ValueError for NaN or another k."""
+        """Return the calibrated log odds (n, k) of ``logits`` (n, k). Raises ValueError for NaN or another k."""
         z = as_scores(logits, name="logits")
         if z.ndim != 2 or z.shape[1] != self.slope.size:
             raise ValueError(f"logits have shape {z.shape}, the calibration has {self.slope.size} classes")
         return np.asarray(self.slope * np.clip(z, -LARGEST_LOGIT, LARGEST_LOGIT) + self.offset)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the map as lists of numbers that `from_json` reads back exactly."""
+        """Return the map as lists of numbers, which `from_json` reads back exactly."""
         return {"slope": self.slope.tolist(), "offset": self.offset.tolist()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Platt":
-        """Read what `to_json` wrote; ValueError that names a field that is missing or wrong."""
+        """Read a map that `to_json` wrote. Raises ValueError with the name of a missing or wrong field."""
         return cls(read_vector(content, "slope"), read_vector(content, "offset"))
 
 
@@ -109,16 +112,19 @@ def fit_platt(
     ridge_offset: float = 1.0,
     start: Platt | None = None,
 ) -> Platt:
-    """Fit p = sigmoid(a z + b) to each class of ``logits`` (n, k) by penalised maximum likelihood.
+    """Return the map p = sigmoid(a z + b) of each class, by penalised maximum likelihood.
 
-    Minimises, per class, sum of log losses + ``ridge_slope``/2 (a - 1)^2 + ``ridge_offset``/2 b^2: a ridge is the inverse
-    variance of a Gaussian prior. The losses are summed, not averaged, so the prior fades as rows are added. A class without
-    positives gets the finite optimum of the same sum: its offset is pushed down until the n probabilities sum to
-    ``ridge_offset`` |b|, and its order stays unless its logits are high. Where the optimum has a < 0 (worse than chance)
-    the map is the best constant, a = 0. `partial_pooling.calibrate` lets the classes share their prior.
-    ``start``, a calibration of nearly the same rows, saves time and changes the result by less than 1e-8.
-    Platt 1999, "Probabilistic outputs for support vector machines"; damped Newton for all classes at once.
-    Raises ValueError for NaN logits, unequal shapes, or a ridge that is not positive.
+    ``logits`` and ``labels`` are (n, k). Each class minimises its own sum:
+    log losses + ``ridge_slope``/2 (a - 1)^2 + ``ridge_offset``/2 b^2. A ridge is the inverse variance of a Gaussian prior. Losses
+    are summed, not averaged. So the prior fades as rows are added.
+
+    A class without positives gets the finite optimum of the same sum. Its offset falls until the n probabilities sum to
+    ``ridge_offset`` |b|. Its order stays unless its logits are high. A class worse than chance has its optimum at a < 0. It gets
+    the best constant, a = 0. `partial_pooling.calibrate` lets the classes share their prior.
+
+    ``start``, a calibration of nearly the same rows, saves time. It changes the result by less than 1e-8.
+    Raises ValueError for NaN logits, unequal shapes, or a ridge <= 0.
+    Platt 1999, "Probabilistic outputs for support vector machines". Damped Newton for all classes at once.
     """
     truth = as_labels(labels)
     if not (ridge_slope > 0 and ridge_offset > 0):
@@ -127,7 +133,7 @@ def fit_platt(
 
 
 def clipped_columns(logits: ArrayLike, shape: tuple[int, ...]) -> Floats:
-    """Return ``logits`` of ``shape`` (n, k) as float64 columns (k, n), clipped as `Platt` clips them; ValueError for NaN."""
+    """Return ``logits`` of ``shape`` (n, k) as float64 columns (k, n), clipped. Raises ValueError for NaN."""
     columns = as_scores(logits, shape, name="logits").T.astype(np.float64, order="C", copy=True)
     return np.clip(columns, -LARGEST_LOGIT, LARGEST_LOGIT, out=columns)
 
@@ -143,29 +149,29 @@ def fit_columns(loss: "PenalisedLoss", start: Platt | None = None) -> Platt:
 
 
 class PenalisedLoss:
-    """The penalised losses of all classes as functions of slope and offset; ``columns`` are logits (k, n).
-
-    The parameters are those of `fit_platt`.
-    """
+    """The penalised loss of each class by slope and offset; see `fit_platt`. ``columns`` are logits (k, n)."""
 
     def __init__(self, columns: Floats, labels: NDArray[np.bool_], ridge_slope: float, ridge_offset: float) -> None:
         self.columns, self.rows = columns, columns.shape[1]
         self.positives = labels.sum(axis=0).astype(np.float64)
-        # The labels enter the loss only through these sums: sum of log losses = sum softplus(a z + b) - a sum yz - b sum y.
+        # The labels y enter the loss only by two sums: sum of log losses = sum softplus(a z + b) - a sum yz - b sum y.
         self.positive_logits = np.array([z[rows].sum() for z, rows in zip(columns, labels.T, strict=True)])
         self.ridge, self.centre = np.array([ridge_slope, ridge_offset]), np.array([[1.0], [0.0]])
-        # Fresh arrays of this size cost more than the arithmetic done in them.
+        # Reuse the buffers: fresh arrays of this size cost more than the arithmetic.
         self._z, self._p, self._w = np.empty((3, *columns.shape))
 
     def evaluate(self, classes: NDArray[np.intp], point: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return the loss (c,), gradient (2, c) and Hessian entries aa, ab, bb (3, c) of ``classes`` at ``point`` (2, c)."""
+        """Return the loss (c,), gradient (2, c) and Hessian (3, c) of ``classes`` at ``point`` (2, c).
+
+        The Hessian's entries are aa, ab and bb, for slope a and offset b.
+        """
         z, p, w = (buffer[: len(classes)] for buffer in (self._z, self._p, self._w))
         np.take(self.columns, classes, axis=0, out=z)
         np.multiply(z, point[0, :, None], out=p)
         p += point[1, :, None]
         softplus = np.maximum(p, 0, out=w).sum(axis=1)
         expit(p, out=p)
-        # log(1 + exp(u)) = max(u, 0) - log(max(p, 1 - p)): exact in both tails, and p is there already.
+        # log(1 + exp(u)) = max(u, 0) - log(max(p, 1 - p)): exact in both tails, and p is known already.
         np.subtract(1, p, out=w)
         np.maximum(w, p, out=w)
         softplus -= np.log(w, out=w).sum(axis=1)
@@ -180,7 +186,7 @@ class PenalisedLoss:
         return loss, gradient, np.stack([np.einsum("kn,kn->k", w, z) + self.ridge[0], w.sum(axis=1), bb])
 
     def best_constant(self, c: int) -> float:
-        """Return the offset that minimises the loss of class ``c`` at slope 0: the root of an increasing function."""
+        """Return the offset that minimises the loss of class ``c`` at slope 0."""
         centre = self.centre[1, 0]
         return float(
             brentq(lambda b: self.rows * expit(b) - self.positives[c] + self.ridge[1] * (b - centre), -1e3, 1e3, xtol=1e-12)
@@ -188,16 +194,17 @@ class PenalisedLoss:
 
 
 def _newton_step(gradient: Floats, hessian: Floats) -> Floats:
-    """Return -H^-1 g of each class, shape (2, c); the ridges keep H positive definite."""
+    """Return -H^-1 g of each class, shape (2, c). The ridges keep H positive definite."""
     aa, ab, bb = hessian
     determinant = aa * bb - ab * ab
     return np.stack([ab * gradient[1] - bb * gradient[0], ab * gradient[0] - aa * gradient[1]]) / determinant
 
 
 def _minimise(problem: PenalisedLoss, point: Floats) -> Floats:
-    """Return the minimum (2, k) of each class's strictly convex loss by Newton steps, halved until the loss falls.
+    """Return the minimum (2, k) of each class's strictly convex loss, by damped Newton steps.
 
-    Classes run side by side, and one that has converged leaves. A step below 1e-6 is the last: its error is its square.
+    A step is halved until the loss falls. Classes run side by side, and leave once converged. A step below 1e-6 is the last:
+    its error is about its square.
     """
     point = point.copy()
     active, scale = np.arange(point.shape[1]), np.ones(point.shape[1])
@@ -211,6 +218,7 @@ def _minimise(problem: PenalisedLoss, point: Floats) -> Floats:
             return point
         tried = point[:, active] + scale * step
         new_loss, gradient, hessian = problem.evaluate(active, tried)
+        # A class whose loss fell takes a new, full step; any other class retries half of its step.
         better = new_loss <= loss + _ROUNDING * (1 + np.abs(loss))
         point[:, active] = np.where(better, tried, point[:, active])
         step = np.where(better, _newton_step(gradient, hessian), step)

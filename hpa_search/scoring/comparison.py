@@ -1,4 +1,4 @@
-"""Comparing settings by the predictions of trials on the same rows: macro AP, paired over redrawn rows."""
+"""Comparison of settings by the macro AP of their trials, on the same redraws of the rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from hpa_search.scoring.metrics import Floats, as_labels, as_scores, class_indic
 
 @dataclass(frozen=True)
 class Compared:
-    """A setting's macro AP (mean over its trials), and what it lacks of the best setting's; None for the best itself.
+    """A setting's macro AP, the mean over its trials, and its difference to the best setting.
 
-    ``spread`` is the standard deviation over the setting's trials, NaN for one: the work of their seeds where they differ in
-    nothing else. ``to_best`` holds the chance of the rows, ``to_best_with_trials`` that of the trials too; None without
-    trials to see it by.
+    ``spread`` is the standard deviation over the trials, NaN for a single trial. It is the effect of the seed if trials differ
+    in nothing else. ``to_best`` covers chance in the rows. ``to_best_with_trials`` adds chance in the trials. Both are None for
+    the best setting. The latter is None, too, if no setting has two trials.
     """
 
     name: str
@@ -39,11 +39,14 @@ def compare_settings(
     samples: int = 1000,
     seed: int = 0,
 ) -> list[Compared]:
-    """Compare the ``settings`` (t,) of trials by their ``logits`` (t, n, k) on rows with ``labels`` (n, k), best first.
+    """Return the distinct ``settings``, best first, compared by the macro AP of their trials.
 
-    Every redraw scores all trials on the same rows, whole ``groups`` (n,) at a time. An interval over rows says how other
-    rows would judge these very trials; seeds often matter more, so the interval with trials adds the variance of a mean of
-    so many, from the spread within settings, taken as equal for all (Student's t, as in an analysis of variance).
+    ``settings`` (t,) names that of each trial. Trials have ``logits`` (t, n, k), rows ``labels`` (n, k). Every redraw scores all
+    trials on the same rows, and draws ``groups`` (n,) whole.
+
+    An interval over rows covers how other rows would judge these trials. Seeds often matter more. So the interval with trials
+    adds the variance of a setting's mean. This variance comes from the spread within settings, taken as equal for all
+    settings (Student's t, as in an analysis of variance).
     Raises ValueError for NaN or unequal shapes.
     """
     truth = as_labels(labels)
@@ -60,7 +63,7 @@ def compare_settings(
 
 @dataclass(frozen=True)
 class _Trials:
-    """The variance between the trials of one setting, pooled over settings, and its degrees of freedom."""
+    """The variance between a setting's trials, pooled over settings, with its degrees of freedom."""
 
     variance: float
     freedom: int
@@ -76,7 +79,10 @@ class _Trials:
 
 
 def _compared(name: str, trials: Floats, mean: Floats, best: Floats, is_best: bool, pooled: _Trials, level: float) -> Compared:
-    """Return the row of a setting whose ``trials`` are (t, 1 + samples), their mean and the best setting's (1 + samples,)."""
+    """Return the entry of a setting.
+
+    ``trials`` are (t, 1 + samples): all rows, then redraws. ``mean`` and ``best``, the best setting's mean, are (1 + samples,).
+    """
     with_trials = None
     if not is_best and pooled.freedom:
         of_means = pooled.variance * (1 / len(trials) + 1 / pooled.trials_of_best)
@@ -96,10 +102,10 @@ def _compared(name: str, trials: Floats, mean: Floats, best: Floats, is_best: bo
 def bootstrap_macro_ap(
     scores: NDArray[np.floating], labels: NDArray[np.bool_], groups: ArrayLike | None, samples: int, seed: int
 ) -> Floats:
-    """Return the macro AP of each of t predictions on all rows and on redraws of them, shape (t, 1 + samples).
+    """Return the macro AP (t, 1 + samples) of each prediction, on all rows and on redraws.
 
-    ``scores`` are (t, n, k). A redraw averages the classes of which it has positives; a row drawn twice counts twice. One
-    without any positive says nothing and is left out.
+    ``scores`` are (t, n, k), ``labels`` (n, k). A redraw averages the classes with positives in it. A row drawn twice counts
+    twice. Redraws without positives are left out, so fewer than ``samples`` may remain.
     """
     ids = np.arange(len(labels)) if groups is None else group_ids(groups, len(labels))
     drawn = np.concatenate([counts[:, ids] for counts in redraws(int(ids.max()) + 1, samples, seed)])
@@ -113,10 +119,10 @@ def bootstrap_macro_ap(
 
 
 def _weighted_ap(scores: NDArray[np.floating], labels: NDArray[np.bool_], weights: NDArray[np.float32]) -> Floats:
-    """Return the AP (w,) of ``scores`` (n,) with rows counted by each row of ``weights`` (w, n); NaN without positives."""
+    """Return the AP (w,) of ``scores`` (n,) for each row of ``weights`` (w, n). It is NaN without positives."""
     order = np.argsort(-scores, kind="stable")
     ranked, hit = scores[order], labels[order]
-    # The cut that takes a row takes all rows of its score.
+    # A cut that keeps a row keeps all rows with the same score.
     last = np.searchsorted(-ranked, -ranked[hit], side="right") - 1
     claimed = np.cumsum(weights[:, order], axis=1, dtype=np.float64)[:, last]
     positive = weights[:, order][:, hit]

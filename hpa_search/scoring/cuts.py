@@ -1,6 +1,6 @@
-"""Where to cut each class's scores: thresholds from calibrated probabilities alone, or searched for with the labels.
+"""Thresholds of each class: from calibrated probabilities alone, or searched with the labels.
 
-A class is predicted where its probability is >= its threshold, everywhere in this package.
+Everywhere in this package a class is predicted if its probability is >= its threshold.
 """
 
 import numpy as np
@@ -13,12 +13,12 @@ GRID_INTERCEPT = 1e-4
 
 
 def plug_in(probabilities: ArrayLike) -> Floats:
-    """Return the thresholds (k,) that are best for F1 if ``probabilities`` (n, k) are calibrated: half the best F1 to be had.
+    """Return the thresholds (k,) that maximise F1 if ``probabilities`` (n, k) are calibrated.
 
-    Keeping the j likeliest rows of a class has the plug-in value F = 2 * sum_{i<=j} p_i / (j + sum p) (Koyejo, Natarajan,
-    Ravikumar and Dhillon 2014), and a row belongs among the kept where p >= F*/2, F* the largest of these (Lipton, Elkan
-    and Narayanaswamy 2014, arXiv 1402.1892). The threshold is F*/2 itself rather than the middle of the gap around the best
-    cut: the gap is an accident of these rows. A class whose probabilities are all 0 gets 1.
+    Keeping the j likeliest rows has the plug-in value F = 2 * sum_{i<=j} p_i / (j + sum p) (Koyejo, Natarajan, Ravikumar and
+    Dhillon 2014). Let F* be the largest of these. The rows to keep have p >= F*/2 (Lipton, Elkan and Narayanaswamy 2014, arXiv
+    1402.1892). The threshold is F*/2 itself, not the middle of the gap around the best cut. That gap is an accident of these
+    rows. A class whose probabilities are all 0 gets 1.
     Raises ValueError for NaN or values outside [0, 1].
     """
     columns = _descending(as_probabilities(probabilities))
@@ -28,11 +28,11 @@ def plug_in(probabilities: ArrayLike) -> Floats:
 
 
 def exact(probabilities: ArrayLike, labels: ArrayLike, fallback: ArrayLike = 0.5) -> Floats:
-    """Return the thresholds (k,) with the highest F1 on these very rows (SCut, Yang 2001), found exactly.
+    """Return the thresholds (k,) with the highest F1 on these rows (SCut, Yang 2001).
 
-    Cuts lie between distinct probabilities only, at the midpoint (below the last: half of it); of equally good cuts
-    the one nearest to ``fallback`` (a number or (k,)). A class without positives gets its ``fallback``: every cut has F1 0 there,
-    and an argmax would end at "everything". The F1 on these rows flatters: see `estimate`.
+    Cuts lie midway between distinct probabilities, the lowest at half the smallest. Ties go to the cut nearest to ``fallback``
+    (a number or (k,)). A class without positives gets its ``fallback``. Every cut has F1 0 there, and an argmax would claim
+    all rows. The F1 on these rows is too high: see `estimate`.
     Raises ValueError for NaN, values outside [0, 1], or unequal shapes.
     """
     truth = as_labels(labels)
@@ -50,10 +50,10 @@ def exact(probabilities: ArrayLike, labels: ArrayLike, fallback: ArrayLike = 0.5
 
 
 def proportion(probabilities: ArrayLike, labels: ArrayLike, fallback: ArrayLike = 0.5) -> Floats:
-    """Return the thresholds (k,) at which each class is claimed as often as it occurs in these rows (PCut, Yang 2001).
+    """Return the thresholds (k,) that claim each class as often as it occurs here (PCut, Yang 2001).
 
-    They lie midway between the last score kept and the first dropped; of equal scores all are kept. A class without
-    positives gets its ``fallback`` (a number or (k,)). Raises ValueError for NaN, values outside [0, 1], or unequal shapes.
+    They lie midway between the last score kept and the first dropped. Equal scores are all kept. A class without positives
+    gets its ``fallback`` (a number or (k,)). Raises ValueError for NaN, values outside [0, 1], or unequal shapes.
     """
     truth = as_labels(labels)
     columns = _descending(as_probabilities(probabilities, truth.shape))
@@ -66,9 +66,9 @@ def proportion(probabilities: ArrayLike, labels: ArrayLike, fallback: ArrayLike 
 
 
 def shared(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Return the one threshold for all classes with the highest macro F1 on these rows, of 0.01, 0.02, ... 0.99.
+    """Return the single threshold, of 0.01, 0.02, ... 0.99, with the highest macro F1 on these rows.
 
-    Of equal ones the middle. Raises ValueError for NaN, values outside [0, 1], or unequal shapes.
+    Ties go to the middle one. Raises ValueError for NaN, values outside [0, 1], or unequal shapes.
     """
     truth = as_labels(labels)
     p = as_probabilities(probabilities, truth.shape)
@@ -79,10 +79,10 @@ def shared(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
 
 def grid_plus(probabilities: ArrayLike, labels: ArrayLike) -> Floats:
-    """Return S2's thresholds (k,): of 0, 0.001, ... 0.999 the first with the highest F1 of the class, plus 1e-4.
+    """Return S2's thresholds (k,): the first of 0, 0.001, ... 0.999 with the highest F1 of the class, plus 1e-4.
 
-    For a class without positives every cut has F1 0, the first is 0, and the sum claims nearly everything: a replay of what
-    was published, not advice. Raises ValueError for NaN, values outside [0, 1], or unequal shapes.
+    This replays a published system and is not advice. For a class without positives every cut has F1 0, so the first wins. Its
+    threshold, 0 + 1e-4, claims nearly every row. Raises ValueError for NaN, values outside [0, 1], or unequal shapes.
     """
     truth = as_labels(labels)
     p = as_probabilities(probabilities, truth.shape)
@@ -92,7 +92,7 @@ def grid_plus(probabilities: ArrayLike, labels: ArrayLike) -> Floats:
 
 
 def _first_best(scores: NDArray[np.floating], truth: Booleans, grid: Floats) -> int:
-    """Return the first place of ``grid`` at which ``scores`` >= grid has the highest F1."""
+    """Return the first index of ``grid`` whose cut, ``scores`` >= grid, has the highest F1."""
     claimed = len(scores) - np.searchsorted(np.sort(scores), grid, side="left")
     hits = truth.sum() - np.searchsorted(np.sort(scores[truth]), grid, side="left")
     return int(f1_of_counts(hits, claimed + truth.sum()).argmax())
@@ -103,20 +103,20 @@ def _macro_f1(predicted: Booleans, truth: Booleans) -> float:
 
 
 def _descending(probabilities: NDArray[np.floating]) -> Floats:
-    """Return the columns (k, n) of ``probabilities`` (n, k), each from the largest to the smallest."""
+    """Return the columns (k, n) of ``probabilities`` (n, k), each in descending order."""
     if probabilities.ndim != 2 or not probabilities.size:
         raise ValueError(f"probabilities must be rows x classes, got shape {probabilities.shape}")
     return np.sort(np.ascontiguousarray(probabilities.T, dtype=np.float64), axis=1)[:, ::-1]
 
 
 def _ends(columns: Floats) -> Booleans:
-    """Return where a run of equal values ends in each descending row of ``columns``: the places where a cut may lie."""
+    """Return a mask of the last of each run of equal values in descending ``columns``. Cuts lie there."""
     ends = np.ones(columns.shape, dtype=bool)
     np.not_equal(columns[:, :-1], columns[:, 1:], out=ends[:, :-1])
     return ends
 
 
 def _between(kept: Floats, dropped: Floats) -> Floats:
-    """Return the middle of ``kept`` > ``dropped``; ``kept`` itself where rounding would let the dropped value in."""
+    """Return the middle of ``kept`` > ``dropped``, or ``kept`` where the middle rounds to ``dropped``."""
     middle = (kept + dropped) / 2
     return np.where(middle > dropped, middle, kept)

@@ -1,4 +1,4 @@
-"""Ensembles: which members to average and with what weights, chosen so that poor members do no harm."""
+"""Ensembles: the choice of members and weights. It keeps poor members from doing harm."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -13,23 +13,23 @@ from hpa_search.scoring.partial_pooling import calibrate
 
 BAGS = 10
 LEAST_WEIGHT = 0.02
-"""A member with less is not worth the time that it takes to predict with it."""
+"""A member with less weight is dropped: it is not worth the time of its predictions."""
 
 NOBODY = -16.0
-"""The logit of a class that no member was trained for: a probability of 1e-7."""
+"""The logit of a class that no member covers: a probability of 1e-7."""
 
-# Of fewer rows all scores are sorted as they are: in steps a macro AP of 300 rows was off by up to 0.0011.
+# With fewer rows the exact scores are sorted: sorting steps moved the macro AP of 300 rows by up to 0.0011.
 _FEW_ROWS = 2000
-# By how much sorting the scores of more rows in 65,536 steps may change a macro AP: three times what it did in 400 pools.
+# How far sorting in 65,536 steps may move a macro AP of more rows: three times the largest error in 400 pools.
 _COARSE_ERROR = 3e-4
-# A rise in macro AP below this is rounding of the sums, not a gain.
+# A smaller rise in macro AP is rounding of the sums, not a gain.
 _LEAST_GAIN = 1e-7
-# A standard deviation below this is rounding: the logits are all the same.
+# A smaller standard deviation is rounding: all logits are equal.
 _LEAST_SPREAD = 1e-6
 
 
 class Selection(Protocol):
-    """Chooses weights (m,), which sum to 1, for ``members`` (m, n, k), scores of one scale, by their macro AP over ``classes``."""
+    """Chooses weights for members, by macro AP."""
 
     def __call__(
         self,
@@ -40,13 +40,17 @@ class Selection(Protocol):
         bags: int = BAGS,
         seed: int = 0,
     ) -> Floats:
-        """Return the weights; ``rounds`` and ``bags`` are those of greedy selection."""
+        """Return weights (m,) that sum to 1.
+
+        ``members`` (m, n, k) are scores on one scale, ``labels`` are (n, k). Macro AP is over ``classes``: a mask, indices, or
+        None for all with positives. ``rounds``, ``bags`` and ``seed`` are for greedy selection alone.
+        """
 
 
 SELECTIONS = Registry[Selection]("ensemble")
 
 
-@SELECTIONS.register("greedy")
+@SELECTIONS.register("greedy", about="with replacement, on macro AP, on redraws of the rows")
 def bagged_greedy(
     members: NDArray[np.floating],
     labels: ArrayLike,
@@ -57,9 +61,9 @@ def bagged_greedy(
 ) -> Floats:
     """Return the mean of the weights (m,) that `greedy` chooses on ``bags`` redraws of the rows.
 
-    Caruana et al. 2004 bag members; rows are redrawn here, because a choice among few rows takes members by the accident of
-    these rows: on real predictions that gave +0.0038 macro F1 over plain `greedy`, chosen on 1,554 rows, and +0.0004 on 3,107.
-    One bag is plain `greedy` on all rows. Raises ValueError as `greedy` does.
+    Caruana et al. 2004 bag members. Here rows are redrawn: a choice on few rows depends on accidents of these rows. On real
+    predictions this gave +0.0038 macro F1 over plain `greedy` with 1,554 rows. With 3,107 rows it gave +0.0004. A single bag is
+    plain `greedy` on all rows. Raises ValueError as `greedy` does.
     """
     truth = as_labels(labels)
     if bags == 1:
@@ -71,9 +75,9 @@ def bagged_greedy(
 
 
 def greedy_on(members: NDArray[np.floating], labels: NDArray[np.bool_], classes: Rows, drawn: Rows, rounds: int) -> Floats:
-    """Return the weights (m,) that `greedy` chooses on the rows ``drawn``, over those of ``classes`` that have a positive there.
+    """Return the weights (m,) that `greedy` chooses on the rows ``drawn``.
 
-    Where none has, on all rows.
+    Of ``classes``, those with positives there count. If there are none, `greedy` chooses on all rows.
     """
     held = classes[labels[drawn][:, classes].any(axis=0)]
     if not held.size:
@@ -81,7 +85,7 @@ def greedy_on(members: NDArray[np.floating], labels: NDArray[np.bool_], classes:
     return greedy(members[:, drawn], labels[drawn], held, rounds)
 
 
-@SELECTIONS.register("uniform")
+@SELECTIONS.register("uniform", about="equal weights for all")
 def uniform(
     members: NDArray[np.floating],
     labels: ArrayLike,
@@ -90,11 +94,11 @@ def uniform(
     bags: int = BAGS,
     seed: int = 0,
 ) -> Floats:
-    """Return equal weights (m,): poor members count as much as good ones."""
+    """Return equal weights (m,). Poor members count as much as good ones."""
     return np.full(len(members), 1 / len(members))
 
 
-@SELECTIONS.register("single")
+@SELECTIONS.register("single", about="the highest macro AP alone")
 def best_single(
     members: NDArray[np.floating],
     labels: ArrayLike,
@@ -103,20 +107,20 @@ def best_single(
     bags: int = BAGS,
     seed: int = 0,
 ) -> Floats:
-    """Return weight 1 for the member with the highest macro AP."""
+    """Return weights (m,): 1 for the member with the highest macro AP, else 0."""
     return np.eye(len(members))[best_first(members, labels, classes)[0]]
 
 
 def best_first(members: NDArray[np.floating], labels: ArrayLike, classes: ArrayLike | None = None) -> Rows:
-    """Return the members' places (m,), the highest macro AP over ``classes`` first, of equal ones the first."""
+    """Return the members' indices (m,), the highest macro AP over ``classes`` first. Ties keep their order."""
     columns, positives = _columns(members, as_labels(labels), classes)
     return np.argsort(-_all_macro_ap(columns, positives), kind="stable")
 
 
 def limited(weights: ArrayLike, most: int, least: float = LEAST_WEIGHT) -> Floats:
-    """Return ``weights`` (m,) without those below ``least`` and without all but the ``most`` largest, brought to sum 1.
+    """Return ``weights`` (m,) with only the ``most`` largest that reach ``least``, scaled to sum 1.
 
-    The largest weight stays in any case.
+    All others become 0. The largest weight always stays.
     """
     share = np.asarray(weights, dtype=np.float64)
     kept = np.argsort(-share, kind="stable")[:most]
@@ -129,11 +133,13 @@ def limited(weights: ArrayLike, most: int, least: float = LEAST_WEIGHT) -> Float
 def greedy(members: NDArray[np.floating], labels: ArrayLike, classes: ArrayLike | None = None, rounds: int = 20) -> Floats:
     """Return weights (m,) that sum to 1, by greedy selection with replacement on macro AP (Caruana et al. 2004).
 
-    Starts from the best single member. Each round adds the member (perhaps once more) that raises the macro AP of the
-    average most; of equal members the first. It stops at ``rounds`` members or when none raises it, so a poor member ends
-    with weight 0. ``members`` (m, n, k) are scores of one scale (see `standard`); in float32 they take half the time of
-    float64. ``classes``: mask or indices, None for all with positives.
-    Raises ValueError for NaN, unequal shapes, a class without positives, ``rounds`` < 1.
+    The first round takes the best single member. Each further round adds the member that raises the macro AP of the
+    average most, possibly again. Ties go to the first. Selection stops after ``rounds`` members, or if no member raises the
+    macro AP. So a poor member keeps weight 0.
+
+    ``members`` (m, n, k) are scores on one scale; see `standard`. float32 takes half the time of float64. ``classes`` is a mask
+    or indices, None for all with positives.
+    Raises ValueError for NaN, unequal shapes, a class without positives, or ``rounds`` < 1.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
@@ -153,7 +159,7 @@ def greedy(members: NDArray[np.floating], labels: ArrayLike, classes: ArrayLike 
 def _columns(
     members: NDArray[np.floating], labels: NDArray[np.bool_], classes: ArrayLike | None
 ) -> tuple[NDArray[np.floating], Sequence[Rows]]:
-    """Return the members as columns (m, k, n) of the classes that are chosen on, and the rows that carry each of these."""
+    """Return the members as columns (m, k, n) of the chosen classes, and the rows that carry each class."""
     checked, chosen = _fitting(members, labels), class_indices(classes, labels)
     return np.ascontiguousarray(checked[:, :, chosen].transpose(0, 2, 1)), positive_rows(labels[:, chosen])
 
@@ -164,10 +170,10 @@ def _all_macro_ap(columns: NDArray[Any], positives: Sequence[Rows]) -> Floats:
 
 
 def _scores_of_round(columns: NDArray[np.floating], positives: Sequence[Rows], total: NDArray[np.floating]) -> Floats:
-    """Return the macro AP (m,) of ``total`` + each member: exact where it may be the highest, to about 1e-4 elsewhere.
+    """Return the macro AP (m,) of ``total`` + each member.
 
-    Ranks are all that AP reads, so sums do for averages; and scores of many rows are sorted as integers of 16 bits first, which
-    is five times as fast.
+    Values that may be the highest are exact; others may be off by about 1e-4. AP reads ranks alone, so sums serve as averages.
+    Scores of many rows are first sorted as 16-bit integers: this is five times as fast.
     """
     if columns.shape[2] < _FEW_ROWS:
         return _all_macro_ap(total + columns, positives)
@@ -178,7 +184,7 @@ def _scores_of_round(columns: NDArray[np.floating], positives: Sequence[Rows], t
 
 
 def _coarse(columns: NDArray[np.floating]) -> NDArray[np.uint16]:
-    """Return each class's scores in 65,536 steps from its lowest to its highest."""
+    """Return each class's scores as integers: 65,536 steps from the lowest to the highest."""
     low, high = columns.min(axis=1, keepdims=True), columns.max(axis=1, keepdims=True)
     return ((columns - low) * (65535 / np.where(high > low, high - low, 1))).astype(np.uint16)
 
@@ -186,15 +192,16 @@ def _coarse(columns: NDArray[np.floating]) -> NDArray[np.uint16]:
 def combine(
     member_logits: NDArray[np.floating], weights: ArrayLike, maps: Sequence[Platt], covers: ArrayLike | None = None
 ) -> Floats:
-    """Return the weighted mean (n, k) of ``member_logits`` (m, n, k), each member's by its one of ``maps`` (m,); see `standard`.
+    """Return the weighted mean (n, k) of ``member_logits`` (m, n, k), each mapped by its entry of ``maps``.
 
-    Weights (m,) are brought to sum 1; members of weight 0 are not read. ``covers`` (m, k) bool says which classes a member was
-    trained for (None: all): the mean of a class is over the members that cover it, and NOBODY where none does.
-    Raises ValueError for NaN, unequal shapes, and unless weights are not negative, one a member and not all 0.
+    `standard` makes the maps (m,). ``weights`` (m,) are scaled to sum 1. Members of weight 0 are not read. ``covers`` (m, k) bool
+    marks the classes that a member was trained for; None marks all. A class is averaged over the members that cover it. A class
+    without any gets NOBODY.
+    Raises ValueError for NaN and unequal shapes. Raises ValueError for negative weights, and if all are 0.
     """
     share = np.asarray(weights, dtype=np.float64)
     if share.shape != (len(member_logits),) or not np.isfinite(share).all() or share.min() < 0 or share.sum() <= 0:
-        raise ValueError(f"weights {share} do not fit {len(member_logits)} members: not negative, one each, not all 0")
+        raise ValueError(f"weights {share} do not fit {len(member_logits)} members: expected one each, not negative, not all 0")
     if len(maps) != len(share):
         raise ValueError(f"{len(maps)} maps do not fit {len(share)} members")
     used = np.flatnonzero(share)
@@ -202,20 +209,23 @@ def combine(
     shares = share[used, None] * (np.ones((1, members.shape[2])) if covers is None else np.asarray(covers, dtype=bool)[used])
     total = shares.sum(axis=0)
     parts = shares / np.where(total > 0, total, 1)
-    # One member at a time: a product of all at once would first copy the pool to float64.
+    # One member at a time: a product of all would first copy the whole pool to float64.
     mean = sum(part * maps[place].logits(member) for part, place, member in zip(parts, used.tolist(), members, strict=True))
     return np.where(total > 0, mean, NOBODY)
 
 
 def standard(logits: NDArray[np.floating], labels: ArrayLike, covered: ArrayLike | None = None) -> Platt:
-    """Return the map of a member's ``logits`` (n, k) to scores that can be averaged with those of others.
+    """Return the map of a member's ``logits`` (n, k) to the scale on which members are averaged.
 
-    They are calibrated (`partial_pooling.calibrate`), for losses differ in how far they drive logits apart and where to, class
-    by class: a focal loss leaves them at a third of what cross-entropy makes of them. Then they are brought to a standard
-    deviation of 1 within the classes, so that the surest member does not rule. On real predictions calibrating gives +0.001
-    to +0.003 macro F1 where all losses are alike; averaging probabilities, or logits as they are, fails where they are not.
-    ``covered`` (k,) bool are the classes that the member was trained for (None: all); others are left as they are, and so is
-    what is the same for all rows. Raises ValueError for NaN or unequal shapes.
+    The map first calibrates (`partial_pooling.calibrate`). Losses differ, class by class, in how far they spread and shift
+    logits: a focal loss gives a third of the spread of cross-entropy. The map then scales to a standard deviation of 1 within
+    the classes. Otherwise the most confident member would dominate.
+
+    On real predictions calibrating gives +0.001 to +0.003 macro F1 if all losses are alike. If they differ, averages of
+    probabilities or of raw logits fail.
+
+    ``covered`` (k,) bool marks the classes that the member was trained for; None marks all. Other classes keep their logits.
+    Calibrated logits that are the same for all rows are not scaled. Raises ValueError for NaN or unequal shapes.
     """
     truth = as_labels(labels)
     seen = np.ones(truth.shape[1], dtype=bool) if covered is None else np.asarray(covered, dtype=bool)
@@ -229,7 +239,7 @@ def standard(logits: NDArray[np.floating], labels: ArrayLike, covered: ArrayLike
 
 
 def clipped(logits: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return ``logits`` clipped as `Platt` clips them."""
+    """Return ``logits`` clipped like `Platt` does."""
     return np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT)
 
 

@@ -1,4 +1,4 @@
-"""The final stage as one choice: select an ensemble, calibrate it, fit thresholds."""
+"""The final stage as one choice: members, weights, calibration and thresholds."""
 
 from dataclasses import dataclass
 
@@ -7,20 +7,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from hpa_search.scoring.calibration import Floats, Platt
 from hpa_search.scoring.ensemble import BAGS, NOBODY, SELECTIONS, best_first, clipped, combine, limited, standard
-from hpa_search.scoring.estimate import Rows
-from hpa_search.scoring.metrics import as_labels
+from hpa_search.scoring.metrics import Rows, as_labels
 from hpa_search.scoring.rules import DEFAULT, fit_rule
 from hpa_search.scoring.thresholds import Booleans, DecisionRule
 
 POOL = 50
-"""Of more members than this, the best by themselves are chosen from: the time of a choice grows with their number."""
+"""Only so many members, the best single ones, enter the selection: its time grows with their number."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """What was chosen: a weight (m,) for each member, those of weight 0 taking no part, and the rule for their mean.
+    """A chosen ensemble: the weights (m,) of the members, and the decision rule for their mean.
 
-    ``maps`` (m,) bring the members' logits to one scale; see `ensemble.standard`.
+    Members of weight 0 take no part. ``maps`` (m,) bring their logits to one scale; see `ensemble.standard`.
+    ``covers`` (m, k) bool marks the classes that each member was trained for; None marks all.
     """
 
     weights: Floats
@@ -30,21 +30,24 @@ class Ensemble:
 
     @property
     def covered(self) -> Booleans | None:
-        """The classes (k,) that a member with a weight was trained for, None where all were for all."""
+        """A mask (k,) of the classes that a member with a weight covers, None for all."""
         return None if self.covers is None else np.asarray(self.covers[self.weights > 0].any(axis=0))
 
     def __call__(self, member_logits: NDArray[np.floating]) -> Booleans:
-        """Return the labels (n, k) for the members' logits (m, n, k)."""
+        """Return the labels (n, k) of rows from the members' logits (m, n, k)."""
         return self.rule.predict(self.logits(member_logits)).labels
 
     def logits(self, member_logits: NDArray[np.floating]) -> Floats:
-        """Return the logits (n, k) of the ensemble, which the rule calibrates, for the members' (m, n, k)."""
+        """Return the ensemble's logits (n, k) from the members' (m, n, k). The rule calibrates them."""
         return combine(member_logits, self.weights, self.maps, self.covers)
 
 
 @dataclass(frozen=True, eq=False)
 class Standardised:
-    """The best members, by their places ``entries`` (p,), with their maps and scores, float32 (p, n, k), of one scale."""
+    """The p best members on one scale.
+
+    ``entries`` (p,) are their indices, ``maps`` (p,) their maps, ``scores`` (p, n, k) their scores, float32.
+    """
 
     entries: Rows
     maps: tuple[Platt, ...]
@@ -53,13 +56,15 @@ class Standardised:
 
 @dataclass(frozen=True, eq=False)
 class FinalChoice:
-    """How to choose: `ensemble` and `thresholds` by name (SELECTIONS, RULES), macro AP over ``classes``.
+    """How to choose an ensemble. Calling it makes the choice.
 
-    Greedy selection takes ``rounds`` in each of ``bags``; at most ``max_members`` members stay. Only the ``pool`` best members
-    by macro AP are looked at, the best first, so that of equal ones it stays. Classes without a positive
-    among the rows at hand (a fold may have none) are left out of the selection. ``trained`` are the classes that the members
-    have seen positives of, None for all; ``covers`` (m, k) bool those that each member was trained for, None where all
-    were for all.
+    - ``ensemble``, ``thresholds``: the names of a selection (SELECTIONS) and a threshold rule (RULES).
+    - ``classes``: the classes whose macro AP decides. A class without positives, as in a fold, is left out.
+    - ``trained``: the classes with positives in training, None for all.
+    - ``covers`` (m, k) bool: the classes that each member was trained for, None for all.
+    - ``rounds``, ``bags``: those of greedy selection.
+    - ``max_members``: how many members stay.
+    - ``pool``: how many of the best members enter the selection. The best comes first, so ties go to it.
     """
 
     classes: tuple[int, ...] | None = None
@@ -73,20 +78,20 @@ class FinalChoice:
     covers: Booleans | None = None
 
     def __call__(self, member_logits: NDArray[np.floating], labels: ArrayLike) -> Ensemble:
-        """Choose on ``member_logits`` (m, n, k), as the members will give them in use, and ``labels`` (n, k)."""
+        """Return the ensemble chosen on these rows. ``member_logits`` are (m, n, k), ``labels`` (n, k)."""
         return self.choose(self.standardised(member_logits, labels), member_logits, labels)
 
     def standardised(self, member_logits: NDArray[np.floating], labels: ArrayLike) -> Standardised:
-        """Return the best members, brought to one scale: what every selection begins with."""
+        """Return the best members on one scale, the input of every selection."""
         truth = as_labels(labels)
-        # Calibration keeps the order of rows within a class, all that AP reads, so the best are known before.
+        # AP reads the order of rows within a class. Calibration keeps this order, so the best are known before it.
         best = best_first(self._masked(clipped(member_logits), None), truth, self._scored(truth))[: self.pool]
         maps = [standard(member_logits[i], truth, None if self.covers is None else self.covers[i]) for i in best]
         scores = [platt.logits(member_logits[i]).astype(np.float32) for i, platt in zip(best, maps, strict=True)]
         return Standardised(best, tuple(maps), self._masked(np.stack(scores), best))
 
     def choose(self, given: Standardised, member_logits: NDArray[np.floating], labels: ArrayLike) -> Ensemble:
-        """Choose among the members ``given``, which were made of ``member_logits`` (m, n, k) and ``labels`` (n, k)."""
+        """Return the ensemble chosen among ``given``. The other arguments are those of `standardised`."""
         truth, (members, _, classes) = as_labels(labels), member_logits.shape
         found = SELECTIONS[self.ensemble](given.scores, truth, self._scored(truth), self.rounds, self.bags)
         weights, maps = np.zeros(members), [Platt(np.ones(classes), np.zeros(classes))] * members
@@ -98,24 +103,25 @@ class FinalChoice:
         return Ensemble(weights, tuple(maps), self.rule(logits, truth, covered), self.covers)
 
     def rule(self, logits: ArrayLike, labels: ArrayLike, covered: ArrayLike | None = None) -> DecisionRule:
-        """Fit the rule for ``logits`` (n, k) of one network or an ensemble that was trained for the classes ``covered`` (k,).
+        """Return the decision rule for ``logits`` (n, k) of a network or an ensemble.
 
-        A class that it was not trained for is never given.
+        ``labels`` are (n, k). ``covered`` (k,) bool marks the classes in its training; None marks all. Other classes are never
+        given.
         """
         truth = as_labels(labels)
         known = np.ones(truth.shape[1], dtype=bool) if covered is None else np.asarray(covered, dtype=bool)
         trained = known if self.trained is None else known & np.isin(np.arange(len(known)), self.trained)
-        # Without a positive among the rows, and without one in training, the rule takes the class for unseen.
+        # A class that is not covered has no positives here or in training, so the rule treats it as unseen.
         fill = bool(known.all())
         return fit_rule(np.where(known, logits, NOBODY), truth & known, name=self.thresholds, trained=trained, fill=fill)
 
     def _scored(self, labels: Booleans) -> list[int] | None:
-        """Return the classes that members are chosen by."""
+        """Return the classes whose macro AP decides, None for all with positives."""
         wanted = range(labels.shape[1]) if self.classes is None else self.classes
         return [c for c in wanted if labels[:, c].any()] or None
 
     def _masked(self, scores: NDArray[np.floating], entries: Rows | None) -> NDArray[np.floating]:
-        """Give all rows one score in the classes that a member was not trained for: there it neither helps nor harms the ranks."""
+        """Set scores to 0 where a member does not cover the class: equal scores leave ranks to the others."""
         if self.covers is None:
             return scores
         return scores * (self.covers if entries is None else self.covers[entries])[:, None, :]

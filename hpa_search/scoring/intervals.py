@@ -1,4 +1,4 @@
-"""How far a measured macro F1 can be trusted: intervals from bootstrap redraws of the rows, paired where two are compared."""
+"""Intervals of F1 scores from bootstrap redraws of the rows. Two predictions are compared on the same redraws."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _BLOCK = 100
 
 @dataclass(frozen=True)
 class Interval:
-    """A value measured on all rows, and the interval that bootstrap redraws of the rows give it at ``level``."""
+    """A value measured on all rows, and its bootstrap interval at ``level``."""
 
     value: float
     low: float
@@ -29,11 +29,11 @@ class Interval:
 
     @classmethod
     def around(cls, value: float, drawn: Floats, level: float, unseen: float = 0.0) -> "Interval":
-        """Return the normal interval around ``value``, as wide as its redraws ``drawn`` spread, with the variance ``unseen`` more.
+        """Return the normal interval around ``value``. Its variance is that of ``drawn``, plus ``unseen``.
 
-        Not the redraws' percentiles, for redraws are biased: one that loses a rare class's few positives scores its F1 0,
-        and a positive that is drawn twice lifts the AP. Percentiles can leave the value itself out; the spread is not moved.
-        Raises ValueError for a level outside (0, 1).
+        The redraws' percentiles would not do, because redraws are biased. A redraw that loses a rare class's few positives
+        scores its F1 0. A positive drawn twice raises the AP. So percentiles can exclude the value itself. The spread has no
+        such bias. Raises ValueError for a level outside (0, 1).
         """
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1, got {level}")
@@ -49,10 +49,11 @@ def bootstrap_interval(
     seed: int = 0,
     groups: ArrayLike | None = None,
 ) -> Interval:
-    """Return macro F1 of ``predicted`` (n, k) with its interval, as wide as ``samples`` bootstrap redraws of the rows spread.
+    """Return the macro F1 of ``predicted`` (n, k), with its interval from bootstrap redraws.
 
-    With ``groups`` (n,) whole groups are drawn. A class without positives has F1 0 in every redraw, and any F1 on other rows:
-    drawn evenly from 0 to 1, it is off by 1/3 in mean square, which its share of the mean adds to the variance.
+    With ``groups`` (n,) whole groups are drawn. A class without positives has F1 0 in every redraw. On other rows it may have
+    any F1. If this is uniform from 0 to 1, its mean square is 1/3. So each such class adds 1/3 / k^2 to the variance of the
+    mean.
     Raises ValueError for unequal shapes, a level outside (0, 1) or fewer than 2 samples.
     """
     truth = as_labels(labels)
@@ -71,9 +72,9 @@ def paired_difference(
     seed: int = 0,
     groups: ArrayLike | None = None,
 ) -> Interval:
-    """Return macro F1 of a minus that of b, with its bootstrap interval; both are scored on the same redrawn rows.
+    """Return the macro F1 of a minus that of b, with its interval from shared bootstrap redraws.
 
-    Pairing takes out the luck of the rows that both share. An interval that holds 0 shows no difference.
+    Pairing removes the chance in the rows that both share. An interval with 0 in it shows no difference.
     """
     truth = as_labels(labels)
     both = [_counts(as_labels(guess, "predictions"), truth) for guess in (predicted_a, predicted_b)]
@@ -91,8 +92,8 @@ def f1_intervals(
 ) -> list[Interval]:
     """Return the F1 of each class with its interval, as `bootstrap_interval` does for their mean.
 
-    Redraws of a class without a hit, or without a miss, are all alike, though other rows would differ. There the interval
-    is Wilson's (1927), of the share J of hits among all rows that are claimed or carry the class: F1 = 2 J / (1 + J).
+    A class without hits, or without misses, has the same F1 in all redraws; other rows would differ. Such a class gets Wilson's
+    interval (1927) of J, the share of hits among the rows that are claimed or carry it. F1 = 2 J / (1 + J).
     """
     truth = as_labels(labels)
     guess = as_labels(predicted, "predictions")
@@ -111,20 +112,20 @@ def _wilson(hits: int, rows: int, level: float) -> Interval:
 
 
 def _counts(predicted: Booleans, labels: Booleans) -> NDArray[np.float32]:
-    """Return each row's contribution to [TP, predicted + actual] of every class, shape (n, 2k)."""
+    """Return each row's contribution (n, 2k) to the counts [TP, predicted + actual] of every class."""
     if predicted.shape != labels.shape:
         raise ValueError(f"predictions have shape {predicted.shape}, the labels have {labels.shape}")
-    # Sums of these stay far below 2^24, so float32 holds them exactly and its matrix product is fast.
+    # The sums stay far below 2^24: float32 holds them exactly, and its matrix product is fast.
     return np.concatenate([predicted & labels, predicted.astype(np.int8) + labels], axis=1, dtype=np.float32)
 
 
 def _bootstrap_f1(counts: list[NDArray[np.float32]], groups: ArrayLike | None, samples: int, seed: int) -> Floats:
-    """Return the macro F1 (len(counts), samples) of each prediction's ``counts`` over the same redraws."""
+    """Return the macro F1 (len(counts), samples) of each prediction in the same redraws."""
     return _redrawn_f1(counts, groups, samples, seed).mean(axis=2)
 
 
 def _redrawn_f1(counts: list[NDArray[np.float32]], groups: ArrayLike | None, samples: int, seed: int) -> Floats:
-    """Return the F1 of each class (len(counts), samples, k) of each prediction's ``counts`` over the same redraws."""
+    """Return the F1 (len(counts), samples, k) of each class in the same redraws. `_counts` makes ``counts``."""
     if samples < 2:
         raise ValueError(f"samples must be at least 2, got {samples}")
     matrix = np.concatenate(counts, axis=1)
@@ -136,7 +137,7 @@ def _redrawn_f1(counts: list[NDArray[np.float32]], groups: ArrayLike | None, sam
 
 
 def redraws(rows: int, samples: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    """Yield how often each row is drawn in each redraw, in blocks (up to 100, rows): n draws with replacement."""
+    """Yield the counts of each row in redraws with replacement, in blocks (up to 100, rows)."""
     rng = np.random.default_rng(seed)
     for done in range(0, samples, _BLOCK):
         block = min(_BLOCK, samples - done)
@@ -145,14 +146,14 @@ def redraws(rows: int, samples: int, seed: int) -> Iterator[NDArray[np.float32]]
 
 
 def group_sums(matrix: NDArray[np.float32], ids: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Return the sums of the rows of ``matrix`` in each group, shape (groups, columns)."""
+    """Return the sums (groups, columns) of the rows of ``matrix`` in each group."""
     order = np.argsort(ids, kind="stable")
     first = np.flatnonzero(np.diff(ids[order], prepend=-1))
     return np.add.reduceat(matrix[order], first, axis=0)
 
 
 def group_ids(groups: ArrayLike, rows: int) -> NDArray[np.intp]:
-    """Return ``groups`` (any sortable values, (n,)) as ids 0..g-1; ValueError unless there is one a row."""
+    """Return ``groups`` (n,), any sortable values, as ids 0..g-1. Raises ValueError unless there is one for each row."""
     names = np.asarray(groups)
     if names.shape != (rows,):
         raise ValueError(f"groups have shape {names.shape}; expected one a row, ({rows},)")

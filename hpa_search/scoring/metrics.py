@@ -1,6 +1,7 @@
 """Scores of a multi-label prediction: average precision and F1, per class and averaged.
 
-Everywhere: n rows (images), k classes; ``scores`` (n, k) of any real type, ``labels`` and ``predicted`` (n, k) bool or 0/1.
+There are n rows (images) and k classes. ``scores`` (n, k) have any real type; ``labels`` and ``predicted`` (n, k) are bool or
+0/1.
 """
 
 from collections.abc import Sequence
@@ -17,9 +18,9 @@ Rows = NDArray[np.intp]
 
 
 def as_labels(labels: ArrayLike, name: str = "labels") -> Booleans:
-    """Return ``labels`` as a bool array (n, k); ValueError unless it is 2-D with at least one row and holds 0 and 1 only.
+    """Return ``labels`` as a bool array (n, k). Numbers within rounding of 0 or 1 pass, and text such as "1.0".
 
-    What misses 0 or 1 by rounding is taken for it, and so is text such as "1.0".
+    Raises ValueError for other values, another rank than 2, or an empty array.
     """
     array = np.asarray(labels)
     if array.ndim != 2 or not array.size:
@@ -41,7 +42,7 @@ _REAL = "iuf"
 
 
 def _numbers(array: NDArray[Any]) -> Floats:
-    """Return ``array`` as float64, NaN where a value is no number."""
+    """Return ``array`` as float64, with NaN for values that are not numbers."""
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError):
@@ -56,7 +57,7 @@ def _number(value: Any) -> float:
 
 
 def as_scores(scores: ArrayLike, shape: tuple[int, ...] | None = None, name: str = "scores") -> NDArray[np.floating]:
-    """Return ``scores`` as float32 or float64, without loss; ValueError for NaN or another shape than ``shape``."""
+    """Return ``scores`` as float32 or float64, without loss. Raises ValueError for NaN or a shape other than ``shape``."""
     array = np.asarray(scores)
     if array.dtype != np.float32:
         array = array.astype(np.float32 if array.dtype == np.float16 else np.float64, copy=False)
@@ -68,34 +69,34 @@ def as_scores(scores: ArrayLike, shape: tuple[int, ...] | None = None, name: str
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> Floats:
-    """Return the average precision of each class, shape (k,); NaN for a class without positives.
+    """Return the average precision (k,) of each class, NaN for a class without positives.
 
-    AP = sum over cuts of (recall step) x precision, cuts lying between distinct scores only, as
-    `sklearn.metrics.average_precision_score` defines it. Raises ValueError for NaN scores or unequal shapes.
+    AP = sum over cuts of (recall step) x precision. Cuts lie between distinct scores only, as in
+    `sklearn.metrics.average_precision_score`. Raises ValueError for NaN scores or unequal shapes.
     """
     truth = as_labels(labels)
     return precision_of_columns(np.ascontiguousarray(as_scores(scores, truth.shape).T), positive_rows(truth))
 
 
 def positive_rows(labels: Booleans) -> list[Rows]:
-    """Return, for each class, the rows that carry it."""
+    """Return the rows that carry each class."""
     return [np.flatnonzero(column) for column in labels.T]
 
 
 def precision_of_columns(columns: NDArray[Any], positives: Sequence[Rows]) -> Floats:
-    """Return the average precision of each row of ``columns`` (k, n) whose positives are at ``positives[k]``.
+    """Return the average precision (k,) of ``columns`` (k, n), with positives at ``positives[k]``.
 
-    The unchecked core of `average_precision`, for callers that score many predictions of the same labels. Integers of 16 bits
-    take a third of the time of float32: numpy sorts them by radix.
+    This is `average_precision` without checks, for many predictions of the same labels. 16-bit integers take a third of the
+    time of float32: numpy sorts them by radix.
     """
     ordered = np.sort(columns, axis=1, kind="stable" if columns.dtype.itemsize <= 2 else None)
     return np.array([_precision(ordered[c], columns[c, rows]) for c, rows in enumerate(positives)])
 
 
 def _precision(ordered: NDArray[Any], hits: NDArray[Any]) -> float:
-    """Return the mean, over the positives' scores ``hits``, of the precision of the cut just below each.
+    """Return the mean precision of the cuts just below each positive's score in ``hits``.
 
-    Sorting values and counting by bisection is several times faster than an argsort, and ties need no care.
+    Sorting and bisection are several times as fast as an argsort. Ties need no extra care.
     """
     if not len(hits):
         return float("nan")
@@ -106,9 +107,10 @@ def _precision(ordered: NDArray[Any], hits: NDArray[Any]) -> float:
 
 
 def macro_average_precision(scores: ArrayLike, labels: ArrayLike, classes: ArrayLike | None = None) -> float:
-    """Return the mean average precision over ``classes``: a bool mask (k,), class indices, or None for all with positives.
+    """Return the mean average precision over ``classes``.
 
-    Raises ValueError for NaN scores, unequal shapes, no class at all, or a chosen class without positives.
+    They are a mask (k,), indices, or None for all with positives. Raises ValueError for NaN scores, unequal shapes, an empty
+    choice, or a chosen class without positives.
     """
     truth = as_labels(labels)
     chosen = class_indices(classes, truth)
@@ -116,7 +118,10 @@ def macro_average_precision(scores: ArrayLike, labels: ArrayLike, classes: Array
 
 
 def class_indices(classes: ArrayLike | None, labels: Booleans) -> Rows:
-    """Return ``classes`` (mask, indices, or None: those with positives) as indices; ValueError if one has no positives."""
+    """Return ``classes`` (mask, indices, or None: all with positives) as indices.
+
+    Raises ValueError for an empty choice, or a chosen class without positives.
+    """
     present = np.asarray(labels.any(axis=0))
     chosen = np.arange(labels.shape[1])[present if classes is None else _index(classes)]
     if not chosen.size:
@@ -127,36 +132,36 @@ def class_indices(classes: ArrayLike | None, labels: Booleans) -> Rows:
 
 
 def _index(classes: ArrayLike) -> Booleans | Rows:
-    """Return a mask as it is and anything else as integers, an empty list among them."""
+    """Return a mask unchanged, and other values as integers, even an empty list."""
     array = np.asarray(classes)
     return array if array.dtype == bool else array.astype(np.intp)
 
 
 def f1_of_counts(hits: ArrayLike, claims: ArrayLike) -> Floats:
-    """Return F1 = 2 TP / (predicted + actual), elementwise, with 0/0 = 0; ``hits`` is TP, ``claims`` the denominator."""
+    """Return F1 = 2 TP / (predicted + actual) elementwise, with 0/0 = 0. ``hits`` is TP, ``claims`` the denominator."""
     hits, claims = np.asarray(hits, dtype=np.float64), np.asarray(claims, dtype=np.float64)
     return 2 * hits / np.maximum(claims, 1)
 
 
 def f1_per_class(predicted: ArrayLike, labels: ArrayLike) -> Floats:
-    """Return the F1 of each class, shape (k,); 0 where a class is neither predicted nor present."""
+    """Return the F1 (k,) of each class, 0 if it is neither predicted nor present."""
     guess, truth = _pair(predicted, labels)
     return f1_of_counts((guess & truth).sum(axis=0), guess.sum(axis=0) + truth.sum(axis=0))
 
 
 def macro_f1(predicted: ArrayLike, labels: ArrayLike) -> float:
-    """Return the mean of the F1 of all k classes, also those without positives (sklearn `average="macro"`)."""
+    """Return the mean F1 of all k classes, even those without positives (sklearn `average="macro"`)."""
     return float(f1_per_class(predicted, labels).mean())
 
 
 def sample_f1(predicted: ArrayLike, labels: ArrayLike) -> float:
-    """Return the mean over rows of each row's F1 (sklearn `average="samples"`, 0/0 = 0)."""
+    """Return the mean F1 of all rows (sklearn `average="samples"`, 0/0 = 0)."""
     guess, truth = _pair(predicted, labels)
     return float(f1_of_counts((guess & truth).sum(axis=1), guess.sum(axis=1) + truth.sum(axis=1)).mean())
 
 
 def all_positive_floor(labels: ArrayLike) -> float:
-    """Return the macro F1 of predicting every label on every row: what a system must beat to have learnt anything."""
+    """Return the macro F1 of predicting every label on every row. A system that has learnt anything beats it."""
     truth = as_labels(labels)
     return macro_f1(np.ones_like(truth), truth)
 

@@ -1,7 +1,7 @@
-"""Calibration that lets classes share what they have in common: networks are over- or underconfident as a whole.
+"""Calibration by partial pooling: a network is over- or underconfident as a whole, so classes share a map.
 
-On real predictions the slopes of all 28 classes lie near one another (2.5 to 2.9 for networks trained with a focal loss), so
-the few positives of a rare class say less about its slope than the other classes do. The loss also moves all offsets alike.
+On real predictions the slopes of all 28 classes lie close together. For networks trained with a focal loss they are 2.5 to 2.9.
+So the other classes say more about a rare class's slope than its few positives do. The loss also moves all offsets alike.
 """
 
 from dataclasses import dataclass
@@ -14,32 +14,31 @@ from hpa_search.scoring.calibration import Floats, PenalisedLoss, Platt, clipped
 from hpa_search.scoring.metrics import Booleans, as_labels
 
 RIDGE_SLOPE = 20.0
-"""The slopes of the classes spread around the shared one by a factor of 1 +- 0.22 (the ridge is the inverse variance)."""
+"""The prior spread of a class's slope around the shared slope: a factor of 1 +- 0.22 (the ridge is the inverse variance)."""
 RIDGE_OFFSET = 1.0
-"""The offsets spread around the shared one with a standard deviation of 1."""
+"""The prior spread of a class's offset around the shared offset: a standard deviation of 1."""
 
 _LEAST_SLOPE = 0.01
 _LAST_STEP = 1e-6
 _MAX_STEPS = 200
-# Relative error of a summed loss.
+# The relative rounding error of a summed loss.
 _ROUNDING = 1e-12
-# The ridge of what has no prior: it matters only where labels are separable, or all alike.
+# The ridge of parameters without a prior: it matters only if labels are separable, or all equal.
 _FREE = 1e-4
 
 
 def calibrate(logits: ArrayLike, labels: ArrayLike, start: Platt | None = None) -> Platt:
-    """Return the map p = sigmoid(a z + b) of each class of ``logits`` (n, k); see `PooledFit`."""
+    """Return the map p = sigmoid(a z + b) of each class; see `PooledFit`. All arrays are (n, k)."""
     return PooledFit.of(logits, labels, start).platt
 
 
 @dataclass(frozen=True, eq=False)
 class PooledFit:
-    """A calibration of given rows in two steps: one map for all classes, then one around it for each class.
+    """A calibration in two steps: a map for all classes, then a map ``around`` it for each class.
 
-    The first, u = a0 z + b0, is that of `shared_map`. The second, of each class, minimises the sum of log losses of
-    sigmoid(a u + b) + RIDGE_SLOPE/2 (a - 1)^2 + RIDGE_OFFSET/2 b^2: the posterior mode under normal priors (Platt 1999;
-    partial pooling as in Gelman and Hill 2007, chapter 12). Logits that are multiplied by a factor or shifted by a constant
-    give the same probabilities.
+    The ``shared`` map is u = a0 z + b0; see `shared_map`. The map of each class is p = sigmoid(a u + b). It minimises
+    log losses + RIDGE_SLOPE/2 (a - 1)^2 + RIDGE_OFFSET/2 b^2. This is the posterior mode under normal priors (Platt 1999).
+    Partial pooling follows Gelman and Hill 2007, chapter 12. Scaled or shifted logits give the same probabilities.
     """
 
     shared: tuple[float, float]
@@ -48,8 +47,9 @@ class PooledFit:
 
     @classmethod
     def of(cls, logits: ArrayLike, labels: ArrayLike, start: Platt | None = None) -> "PooledFit":
-        """Fit to ``logits`` (n, k) and ``labels`` (n, k); ``start``, of nearly the same rows, saves time and changes < 1e-8.
+        """Fit to ``logits`` (n, k) and ``labels`` (n, k).
 
+        ``start``, a calibration of nearly the same rows, saves time. It changes the result by less than 1e-8.
         Raises ValueError for NaN logits or unequal shapes.
         """
         truth = as_labels(labels)
@@ -61,17 +61,17 @@ class PooledFit:
 
     @property
     def platt(self) -> Platt:
-        """Both steps as one map of the logits."""
+        """Both steps as a single map of the logits."""
         slope, offset = self.shared
         return Platt(self.around.slope * slope, self.around.slope * offset + self.around.offset)
 
     def moderated(self) -> Floats:
-        """Return the probabilities (n, k) of the rows that it was fitted to, its uncertainty counted in.
+        """Return the probabilities (n, k) of the fitted rows, shrunk to 0.5 by the fit's uncertainty.
 
-        The log odds v of a class are divided by sqrt(1 + pi/8 var v), with the variance that the second step's slope and offset
-        have under the Laplace approximation (MacKay 1992, "The evidence framework applied to classification networks"). Much
-        for a class with one positive, hardly anything for one with fifty. A class without positives is left as it is: it
-        was not fitted to any.
+        The log odds v of a class are divided by sqrt(1 + pi/8 var v) (MacKay 1992, "The evidence framework applied to
+        classification networks"). The variance is that of the second step, by the Laplace approximation. It is large for a
+        class with one positive, and small for a class with fifty. A class without positives is not moderated: nothing was
+        fitted to it.
         """
         columns, point = self.loss.columns, np.stack([self.around.slope, self.around.offset])
         aa, ab, bb = self.loss.evaluate(np.arange(len(columns)), point)[2][:, :, None]
@@ -82,11 +82,12 @@ class PooledFit:
 
 
 def shared_map(columns: Floats, labels: Booleans, start: Platt | None = None) -> tuple[float, float]:
-    """Return slope a and offset b0 of p = sigmoid(a z + b0) that fit all classes of logits, ``columns`` (k, n), best together.
+    """Return slope a and offset b0 of the map p = sigmoid(a z + b0) that fits all classes.
 
-    The classes have one slope, and offsets b of their own that spread around b0 with variance 1/RIDGE_OFFSET. Measured in
-    standard deviations of all logits the slope is at least 0.01, which it is where the classes together rank worse than chance.
-    Newton's method on standardised logits, for on saturated ones the loss is flat; ``start`` is where it begins.
+    ``columns`` (k, n) are their logits. All classes have the slope a. Each has its own offset, which spreads around b0 with
+    variance 1/RIDGE_OFFSET. The slope is at least 0.01 per standard deviation of all logits. It reaches this bound if the
+    classes together rank worse than chance. Newton's method starts at ``start``. It works on standardised logits, because on
+    saturated logits the loss is flat.
     """
     middle, unit = float(columns.mean()), float(columns.std()) or 1.0
     loss = PenalisedLoss((columns - middle) / unit, labels, _FREE, RIDGE_OFFSET)
@@ -101,14 +102,14 @@ def shared_map(columns: Floats, labels: Booleans, start: Platt | None = None) ->
 
 
 def _minimise(loss: PenalisedLoss, point: Floats) -> Floats:
-    """Return the minimum of the classes' joint ``loss`` by Newton steps, halved until it falls; see `_step` for ``point``."""
+    """Return the minimum of the joint ``loss``, by damped Newton steps. `_step` explains ``point``."""
     value, step = _step(loss, point)
     scale = 1.0
     for _ in range(_MAX_STEPS):
         if _small(step, point):
             return point + step
         found, next_step = _step(loss, tried := point + scale * step)
-        # The loss of thousands of rows is rounded too much to show the last fall.
+        # Rounding of a loss over thousands of rows hides its last fall, so a small next step counts as well.
         if found <= value + _ROUNDING * (1 + abs(value)) or _small(next_step, tried):
             point, value, step, scale = tried, found, next_step, 1.0
         else:
@@ -121,10 +122,11 @@ def _small(step: Floats, point: Floats) -> bool:
 
 
 def _step(loss: PenalisedLoss, point: Floats) -> tuple[float, Floats]:
-    """Return the loss at ``point`` and the Newton step from there; both hold slope, shared offset, and the k offsets.
+    """Return the loss at ``point`` and the Newton step from there.
 
-    The offsets of the classes meet each other by way of the first two only, so they are eliminated one by one. The shared offset
-    has a ridge too, next to nothing: without it there is no minimum where no class has a positive.
+    Both hold the slope, the shared offset, and the k offsets of the classes. The k offsets interact only through the first two.
+    So each is eliminated on its own. The shared offset has a tiny ridge, too. Without it a problem without positives has no
+    minimum.
     """
     (slope, shared), offsets, ridge = point[:2], point[2:], RIDGE_OFFSET
     loss.centre[1] = shared

@@ -1,4 +1,4 @@
-"""The rule that turns logits into labels: calibration, thresholds, and what happens to a row below all of them."""
+"""Decision rules turn logits into labels: calibration, thresholds, and the fill of empty rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from hpa_search.scoring.metrics import Booleans, Floats
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """Labels (n, k) bool with no empty row, and the number of rows that had none and got their likeliest label."""
+    """Labels (n, k) bool. ``filled`` counts the rows below all thresholds that got their likeliest label."""
 
     labels: Booleans
     filled: int
 
 
 def decide(probabilities: ArrayLike, thresholds: ArrayLike, fill: bool = True) -> Decision:
-    """Label ``probabilities`` (n, k) where they reach ``thresholds`` (k,), and a row that reaches none with its likeliest class.
+    """Return the labels whose ``probabilities`` (n, k) reach their ``thresholds`` (k,).
 
-    Every image of the task has a label, so an empty row is surely wrong; unless only some labels are looked at: then
-    ``fill`` is false. Raises ValueError for NaN or unequal k.
+    With ``fill`` a row below all thresholds gets its likeliest label. Every image of the task has a label, so an empty row is
+    surely wrong. Set it to false if only some of the labels are considered. Raises ValueError for NaN or unequal k.
     """
     p, limits = as_probabilities(probabilities), np.asarray(thresholds, dtype=np.float64)
     if p.ndim != 2 or limits.shape != p.shape[1:] or np.isnan(limits).any():
-        raise ValueError(f"thresholds of shape {limits.shape}, NaN or not, do not fit probabilities of shape {p.shape}")
+        raise ValueError(f"thresholds of shape {limits.shape} hold NaN or do not fit probabilities of shape {p.shape}")
     labels = p >= limits
     empty = np.flatnonzero(~labels.any(axis=1)) if fill else np.array([], dtype=np.intp)
     labels[empty, p[empty].argmax(axis=1)] = True
@@ -37,9 +37,9 @@ def decide(probabilities: ArrayLike, thresholds: ArrayLike, fill: bool = True) -
 
 @dataclass(frozen=True, eq=False)
 class DecisionRule:
-    """Calibration and thresholds as one object, for they mean nothing apart; ``thresholds`` (k,) lie in [0, 1].
+    """A calibration with its thresholds (k,), from 0 to 1. Neither means anything alone.
 
-    ``fill`` says whether a row below all of them gets its likeliest label; see `decide`.
+    ``fill`` says whether a row below all thresholds gets its likeliest label; see `decide`.
     """
 
     platt: Platt
@@ -69,12 +69,12 @@ class DecisionRule:
         return decide(probabilities, self.thresholds, self.fill)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rule as numbers that `from_json` reads back exactly."""
+        """Return the rule as lists of numbers, which `from_json` reads back exactly."""
         return {"platt": self.platt.to_json(), "thresholds": self.thresholds.tolist(), "fill": self.fill}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "DecisionRule":
-        """Read what `to_json` wrote; ValueError that names a field that is missing or wrong."""
+        """Read a rule that `to_json` wrote. Raises ValueError with the name of a missing or wrong field."""
         if not isinstance(content.get("platt"), Mapping):
             raise ValueError("'platt' is missing or not a table of 'slope' and 'offset'")
         if not isinstance(content.get("fill"), bool):

@@ -52,7 +52,7 @@ def test_every_fault_of_every_table_is_in_one_error(make_dataset):
     assert sorted(faults_of(root)) == sorted(
         [
             "train.csv, line 3: label 28 is out of range 0 to 27",
-            "train.csv, line 4: 'x' is no label id; expected numbers from 0 to 27 separated by spaces",
+            "train.csv, line 4: 'x' is not a label id; expected numbers from 0 to 27 separated by spaces",
             "train.csv, line 5: no label; every image has at least one",
             "train.csv, line 8: Id 'id4' is already on line 6",
             "train.csv, line 9: Id '../id4' cannot be part of a file name; it may hold no '/', no '\\', no control "

@@ -66,7 +66,7 @@ def parts(names):
         ("stem_and_head", {"head.classifier", "blocks.0", "blocks.1", "backbone.conv1", "backbone.bn1", "input_stage.learned"}),
     ],
 )
-def test_one_step_changes_what_is_to_be_trained_and_no_statistics_of_the_rest(freeze, expected):
+def test_a_step_changes_the_trained_weights_and_no_other_statistics(freeze, expected):
     network = network_of(resolution="extra_blocks", channels="learned")
     network.head.classifier.weight.data.normal_()
     assert parts(step(network, freeze)) == expected
@@ -123,14 +123,14 @@ def test_the_stem_has_the_first_convolution_and_little_else(backbone):
 
 @pytest.mark.parametrize("freeze", ["last_block", "stem_and_head"])
 def test_a_model_without_such_parts_is_refused(freeze):
-    with pytest.raises(ValueError, match="does not tell its parts apart"):
+    with pytest.raises(ValueError, match="does not name its parts"):
         apply_freeze(network_of(backbone="caformer_s18"), freeze)
 
 
 def test_a_model_of_one_part_has_no_last_block():
     network = network_of(backbone="capsnet", small_size=32)
     network.backbone.primary = nn.Identity()
-    with pytest.raises(ValueError, match="no block to tell apart"):
+    with pytest.raises(ValueError, match="no block apart from its stem"):
         apply_freeze(network, "last_block")
     with pytest.raises(ValueError, match="freeze: expected one of"):
         apply_freeze(network, "body")

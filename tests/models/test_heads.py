@@ -137,7 +137,7 @@ def test_average_and_maximum_want_a_map(backbone, shape):
         channels = 4 if backbone == "gapnet_pl" else 3
         features = body.eval().forward_features(torch.empty(2, channels, 224, 224))
         assert features.shape[1:] == shape
-        with pytest.raises(ValueError, match="no channels x height x width map for head 'avg_max'"):
+        with pytest.raises(ValueError, match="not a channels x height x width map, which head 'avg_max' needs"):
             top(features)
 
 
@@ -153,7 +153,7 @@ def test_a_backbone_with_a_head_of_its_own_keeps_it():
     body, top = make("plain", "capsnet")
     assert logits_of(body, top, size=32).shape == (2, 28)
     for settings in ({"head": "hidden"}, {"head": "avg_max"}, {"dropout": 0.5}):
-        with pytest.raises(ValueError, match="'capsnet' brings a head of its own, which goes with head 'plain' and dropout 0"):
+        with pytest.raises(ValueError, match="'capsnet' brings a head of its own; set head 'plain' and dropout 0"):
             build_head(body, body.num_features, TrialConfig(backbone="capsnet", **settings))
 
 

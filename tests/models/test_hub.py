@@ -43,7 +43,7 @@ def silent(use_hub):
 
 @pytest.fixture
 def small_hub(use_hub, tmp_path):
-    """A hub on this machine that has one file; what it was asked for is in its ``asked``."""
+    """A hub on this machine with a single file; ``asked`` holds its requests."""
     model = timm.create_model("test_resnet")
     safetensors.torch.save_file(model.state_dict(), tmp_path / "model.safetensors")
     content = (tmp_path / "model.safetensors").read_bytes()
@@ -132,13 +132,13 @@ def test_what_the_hub_has_is_fetched_once_and_put_in(small_hub):
         torch.testing.assert_close(weight, published[name], rtol=0, atol=0)
 
 
-def test_what_is_in_the_cache_needs_no_hub(small_hub):
+def test_cached_weights_need_no_hub(small_hub):
     check_weights(CONFIG)
     small_hub.shutdown()
     small_hub.server_close()
     check_weights(CONFIG)
 
 
-def test_a_hub_without_the_weights_is_no_hub_out_of_reach(small_hub):
-    with pytest.raises(UserError, match="^weights: timm's of 'test_vit' cannot be had: (?!.*cannot be reached)"):
+def test_a_hub_without_the_weights_is_not_unreachable(small_hub):
+    with pytest.raises(UserError, match="^weights: those of timm for 'test_vit' cannot be loaded: (?!.*cannot be reached)"):
         check_weights(TrialConfig(backbone="test_vit", small_size=64, weights="timm"))

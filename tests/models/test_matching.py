@@ -38,7 +38,7 @@ def test_names_agree_less_their_prefixes_in_any_order(prefix):
     assert match(found, NETWORK, ordered=False) == {name: prefix + name for name in NETWORK}
 
 
-def test_what_is_beside_the_backbone_in_a_trained_network_is_left_out():
+def test_modules_beside_the_backbone_of_a_trained_network_are_left_out():
     """Its head and further blocks may have names that are the backbone's as well."""
     found = {f"backbone.{name}": shape for name, shape in NETWORK.items()}
     found |= {"layer.0.weight": (9, 9), "input_stage.mean": (1, 4, 1, 1), "head.classifier.weight": (28, 4)}
@@ -60,7 +60,7 @@ def test_the_classifier_may_stand_within_a_module_that_is_wanted():
     wanted = {"head.norm.weight": (8,), "head.norm.bias": (8,)}
     found = wanted | {"head.fc.weight": (1000, 8)}
     assert match(found, wanted, classifier="head.fc") == {name: name for name in wanted}
-    with pytest.raises(ValueError, match="'head.fc.weight', which the network has not"):
+    with pytest.raises(ValueError, match="'head.fc.weight', which the network lacks"):
         match(found, wanted)
 
 
@@ -68,10 +68,10 @@ def test_the_classifier_may_stand_within_a_module_that_is_wanted():
     ("found", "message"),
     [
         (NETWORK | {"bn.bias": (9,)}, r"'bn.bias' has shape \(9,\) in the file and \(8,\) in the network"),
-        (NETWORK | {"layer.1.weight": (4, 8)}, "'layer.1.weight', which the network has not: it is of a larger model"),
+        (NETWORK | {"layer.1.weight": (4, 8)}, "'layer.1.weight', which the network lacks: the file is of a larger model"),
         (
             {name: shape for name, shape in NETWORK.items() if name != "bn.bias"},
-            "the network has 'bn.bias', which the file has not",
+            "the network has 'bn.bias', which the file lacks",
         ),
         (
             renamed(OTHERS) | {"_norm.bias": (9,)},
@@ -81,8 +81,8 @@ def test_the_classifier_may_stand_within_a_module_that_is_wanted():
             renamed([OTHERS[0], OTHERS[2], OTHERS[1], *OTHERS[3:]]),
             "tensor 2 is '_norm.bias' .* in the file and 'bn.weight' .* in the network",
         ),
-        (dict(list(renamed(OTHERS).items())[:-1]), "the file ends after 5 tensors; the network goes on with 'layer.0.weight'"),
-        (renamed(OTHERS) | {"_more.bias": (4,)}, "the network ends after 6 tensors; the file goes on with '_more.bias'"),
+        (dict(list(renamed(OTHERS).items())[:-1]), "the file ends after 5 tensors; the next of the network is 'layer.0.weight'"),
+        (renamed(OTHERS) | {"_more.bias": (4,)}, "the network ends after 6 tensors; the next of the file is '_more.bias'"),
         ({}, "the file ends after 0 tensors"),
     ],
 )
@@ -92,5 +92,5 @@ def test_the_first_difference_is_named_with_both_sides(found, message):
 
 
 def test_a_file_without_an_order_is_not_matched_by_order():
-    with pytest.raises(ValueError, match="the network has 'conv.weight', which the file has not; it has '_stem.weight'"):
+    with pytest.raises(ValueError, match="the network has 'conv.weight', which the file lacks; the file has '_stem.weight'"):
         match(renamed(OTHERS), NETWORK, ordered=False)

@@ -1,10 +1,17 @@
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from hpa_search.models.resolution import covering_crops, further_blocks, like
+from hpa_search.config import TrialConfig
+from hpa_search.models.resolution import POOLING, covering_crops, further_blocks, like
+
+
+def test_every_strategy_that_a_trial_may_name_is_here():
+    assert tuple(POOLING) == get_args(TrialConfig.model_fields["resolution"].annotation)
 
 
 @pytest.mark.parametrize("resolution", ["downsize", "gap", "crop"])

@@ -55,7 +55,7 @@ def test_a_few_tensors_among_much_else_are_taken_where_there_is_nothing_better()
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"epoch": 3, "best": 0.5}, "has no weights in it that have names: its keys are 'epoch', 'best'"),
+        ({"epoch": 3, "best": 0.5}, "holds no named weights: its keys are 'epoch', 'best'"),
         ({str(number): number for number in range(12)}, "'9' and 2 more"),
         ({}, "an empty mapping"),
         ([torch.zeros(2)] * 7, "it is a list of 7 tensors without names; save the model's state_dict"),
@@ -64,10 +64,10 @@ def test_a_few_tensors_among_much_else_are_taken_where_there_is_nothing_better()
         (3, "it is of type int"),
         ({0: torch.zeros(2)}, "its keys are 0"),
         ({"optimizer": ADAM, "epoch": 1}, "its keys are 'optimizer', 'epoch'"),
-        ({"G": STATE, "D": OTHER}, "holds several sets of weights: 'G', 'D'; save the one that is meant by itself"),
+        ({"G": STATE, "D": OTHER}, "holds several sets of weights: 'G', 'D'; save the intended one alone"),
     ],
 )
-def test_what_has_none_or_too_many_is_told_with_its_keys(content, message):
+def test_no_weights_or_several_sets_are_refused_with_their_keys(content, message):
     with pytest.raises(ValueError, match=message):
         find_state(content)
 
@@ -75,5 +75,5 @@ def test_what_has_none_or_too_many_is_told_with_its_keys(content, message):
 def test_a_mapping_within_itself_comes_to_an_end():
     content: dict = {"epoch": 1}
     content["model"] = content
-    with pytest.raises(ValueError, match="has no weights"):
+    with pytest.raises(ValueError, match="holds no named weights"):
         find_state(content)

@@ -12,7 +12,7 @@ from hpa_search.scoring.calibration import logit
 
 
 class Corner(nn.Module):
-    """A network whose logits say what stands in the upper left corner of the first channel."""
+    """A network whose logits show the upper left corner of the first channel."""
 
     def __init__(self):
         super().__init__()
@@ -83,6 +83,6 @@ def test_sure_networks_stay_finite_and_agree_with_the_logit_of_the_probabilities
     assert found.dtype == torch.float32 and found.abs().max() <= math.nextafter(np.float32(LARGEST), 99)
 
 
-def test_what_is_no_number_stays_none():
+def test_nan_stays_nan():
     assert combined(torch.full((2, 1, 1), torch.nan), "mean").isnan().all()
     assert combined(torch.full((2, 1, 1), torch.nan), "max").isnan().all()

@@ -164,7 +164,9 @@ def test_weights_of_another_model_are_refused(tmp_path, lite0):
     larger = saved(tmp_path, timm.create_model("resnet34").state_dict())
     with pytest.raises(UserError, match=r"weights: .* does not fit the backbone 'resnet18': .*'layer\d.2.* of a larger model"):
         check_weights(TrialConfig(backbone="resnet18", weights=str(larger)))
-    with pytest.raises(UserError, match="does not fit the backbone 'resnet18': neither by name nor by order: tensor 1"):
+    with pytest.raises(
+        UserError, match="does not fit the backbone 'resnet18': the tensors match neither by name nor by order: tensor 1"
+    ):
         check_weights(TrialConfig(backbone="resnet18", weights=str(lite0)))
     with pytest.raises(UserError, match="does not fit the backbone 'test_vit': .*pos_embed"):
         path = saved(tmp_path, timm.create_model("test_vit").state_dict(), "vit.pt")
@@ -186,8 +188,8 @@ def broken(tmp_path, name, content):
         (lambda folder: broken(folder, "torn.pth", b"PK\x03\x04torn"), "torn.pth cannot be read"),
         (lambda folder: broken(folder, "empty.pth", b""), "empty.pth cannot be read"),
         (lambda folder: saved(folder, torch.nn.Linear(2, 2), "model.pt"), "holds more than weights.*state_dict"),
-        (lambda folder: saved(folder, {"epoch": 3}, "other.pt"), "has no weights in it"),
-        (lambda folder: saved(folder, [torch.zeros(2)], "list.pt"), "has no weights in it"),
+        (lambda folder: saved(folder, {"epoch": 3}, "other.pt"), "holds no named weights"),
+        (lambda folder: saved(folder, [torch.zeros(2)], "list.pt"), "holds no named weights"),
     ],
 )
 def test_files_that_cannot_be_read_are_refused_in_one_message(tmp_path, make, message):

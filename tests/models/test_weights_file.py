@@ -98,7 +98,7 @@ FILES = {
     "ONNX": (b"\x08\x08\x12\x07pytorch\x1a\x052.1.0", "an ONNX or Core ML model"),
     "npy": (arrays(lambda file: np.save(file, np.ones(3))), "a NumPy .npy file"),
     "npz": (arrays(lambda file: np.savez(file, a=np.ones(3))), "a NumPy .npz archive"),
-    "TorchScript": (scripted(), "a TorchScript archive; load it with torch.jit.load"),
+    "TorchScript": (scripted(), "a TorchScript archive; if you trust it, load it with torch.jit.load"),
     "plain pickle": (pickle.dumps({"a": np.ones(3)}), "a Python pickle that torch.save did not write"),
     "PNG": (b"\x89PNG\r\n\x1a\n\x00", "a PNG image"),
 }  # fmt: skip
@@ -106,7 +106,7 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_what_holds_no_weights_is_told_by_what_it_is(tmp_path, name, ending):
+def test_a_file_without_weights_is_refused_with_its_format(tmp_path, name, ending):
     content, message = FILES[name]
     path = tmp_path / f"weights{ending}"
     path.write_bytes(content)
@@ -135,7 +135,7 @@ def test_what_would_be_run_is_named_and_not_run(tmp_path, save, ending, content,
     message = str(caught.value)
     assert message.startswith(f"weights: {path} holds more than weights: ")
     assert any(name.split(".")[-1] in message for name in names.split("*"))
-    assert "where you trust the file" in message and "state_dict() alone" in message and "program" not in message
+    assert "if you trust the file" in message and "state_dict() alone" in message and "program" not in message
 
 
 def test_a_pickle_of_a_newer_protocol_is_refused_with_what_to_do(tmp_path):
@@ -179,12 +179,12 @@ def test_any_cut_and_any_flip_is_read_or_refused_in_one_message(tmp_path):
                     assert str(error).startswith(f"weights: {path} ") and "\n" not in str(error)
 
 
-def test_what_is_no_file_is_told(tmp_path):
+def test_a_path_that_is_not_a_file_is_refused(tmp_path):
     (tmp_path / "link.pth").symlink_to("nowhere")
     for name, message in (
-        ("link.pth", "there is no file .*link.pth on this machine; it is a link to nothing"),
+        ("link.pth", "there is no file .*link.pth on this machine; the path is a broken link"),
         ("", "is not a file; give the file in this folder"),
-        ("x" * 300, "the file cannot be looked at: the name is too long"),
+        ("x" * 300, "the file cannot be read: the name is too long"),
     ):
         with pytest.raises(UserError, match=message):
             check_weights(TrialConfig(backbone="test_resnet", weights=str(tmp_path / name)))

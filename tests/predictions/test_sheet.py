@@ -76,9 +76,9 @@ def test_a_row_without_a_label(sheet):
         (
             (3, 1),
             "16.0",
-            "Target of Id 'id0002': '16.0' is no label id; expected numbers from 0 to 27 separated by spaces; write it as 16",
+            "Target of Id 'id0002': '16.0' is not a label id; expected numbers from 0 to 27 separated by spaces; write it as 16",
         ),
-        ((3, 1), "0 x", "Target of Id 'id0002': 'x' is no label id"),
+        ((3, 1), "0 x", "Target of Id 'id0002': 'x' is not a label id"),
         ((3, 5), "high", "good_3 of Id 'id0002' is 'high'; expected a number"),
         ((3, 5), "", "good_3 of Id 'id0002' is ''"),
         ((3, 5), "nan", "good_3 of Id 'id0002' is 'nan'"),

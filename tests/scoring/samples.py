@@ -75,3 +75,15 @@ def odd_inputs():
         "single precision, huge": ((40 * z).astype(np.float32), labels),
         "half precision": (z.astype(np.float16), labels),
     }
+
+
+def claimed(rule, logits):
+    """Where ``rule`` gives a label before empty rows are filled."""
+    return rule.probabilities(logits) >= rule.thresholds
+
+
+def without_first(seed, rows=800):
+    """Logits and labels in which no row carries the first class."""
+    z, labels = alike(seed, rows, lower=1.5)
+    labels[:, 0] = False
+    return z, labels

@@ -70,7 +70,7 @@ def test_rows_that_were_filled_are_those_below_every_threshold():
     assert 5 < found.filled <= filled.sum() < 240
 
 
-def test_folds_are_told_of_and_members_made_once_for_all_selections():
+def test_progress_counts_folds_and_members_are_made_once_for_all_selections():
     members, labels = make()
     told, made_of = [], []
 

@@ -174,7 +174,7 @@ def test_logit_inverts_sigmoid_and_stays_finite():
 @pytest.mark.parametrize(
     ("p", "message"), [([[1.5]], "outside 0 to 1"), ([[-0.1]], "outside 0 to 1"), ([[np.nan]], "probabilities hold NaN")]
 )
-def test_what_is_no_probability_is_refused(p, message):
+def test_wrong_probabilities_are_refused(p, message):
     for read in (logit, as_probabilities):
         with pytest.raises(ValueError, match=message):
             read(p)

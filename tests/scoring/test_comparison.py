@@ -105,7 +105,7 @@ def test_wrong_input_is_refused(change, message):
         compare_settings(*change(*sample()), ["a", "b", "a"], samples=5)
 
 
-def test_equal_settings_are_not_told_apart():
+def test_equal_settings_do_not_differ():
     scores, labels = sample(trials=1)
     twice = compare_settings(np.concatenate([scores, scores]), labels, ["a", "b"], samples=50)[1]
     assert (twice.to_best.low, twice.to_best.value, twice.to_best.high) == (0, 0, 0)
@@ -113,7 +113,7 @@ def test_equal_settings_are_not_told_apart():
     assert twice.to_best_with_trials is None
 
 
-def test_settings_that_differ_by_their_seeds_alone_are_told_apart_no_more_often_than_said():
+def test_settings_that_differ_in_their_seeds_alone_differ_no_more_often_than_the_level_allows():
     """Trials of one setting under two names, each with luck of its own, as a seed gives it."""
     rng = np.random.default_rng(4)
     apart = {"rows": 0, "seeds": 0}

@@ -134,7 +134,7 @@ def test_a_class_that_all_rows_carry_is_claimed_for_all():
 
 
 @pytest.mark.parametrize("low", [0.3, np.nextafter(0.3, 1)])
-def test_neighbouring_floats_are_told_apart(low):
+def test_neighbouring_floats_are_distinguished(low):
     p = np.array([[np.nextafter(low, 1)], [low]])
     for rule in (exact, proportion):
         assert (p >= rule(p, [[1], [0]])).ravel().tolist() == [True, False]
@@ -153,7 +153,7 @@ def test_single_precision_probabilities_are_cut_where_the_double_ones_are():
 @pytest.mark.parametrize(
     ("p", "message"), [(np.array([[np.nan, 0.1]]), "probabilities hold NaN"), (np.array([[3.0, 0.1]]), "outside 0 to 1")]
 )
-def test_what_is_no_probability_is_refused(name, p, message):
+def test_wrong_probabilities_are_refused(name, p, message):
     with pytest.raises(ValueError, match=message):
         EVERY[name](p, np.ones_like(p))
 

@@ -101,7 +101,7 @@ def test_members_that_are_too_sure_are_taken_at_fifty(value):
     np.testing.assert_array_equal(found.rule.thresholds, expected.rule.thresholds)
 
 
-def test_logits_that_are_no_numbers_are_refused():
+def test_nan_logits_are_refused():
     members, labels = make([2, 3])
     members[1, 0, 0] = np.nan
     for choice in (FinalChoice(), FinalChoice(ensemble="uniform"), FinalChoice(ensemble="single")):

@@ -113,7 +113,7 @@ def test_wrong_options_are_refused(way, options, message):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_are_no_labels_is_refused(way):
+def test_wrong_labels_are_refused(way):
     with pytest.raises(ValueError, match="predictions must hold 0 and 1"):
         WAYS[way](np.full((3, 2), np.nan), np.ones((3, 2)))
 

@@ -155,6 +155,6 @@ def test_labels_that_another_program_wrote_are_taken_within_rounding(labels):
         (np.array([[0, 255]], dtype=np.uint8), "found 255 in row 1, column 2"),
     ],
 )
-def test_what_is_no_label_is_shown_with_its_place(labels, found):
+def test_a_wrong_label_is_shown_with_its_row_and_column(labels, found):
     with pytest.raises(ValueError, match=f"labels must hold 0 and 1 only .{found}"):
         as_labels(labels)

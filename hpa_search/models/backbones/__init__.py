@@ -1,11 +1,9 @@
-"""Backbones that timm does not have, registered with it by name: a further one is one further file here.
+"""Backbones that timm lacks. Each module here registers a backbone with timm.
 
-Importing this package registers them all. Each keeps timm's conventions for a classifier (see `base.Classifier`), so that
-the rest of the program need not know which are its own.
+A new backbone is a new module. Importing this package registers them all. Each keeps timm's conventions for a classifier; see
+`base.Classifier`. So the rest of the program treats them like timm's own.
 """
 
-import importlib
-import pkgutil
+from hpa_search.registry import register_all
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+register_all(__name__, __path__)

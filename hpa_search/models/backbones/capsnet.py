@@ -1,10 +1,12 @@
 """A capsule network (system S3-4): Sabour et al. 2017 (arXiv 1710.09829), in the smaller design of their SVHN experiment.
 
-That design: a 9x9 convolution to 64 channels with ReLU; 16 kinds of 6-D primary capsules from a 9x9 convolution of stride 2;
-one 8-D capsule for each label; 3 iterations of routing by agreement. At 32 x 32 pixels there are 8 x 8 x 16 primary capsules.
-The report's: this design "modified" for 28 labels, 32 x 32 pixels, trained from scratch. Filled in: weights of the routing
-drawn with a standard deviation of 0.1, no decoder for reconstruction (the report names none), and no gradient through the
-routing coefficients, which count as constants as they do in most implementations.
+- A 9x9 convolution gives 64 channels, with ReLU.
+- A 9x9 convolution of stride 2 gives 16 kinds of 6-D primary capsules. At 32 x 32 pixels these are 8 x 8 x 16 capsules.
+- Routing by agreement, in 3 iterations, gives an 8-D capsule for each label.
+
+The report "modified" this design for 28 labels at 32 x 32 pixels, and trained it from scratch. Three details are filled in.
+The routing weights start with a standard deviation of 0.1. There is no decoder for reconstruction: the report names none.
+The routing coefficients are constants to the gradient, as in most implementations.
 """
 
 from typing import Any
@@ -24,10 +26,10 @@ PRIMARY = 6
 LABEL = 8
 ITERATIONS = 3
 SMALLEST, LARGEST = 17, 64
-"""Pixels: below the first no capsule is left; at the second there are 9216, with 12 million routing weights and, in a batch
-of 32, 264 MB of votes. Both grow with the area, so that a configuration of full-sized images would fail late."""
+"""The range of sizes in pixels. A smaller image leaves no capsule. The largest gives 9216 capsules, with 12 million routing
+weights and, in a batch of 32, 264 MB of votes. Both grow with the area, so full-sized images would fail late."""
 FARTHEST = 1e-7
-"""Logits are those of lengths between this and one minus this."""
+"""Capsule lengths are clamped to [this, 1 - this]: logits stay finite."""
 
 default_cfgs = base.default_cfgs("capsnet", (3, 32, 32), "conv", fixed_input_size=True)
 
@@ -35,8 +37,9 @@ default_cfgs = base.default_cfgs("capsnet", (3, 32, 32), "conv", fixed_input_siz
 class CapsNet(base.Classifier):
     """Images (b, in_chans, s, s) -> primary capsules (b, n, 6), n = 1024 at 32 pixels.
 
-    Every capsule has routing weights of its own, so the network is built for one ``img_size`` and refuses others with a
-    ValueError; so it does a size outside 17 to 64 pixels, and any ``global_pool``, which would average the positions away.
+    Every capsule has its own routing weights, so the network takes a single ``img_size``. Raises ValueError for images of
+    another size and for sizes outside 17 to 64 pixels. Any ``global_pool`` raises ValueError, too: it would average positions
+    away.
     """
 
     def __init__(
@@ -61,7 +64,10 @@ class CapsNet(base.Classifier):
             self.fc = self.label_head(num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Return the primary capsules (b, n, 6), float32, of ``images`` (b, in_chans, h, w): by kind, then by position."""
+        """Return the primary capsules (b, n, 6), float32, of ``images`` (b, in_chans, h, w).
+
+        They are ordered by kind, then by position.
+        """
         if images.shape[-2:] != self.img_size:
             built, given = (" x ".join(map(str, size)) for size in (self.img_size, images.shape[-2:]))
             raise ValueError(f"this capsnet was built for images of {built} pixels (its img_size), not {given}")
@@ -69,30 +75,30 @@ class CapsNet(base.Classifier):
         return squash(kinds.movedim(2, -1).flatten(1, 3))
 
     def pool(self, features: Tensor) -> Tensor:
-        """Return all capsules of an image side by side: (b, n, 6) -> (b, 6 n)."""
+        """Return the capsules of each image side by side: (b, n, 6) -> (b, 6 n)."""
         return features.flatten(1)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits (b, num_classes); with ``pre_logits``, or without classes, `pool` of the ``features``."""
+        """Return the logits (b, num_classes). With ``pre_logits``, or without classes, return the output of `pool`."""
         if pre_logits or not self.num_classes:
             return self.pool(features)
         logits: Tensor = self.fc(features)
         return logits
 
     def label_head(self, num_labels: int = NUM_LABELS) -> "LabelCapsules":
-        """Return the head that belongs to this network: a capsule for each label."""
+        """Return this network's own head: a capsule for each label."""
         return LabelCapsules(self.capsules, num_labels)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return the stem (first convolution) and the one block (primary capsules)."""
+        """Return the stem (first convolution) and the only block (primary capsules)."""
         return {"stem": r"^conv\.", "blocks": r"^primary\."}
 
 
 class LabelCapsules(nn.Module):
     """Primary capsules (b, n, 6) -> logits (b, labels), float32, whose sigmoids are the lengths of the label capsules.
 
-    Each primary capsule u_i makes a vote W_ij u_i for each label, and `route` sums them to s_j. A label capsule squash(s_j)
-    has the length |s|^2 / (1 + |s|^2), which is the sigmoid of log |s|^2: so this is the logit.
+    Each primary capsule u_i casts a vote W_ij u_i for each label. `route` sums the votes to s_j. A label capsule squash(s_j)
+    has the length |s|^2 / (1 + |s|^2), the sigmoid of log |s|^2. So log |s|^2 is the logit.
     """
 
     def __init__(self, capsules: int, num_labels: int) -> None:
@@ -109,10 +115,10 @@ class LabelCapsules(nn.Module):
 
 
 def route(votes: Tensor, iterations: int) -> Tensor:
-    """Return the sums s (b, j, e), before squashing, of the ``votes`` (b, i, j, e) of capsules i for capsules j.
+    """Return the sums s (b, j, e) of the ``votes`` (b, i, j, e) of capsules i for capsules j, before squashing.
 
-    Routing by agreement (Sabour et al. 2017, procedure 1): each i divides itself among all j, by a softmax of how far its
-    votes agreed with the outcome so far. These shares are constants to the gradient.
+    This is routing by agreement (Sabour et al. 2017, procedure 1). Each i divides its weight among all j. The shares are a
+    softmax of the agreement of its votes with the outcome so far. The shares are constants to the gradient.
     """
     agreement = votes.new_zeros(votes.shape[:-1])
     with torch.no_grad():
@@ -127,13 +133,13 @@ def _weighted_sum(agreement: Tensor, votes: Tensor) -> Tensor:
 
 
 def squash(vectors: Tensor) -> Tensor:
-    """Return ``vectors`` (..., d) in their own direction, of length |s|^2 / (1 + |s|^2) (Sabour et al. 2017, equation 1)."""
+    """Return ``vectors`` s (..., d) with length |s|^2 / (1 + |s|^2) and the same direction (Sabour et al. 2017, equation 1)."""
     length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return vectors * (length / (1 + length.square()))
 
 
 def _positions(size: int) -> int:
-    """Return how many capsules of one kind there are along a side of ``size`` pixels."""
+    """Return the number of capsules of a kind along a side of ``size`` pixels."""
     return (size - 2 * (KERNEL - 1) - 1) // 2 + 1
 
 

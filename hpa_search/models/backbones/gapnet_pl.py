@@ -1,13 +1,19 @@
 """GapNet-PL: features from three depths, each averaged over the image, side by side (systems S2-B0 and S2-B1).
 
 The idea and the widths are those of Rumetshofer et al. 2019 (Human-level protein localization with convolutional neural
-networks, ICLR): blocks of 32, 64 and 128 channels, the average of each, 224 in all, then two layers of 256. What follows is
-the variant of S2 as its published notebook has it, in Keras; 597,388 weights at four channels, which a test confirms. It
-differs from the paper's in stride 1 instead of 2 in the first convolution, three instead of four convolutions in the second
-block, ReLU and batch norm instead of SELU, and a batch norm over the input.
-Of S2 are also the dropout of 0.25 after every block and the first hidden layer, and Keras's own settings, taken over: weights
-Glorot uniform, biases zero, batch norms with an epsilon of 0.001 that keep 99 % of their running averages a step.
-Left to the head is S2's last dropout (0.1) and layer: `head: plain` with `dropout: 0.1`. Nothing is filled in.
+networks, ICLR). Blocks have 32, 64 and 128 channels. Two layers of 256 follow their 224 averages.
+
+This is S2's variant, from its published notebook in Keras. It has 597,388 weights at four channels, which a test confirms.
+It differs from the paper in four points.
+
+- The first convolution has stride 1 instead of 2.
+- The second block has three convolutions instead of four.
+- ReLU and batch norm replace SELU.
+- A batch norm precedes the first block.
+
+S2 adds a dropout of 0.25 after every block and after the first hidden layer. Keras's own settings are kept. Weights are Glorot
+uniform, and biases zero. Batch norms have an epsilon of 0.001, and keep 99 % of their running averages a step. S2's last
+dropout (0.1) and layer are left to the head: `head: plain` with `dropout: 0.1`. Nothing is filled in.
 """
 
 from collections.abc import Iterator
@@ -23,7 +29,7 @@ from hpa_search.stains import NUM_STAINS
 WIDTHS = (32, 64, 128)
 HIDDEN = 256
 SMALLEST = 76
-"""Below this many pixels nothing is left of an image after the last convolution."""
+"""The least size in pixels: a smaller image vanishes in the last convolution."""
 
 default_cfgs = base.default_cfgs("gapnet_pl", (NUM_STAINS, 512, 512), "blocks.0.0")
 
@@ -31,8 +37,8 @@ default_cfgs = base.default_cfgs("gapnet_pl", (NUM_STAINS, 512, 512), "blocks.0.
 class GapNetPL(base.Classifier):
     """Images (b, in_chans, s, s) -> normalised averages of three depths (b, 224) -> (b, 256).
 
-    Its features are a vector and no map, so nothing can be appended to them. Raises ValueError for another ``global_pool``
-    than "avg", and for images of fewer than 76 pixels.
+    Its features are a vector and not a map, so no blocks can be appended. Raises ValueError for a ``global_pool`` other than
+    "avg", and for images below 76 pixels.
     """
 
     def __init__(
@@ -62,7 +68,7 @@ class GapNetPL(base.Classifier):
         self.apply(_initialise)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Return the averages of ``images`` (b, in_chans, s, s) after each block, normalised: (b, 224)."""
+        """Return the normalised averages (b, 224) of ``images`` (b, in_chans, s, s) after each block."""
         base.check_size("gapnet_pl", images, SMALLEST)
         depths = []
         features = self.input_norm(images)
@@ -73,14 +79,14 @@ class GapNetPL(base.Classifier):
         return joint
 
     def pool(self, features: Tensor) -> Tensor:
-        """Return what the two hidden layers make of ``features`` (b, 224): (b, 256)."""
+        """Return the output (b, 256) of the two hidden layers for ``features`` (b, 224)."""
         pooled: Tensor = self.hidden(features)
         return pooled
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return the stem (input norm and first block) and the blocks: the two others, then the hidden layers.
+        """Return the stem (input norm and first block) and the blocks: the two other blocks, then the hidden layers.
 
-        So the last block and the head are the last seven layers of S2's model in Keras, which its second stage trains.
+        So the last block and the head are the last seven layers of S2's Keras model. Its second stage trains these.
         """
         blocks = [(r"^blocks\.(\d+)\.", None), (r"^joint_norm\.", (2,)), (r"^hidden\.", (3,))]
         return {"stem": r"^input_norm\.|^blocks\.0\.", "blocks": blocks}
@@ -99,7 +105,7 @@ def _convolution(entering: int, leaving: int, stride: int = 1) -> tuple[nn.Modul
 
 
 def _convolutions(entering: int, leaving: int, stride: int) -> Iterator[nn.Module]:
-    """Yield three convolutions, a batch norm before each."""
+    """Yield three convolutions with a batch norm before each."""
     for width, step in ((entering, stride), (leaving, 1), (leaving, 1)):
         yield _norm_2d(width)
         yield from _convolution(width, leaving, step)

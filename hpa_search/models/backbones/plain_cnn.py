@@ -1,11 +1,13 @@
 """A plain convolutional network for small images of four stains, trained from scratch (system S1-1).
 
-The report's: input 128 x 128; 4 convolutions and 3 linear layers with batch norm, ReLU and dropout; 3x3 kernels; 64 x 6 x 6
-numbers between the convolutions and the linear layers. It contradicts itself on the widths: 16, 32, 64, 128 in its text, 64
-at the end in its table. Taken are 16, 32, 64, 64, of which the 64 x 6 x 6 holds; four unpadded 3x3 convolutions, each
-followed by 2x2 max pooling, make just that 6 x 6 of 128 x 128.
-Filled in: the widths 512 and 256 of the linear layers, and the dropout of 0.5 (torch's) between them. The third linear layer
-with the dropout before it is the head.
+The report has images of 128 x 128 pixels. Its network has 4 convolutions with 3x3 kernels, and 3 linear layers. It uses batch
+norm, ReLU and dropout. Between convolutions and linear layers there are 64 x 6 x 6 numbers.
+
+The report contradicts itself on the widths. Its text says 16, 32, 64, 128; its table ends with 64. Here they are 16, 32, 64,
+64, which agree with 64 x 6 x 6. Four unpadded 3x3 convolutions, each with 2x2 max pooling, turn 128 x 128 into 6 x 6.
+
+Filled in are the widths 512 and 256 of the linear layers, and torch's dropout of 0.5 between them. The third linear layer,
+with the dropout before it, is the head.
 """
 
 from collections import OrderedDict
@@ -23,7 +25,7 @@ WIDTHS = (16, 32, 64, 64)
 GRID = 6
 HIDDEN = (512, 256)
 SMALLEST = 46
-"""Below this many pixels nothing is left of an image after the fourth block."""
+"""The least size in pixels: a smaller image vanishes in the fourth block."""
 
 default_cfgs = base.default_cfgs("plain_cnn", (NUM_STAINS, 128, 128), "blocks.0.conv")
 
@@ -31,9 +33,8 @@ default_cfgs = base.default_cfgs("plain_cnn", (NUM_STAINS, 128, 128), "blocks.0.
 class PlainCNN(base.Classifier):
     """Images (b, in_chans, s, s) -> map (b, 64, h, w), 6 x 6 at 128 pixels -> (b, 256).
 
-    With ``global_pool`` "" the map is brought to 6 x 6 by adaptive average pooling (at 128 pixels it is that already) and
-    flattened; with "avg" it is averaged, which takes any size for what it is. Raises ValueError for other poolings, and
-    for images of fewer than 46 pixels.
+    With ``global_pool`` "" the map is resized to 6 x 6 by adaptive average pooling, and flattened. At 128 pixels it has this
+    size already. With "avg" the map is averaged. Raises ValueError for other poolings, and for images below 46 pixels.
     """
 
     def __init__(self, in_chans: int = NUM_STAINS, num_classes: int = 0, global_pool: str = "", drop_rate: float = 0.5) -> None:
@@ -51,8 +52,8 @@ class PlainCNN(base.Classifier):
         return features
 
     def pool(self, features: Tensor) -> Tensor:
-        """Return what the two hidden layers make of the map (b, 64, h, w): (b, 256)."""
-        # The mean and not the adaptive pooling where both would do: on a GPU only its gradient is deterministic.
+        """Return the output (b, 256) of the two hidden layers for the map (b, 64, h, w)."""
+        # Use the mean where both would do: on a GPU the gradient of adaptive pooling is not deterministic.
         if self.grid == 1:
             features = features.mean((2, 3))
         elif features.shape[-2:] != (GRID, GRID):
@@ -61,12 +62,12 @@ class PlainCNN(base.Classifier):
         return pooled
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return the stem (first block) and the blocks: the other three, then the hidden layers."""
+        """Return the stem (first block) and the blocks: the other three blocks, then the hidden layers."""
         return {"stem": r"^blocks\.0\.", "blocks": [(r"^blocks\.(\d+)\.", None), (r"^hidden\.", (len(WIDTHS),))]}
 
 
 def _convolution(entering: int, leaving: int) -> nn.Module:
-    """Return one block; its convolution has no bias, which the batch norm would take away again."""
+    """Return a block. Its convolution has no bias, because the batch norm would remove it."""
     return nn.Sequential(
         OrderedDict(
             conv=nn.Conv2d(entering, leaving, kernel_size=3, bias=False),

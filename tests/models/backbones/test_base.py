@@ -101,13 +101,13 @@ def test_what_it_does_not_have_is_refused(name):
         timm.create_model(name, pretrained=True)
     with pytest.raises(TypeError, match="no_such_setting"):
         timm.create_model(name, no_such_setting=1)
-    with pytest.raises(ValueError, match=f"{name} knows no pooling 'max', only "):
+    with pytest.raises(ValueError, match=f"{name} does not know the pooling 'max', only "):
         timm.create_model(name, global_pool="max")
 
 
 @pytest.mark.parametrize(("name", "smallest"), [("plain_cnn", 46), ("gapnet_pl", 76), ("capsnet", 17)])
 def test_the_smallest_size_is_the_smallest(name, smallest):
-    """By hand: what the layers leave of so many pixels is one, and of one fewer nothing."""
+    """By hand: the layers leave a single pixel of the smallest image, and nothing of a smaller one."""
     sized = name == "capsnet"
     model = timm.create_model(name, num_classes=LABELS, in_chans=3, **{"img_size": smallest} if sized else {}).eval()
     assert model(torch.randn(1, 3, smallest, smallest)).isfinite().all()

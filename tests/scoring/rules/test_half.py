@@ -1,0 +1,12 @@
+import numpy as np
+from scipy.special import expit
+
+from hpa_search.scoring.rules import fit_rule
+from tests.scoring.samples import alike
+
+
+def test_it_leaves_probabilities_as_they_are():
+    z, labels = alike(0)
+    rule = fit_rule(z, labels, name="half")
+    np.testing.assert_array_equal(rule.probabilities(z), expit(z))
+    np.testing.assert_array_equal(rule.thresholds, np.full(z.shape[1], 0.5))
