@@ -1,6 +1,7 @@
 """Losses on logits for many labels at once; a mean over images and classes, as one number.
 
-A new loss is one function ``build(config, weights, device) -> Loss``, registered here, and nothing else.
+A new loss is one function ``build(config, weights, device) -> Loss``, registered here. A setting of its own is one field of
+`TrialConfig` with a `When`, and a row in search_spaces/README.md.
 
 In the formulas p = sigmoid(logit) is the probability of a label, y is 1 where it is set and 0 elsewhere, and w+ and w-
 are the class weights of the positive and the negative term. They act on every loss but soft F1, which says why.
