@@ -24,10 +24,11 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True, eq=False)
 class ValidationRows:
-    """The n validation rows that a metric scores, on the k labels of the search: all 28 unless the search is restricted.
+    """The n validation rows that a metric scores, on the k labels of the search.
 
-    ``logits``, the true ``labels`` and the predicted labels ``fitted`` are (n, k). Each row of ``fitted`` has thresholds that
-    were fitted on other folds. ``classes`` (k,) is the mask of the classes in macro AP.
+    k is 28 unless the search is restricted. ``logits``, the true ``labels`` and the predicted labels ``fitted`` are (n, k).
+    The thresholds of each row of ``fitted`` are fitted on other folds. ``classes`` (k,) is the mask of the classes in macro
+    AP.
     """
 
     logits: NDArray[np.floating]
@@ -63,10 +64,10 @@ def _sample_f1(rows: ValidationRows) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """Scores an epoch by every metric and names one of them the objective.
+    """Scores an epoch by every metric. One of them is the objective.
 
-    Macro AP averages ``classes``, a bool mask (28,). The other metrics cover all 28 labels, or the labels ``only`` (28,) of a
-    restricted search. Raises ValueError if ``classes`` has a label outside ``only``.
+    Macro AP averages ``classes``, a bool mask (28,). The other metrics cover all 28 labels, or only the labels ``only`` (28,)
+    of a restricted search. Raises ValueError if ``classes`` has a label outside ``only``.
     """
 
     classes: NDArray[np.bool_]
