@@ -158,7 +158,7 @@ class TrialConfig(Record):
                     f"{name} is set but {when.parent} is {parent!r}; {name} belongs to {when} (give it a 'when', or leave it out)"
                 )
         if self.crop_size is not None and self.crop_size > self.full_size:
-            raise ValueError(f"crop_size {self.crop_size} is larger than full_size {self.full_size}")
+            raise ValueError(f"crop_size {self.crop_size} is larger than full_size {self.full_size}; change one of them")
         return self
 
     @property

@@ -54,7 +54,7 @@ def _cuda() -> Device:
     name = torch.cuda.get_device_name(device)
     if torch.cuda.is_bf16_supported(including_emulation=False):
         return Device(device, torch.bfloat16, True, f"{name} computes in bfloat16")
-    return Device(device, torch.float32, True, f"{name} has no bfloat16 of its own")
+    return Device(device, torch.float32, True, f"{name} does not compute in bfloat16")
 
 
 def _cpu() -> Device:

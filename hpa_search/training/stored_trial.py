@@ -45,7 +45,9 @@ class StoredTrial:
             if not self._first:
                 return metrics
             if not self._mirror.knows(CHECKPOINT):
-                raise TakenOverError(f"{self._mirror.store.place / CHECKPOINT} was written by another worker meanwhile")
+                raise TakenOverError(
+                    f"{self._mirror.store.place / CHECKPOINT} was written by another worker, which continues this trial"
+                )
             self._mirror.push()
         return metrics
 

@@ -183,7 +183,7 @@ class Trainer:
         self._stamp = checkpoint_stamp(self._folder)
         checkpoint = load_checkpoint(self._folder, settle=self._ranks.first)
         if checkpoint is not None and not self._owns(checkpoint.identity):
-            raise UserError(f"{self._folder} holds the training of another configuration or seed; use another folder")
+            raise UserError(f"{self._folder} holds the training of another configuration or seed; choose another --out")
         return checkpoint
 
     def _resume(self, checkpoint: Checkpoint) -> None:
