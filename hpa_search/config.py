@@ -1,7 +1,8 @@
-"""Every setting of one trial, as a frozen record that is checked when built.
+"""Every setting of one trial, as a frozen record that is checked when it is built.
 
-What a value of a named setting (`loss`, `head`, `sampling` ...) stands for is registered where it is implemented;
-`hpa_search.training.check` says whether the names are known and the whole can be built.
+The values of a named setting (`loss`, `head`, `sampling` ...) are registered where they are implemented.
+`hpa_search.training.check` checks these names, and that the whole can be built. A setting that exists only beside some values
+of another has a `When`.
 """
 
 from collections.abc import Mapping
@@ -16,11 +17,11 @@ from hpa_search.rounding import settled
 Value = str | bool | int | float | None
 
 TestTime = Literal["none", "mean", "max"]
-"""Whether a network judges an image as it is, or by the mean or maximum over its eight mirrorings and quarter turns."""
+"""How a network scores an image: as it is, or by the mean or maximum over its eight mirrorings and quarter turns."""
 
 
 class Record(BaseModel):
-    """A frozen record; an unknown field, or a value of another type or out of its range, is an error when it is built.
+    """A frozen record. An unknown field, a wrong type or a value out of range is an error when it is built.
 
     Nothing is converted: neither '3' nor true is a number.
     """
@@ -29,7 +30,7 @@ class Record(BaseModel):
 
 
 def bounded(default: Any = ..., *, ge: float | None = None, le: float | None = None, **options: Any) -> Any:
-    """Return pydantic's Field for a float, which is brought to the bound ``ge`` or ``le`` if it misses it by rounding."""
+    """Return pydantic's Field for a float. A value beyond the bound ``ge`` or ``le`` by rounding alone is set to the bound."""
     field = Field(default, ge=ge, le=le, **options)
     field.metadata.append(BeforeValidator(partial(_settled, ge, le)))
     return field
@@ -41,10 +42,10 @@ def _settled(low: float | None, high: float | None, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class When:
-    """A setting exists only beside certain values of ``parent``; left out beside one of them, it takes its default.
+    """The condition of a setting that exists only beside certain values of ``parent``, and its default there.
 
-    ``defaults`` maps those values to the default beside each. With ``unless`` it exists beside every value of the
-    parent but this one, and its default is ``otherwise``.
+    ``defaults`` maps those values to the default beside each. With ``unless``, the setting exists beside every other value of
+    the parent, and its default is ``otherwise``.
     """
 
     parent: str
@@ -57,7 +58,7 @@ class When:
         return value in self.defaults if self.defaults is not None else value != self.unless
 
     def default(self, value: Value) -> Value:
-        """Return what the setting is beside ``value``, where nothing else is said."""
+        """Return the setting's default beside ``value`` of its parent."""
         return self.defaults[value] if self.defaults is not None else self.otherwise
 
     def __str__(self) -> str:
@@ -72,10 +73,10 @@ class TrialConfig(Record):
     Sizes are in pixels, lengths of training in epochs. A setting with a `When` is None where it does not exist.
     """
 
-    # What the network sees
+    # The input
     resolution: Literal["downsize", "gap", "extra_blocks", "crop"] = "downsize"
-    full_size: int = Field(default=512, ge=32, le=4096)  # what all strategies but downsize are given
-    small_size: int = Field(default=224, ge=32, le=4096)  # what downsize is given
+    full_size: int = Field(default=512, ge=32, le=4096)  # for all strategies but downsize
+    small_size: int = Field(default=224, ge=32, le=4096)  # for downsize
     crop_size: Annotated[int | None, When("resolution", {"crop": 384})] = Field(default=None, ge=32, le=4096)
     channels: str = "rgb"
     normalise: str = "dataset"
@@ -124,22 +125,22 @@ class TrialConfig(Record):
     batch_size: int = Field(default=32, ge=2, le=4096)
     steps_per_epoch: int | None = Field(default=None, ge=1, le=1_000_000)  # None: every training row once
     clip_norm: float | None = bounded(default=None, gt=0, le=1e6)
-    ema: float = bounded(default=0.0, ge=0, lt=1)  # decay of the averaged weights that are scored and kept; 0: none
+    ema: float = bounded(default=0.0, ge=0, lt=1)  # decay of the averaged weights, which are scored and kept; 0: no average
 
-    # What is trained when
+    # The stages
     freeze: str = "none"
     freeze_epochs: Annotated[int | None, When("freeze", unless="none")] = Field(default=None, ge=1, le=100_000)  # None: all
-    last_epochs: int = Field(default=0, ge=0, le=100_000)  # of the top rung, trained as the second stage
+    last_epochs: int = Field(default=0, ge=0, le=100_000)  # the top rung's last epochs, its second stage
     last_loss: Annotated[str | None, When("last_epochs", unless=0, otherwise="soft_f1")] = None
     last_freeze: Annotated[str | None, When("last_epochs", unless=0, otherwise="none")] = None
     last_learning_rate: Annotated[float | None, When("last_epochs", unless=0, otherwise=1e-4)] = bounded(default=None, gt=0, le=1)
 
-    replicate: int = Field(default=0, ge=0, le=1_000_000)  # changes nothing but the seed: to see how much chance decides
+    replicate: int = Field(default=0, ge=0, le=1_000_000)  # changes only the seed, to measure chance
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
-        """Give each setting that exists beside the others, and is left out, its default."""
+        """Give every missing setting that exists beside the others its default."""
         if not isinstance(values, dict):
             return values
         filled = dict(values)
@@ -157,21 +158,21 @@ class TrialConfig(Record):
                     f"{name} is set but {when.parent} is {parent!r}; {name} belongs to {when} (give it a 'when', or leave it out)"
                 )
         if self.crop_size is not None and self.crop_size > self.full_size:
-            raise ValueError(f"crop_size {self.crop_size} is larger than full_size {self.full_size}")
+            raise ValueError(f"crop_size {self.crop_size} is larger than full_size {self.full_size}; change one of them")
         return self
 
     @property
     def input_size(self) -> int:
-        """Height and width in pixels of the images that are handed to the network, to be cut up first if it takes crops."""
+        """Height and width in pixels of the images that the network gets, before it cuts any crops."""
         return self.small_size if self.resolution == "downsize" else self.full_size
 
     @property
     def network_size(self) -> int:
-        """Height and width in pixels of what the backbone sees."""
+        """Height and width in pixels of the backbone's input."""
         return self.crop_size or self.input_size
 
 
 CONDITIONS: dict[str, When] = {
     name: entry for name, field in TrialConfig.model_fields.items() for entry in field.metadata if isinstance(entry, When)
 }
-"""The settings that exist only beside certain values of another."""
+"""The settings that exist only beside certain values of another, each with its condition."""

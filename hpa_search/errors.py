@@ -1,11 +1,11 @@
-"""The one error a user is meant to read."""
+"""The one error that users read."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user gave is wrong; the message says what, where, and what to do.
+    """Something the user gave is wrong. The message says what, where, and what to do.
 
     The command line prints the message without a traceback and exits with code 2.
     """

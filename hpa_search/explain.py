@@ -1,4 +1,4 @@
-"""What is wrong with a record, in words for a person: the key, what is allowed there, and what was given."""
+"""Messages about an invalid record: the key, the allowed values, and the given value."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import NoneType, UnionType
@@ -16,17 +16,20 @@ _LONGEST = 80
 
 
 def explain(error: ValidationError, where: str, model: type[BaseModel]) -> UserError:
-    """Turn pydantic's errors into one message with a line a fault; ``where`` names the file, ``model`` the record."""
+    """Return pydantic's errors as one UserError, a line a fault. ``where`` names the file, ``model`` the record."""
     return UserError("\n".join(f"{where}: {line}" for line in faults(error, model)))
 
 
 def faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """Return a line for each fault: its key, what is allowed, and what was given; one for all branches of a union."""
+    """Return a line for each fault: its key, the allowed values, and the given value.
+
+    Faults in several branches of a union share a line.
+    """
     return list(dict.fromkeys(_line(fault, model) for fault in error.errors(include_url=False)))
 
 
 def allowed(field: FieldInfo) -> str:
-    """Say what a field takes: its description where it has one, or else its type and range."""
+    """Return what ``field`` takes: its description if it has one, else its type and range."""
     if field.description:
         return field.description
     options = [option for option in _options(field.annotation) if option is not NoneType]
@@ -35,7 +38,7 @@ def allowed(field: FieldInfo) -> str:
 
 
 def given(value: object) -> str:
-    """Show a value as it was given, cut where it is long."""
+    """Return ``value`` as it was given, cut if it is long."""
     text = repr(list(value) if isinstance(value, tuple) else value)
     return f"(given: {text if len(text) <= _LONGEST else text[: _LONGEST - 3] + '...'})"
 
@@ -55,7 +58,7 @@ def _line(fault: Any, model: type[BaseModel]) -> str:
     elif fault["type"] == "value_error":
         what = fault["msg"].removeprefix("Value error, ")
     elif fault["type"] == "json_invalid":
-        what = f"no valid JSON ({fault['ctx']['error']})"
+        what = f"not valid JSON ({fault['ctx']['error']})"
     elif fault["type"] == "missing" and not too_short:
         what = f"missing; expected {allowed(field)}"
     else:
@@ -64,7 +67,7 @@ def _line(fault: Any, model: type[BaseModel]) -> str:
 
 
 def _place(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[tuple[str, ...], FieldInfo]:
-    """Follow ``loc`` into ``model`` as far as it names keys; pydantic adds the branches of unions to it."""
+    """Follow ``loc`` into ``model`` as far as it names keys; skip the branches of unions that pydantic adds."""
     path: tuple[str, ...] = ()
     field = FieldInfo.from_annotation(model)
     for part in loc:
@@ -76,7 +79,7 @@ def _place(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[tuple[st
 
 
 def _inside(annotation: Any, part: int | str) -> FieldInfo | None:
-    """Return the field under the key or index ``part`` of a record, a mapping or a list."""
+    """Return the field under the key or index ``part`` of a record, a mapping or a list, or None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation.model_fields.get(str(part))
     arguments = get_args(annotation)
@@ -102,7 +105,7 @@ def _is_mapping(annotation: Any) -> bool:
 
 
 def _kind(annotation: Any) -> str:
-    """Name one type in a person's words."""
+    """Return a type's name in plain words."""
     arguments = get_args(annotation)
     if get_origin(annotation) is Literal:
         return _either(map(repr, arguments))
@@ -114,7 +117,7 @@ def _kind(annotation: Any) -> str:
 
 
 def _bounds(field: FieldInfo) -> Iterator[str]:
-    """Yield the ends of a field's range as words."""
+    """Yield a field's range in words."""
     found = [
         f"{words} {getattr(entry, key)}" for kind, key, words in _BOUNDS for entry in field.metadata if isinstance(entry, kind)
     ]

@@ -1,4 +1,7 @@
-"""Files that appear whole: written beside their place, then renamed into it; what is no file of a disk is written through."""
+"""Files that appear whole: written beside their final place, then renamed into it.
+
+Devices, pipes and open files are written through instead.
+"""
 
 import errno
 import fcntl
@@ -21,11 +24,13 @@ from hpa_search.errors import UserError
 from hpa_search.system_errors import as_os_error
 
 LEAST_ROOM = 1 << 20
+"""Bytes of a trial write, enough to meet a full disk or quota."""
+
 LONGEST_NAME = 200
-"""Bytes of a name that may be part of a longer one; file systems take 255 in all."""
+"""Bytes of a name that may become part of a longer name. File systems allow 255 in all."""
 
 TEMPORARY = "hpa-search-"
-"""What names of temporary folders begin with."""
+"""The prefix of temporary folders' names."""
 
 _DESCRIPTORS = re.compile(r"/proc/(\d+)(/task/\d+)?/fd")
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -34,10 +39,10 @@ _MOST_LINKS = 40
 
 @dataclass(frozen=True)
 class Destination:
-    """Where what is written to a path goes: ``path`` is no symbolic link, be it there or not.
+    """The file that a write to a path reaches. ``path`` is not a symbolic link, and may not exist yet.
 
-    It is a ``stream`` if it has to be written through: a device, a pipe, a file that is mounted by itself, or one that a
-    process has open, by its ``descriptor`` if that is this one.
+    A ``stream`` must be written through. It is a device, a pipe, a file mounted by itself, or an open file of a process.
+    ``descriptor`` is the number of an open file of this process.
     """
 
     path: Path
@@ -46,7 +51,7 @@ class Destination:
 
     @classmethod
     def of(cls, path: Path) -> "Destination":
-        """Follow the symbolic links of ``path``. Raises OSError (ELOOP) where they lead in a circle."""
+        """Follow the symbolic links of ``path``. Raises OSError (ELOOP) if they lead in a circle."""
         here = path
         for _ in range(_MOST_LINKS):
             if (found := _DESCRIPTORS.fullmatch(os.path.realpath(here.parent))) and here.name.isdecimal():
@@ -58,9 +63,9 @@ class Destination:
 
 
 def check_writable(path: Path) -> None:
-    """Raise OSError that names ``path`` where `whole` could not write it, as far as can be told; nothing is left of that.
+    """Raise OSError that names ``path`` if `whole` could not write it, as far as can be checked. Leave nothing behind.
 
-    Folders above it that are not there would be made, but not those of a symbolic link's target.
+    Missing folders above ``path`` are allowed, since `whole` makes them; those above a symbolic link's target are not.
     """
     try:
         place = Destination.of(path)
@@ -93,7 +98,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def hidden_beside(path: Path, ending: str) -> Path:
-    """Return the hidden path beside ``path`` of its name and ``ending``; of a name that would be too long, its hash."""
+    """Return the hidden path beside ``path``, of its name and ``ending``. A hash replaces a name that is too long."""
     name = os.fsencode(path.name)
     known = path.name if len(name) <= LONGEST_NAME else hashlib.sha256(name).hexdigest()[:16]
     return path.with_name(f".{known}.{ending}")
@@ -101,14 +106,14 @@ def hidden_beside(path: Path, ending: str) -> Path:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; what the block writes there is at ``path`` if the block succeeds.
+    """Yield a temporary path; its content appears at ``path`` if the block succeeds.
 
-    The temporary file is beside ``path``, or beside the file that this links to, and renamed into its place: a reader sees
-    the old file or the new one, never a part. The content is on disk before the rename, so a power cut cannot leave an empty
-    file under the final name. A file that is replaced keeps its mode; a new one has that of the umask, whatever the writer
-    in the block made of it. A device, a pipe or an open file (`/dev/stdout`) gets a copy of the temporary file.
-    Raises OSError that names ``path`` for what keeps the disk from being written to, whatever the writer in the block made
-    of that.
+    The temporary file lies beside ``path``, or beside the file that it links to. A rename puts it into place, so a reader
+    sees the old file or the new one, never a part. The content is on disk before the rename: a power cut cannot leave an
+    empty file under the final name. A replaced file keeps its mode. A new file gets the umask's mode, whatever mode the block
+    gave it. A device, a pipe or an open file (`/dev/stdout`) gets a copy of the temporary file.
+
+    Raises OSError that names ``path`` if the disk refuses the write, whatever error the block made of that.
     """
     place = Destination.of(path)
     if place.path == path and not place.stream:
@@ -130,12 +135,12 @@ def _replaced(path: Path, target: Path) -> Iterator[Path]:
             raise
         raise fault from error
     finally:
-        with suppress(OSError):  # the first error is the one to be told
+        with suppress(OSError):  # must not hide the first error
             temporary.unlink(missing_ok=True)
 
 
 def _new_mode(target: Path, temporary: Path) -> int:
-    """Create ``temporary``, which tells what umask and folder make of a new file's mode; return that, or the mode of ``target``."""
+    """Create ``temporary``. Return the mode of ``target``, or without a target the mode that umask and folder give a new file."""
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         mode = os.fstat(descriptor).st_mode
@@ -150,7 +155,7 @@ def _settle(temporary: Path, mode: int) -> None:
     with temporary.open("rb") as file:
         _sync(file.fileno())
     if temporary.stat().st_mode & 0o777 != mode:
-        with suppress(OSError):  # some file systems know no modes
+        with suppress(OSError):  # some file systems have no modes
             temporary.chmod(mode)
 
 
@@ -160,11 +165,12 @@ def _rename(temporary: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY or not _is_mounted(target):
             raise
+        # A mounted file, as in a container, cannot be replaced.
         _copy(temporary, target, Destination(target, stream=True))
 
 
 def _sync(descriptor: int) -> None:
-    """Bring a file to the disk, if it is on one that can be asked to."""
+    """Flush a file to its disk, if it is on one that supports that."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -173,10 +179,10 @@ def _sync(descriptor: int) -> None:
 
 
 def _fault(error: Exception, path: Path, temporary: Path) -> Exception:
-    """Return ``error`` as an OSError that names ``path``, if the disk is what it comes of; else as it is."""
+    """Return ``error`` as an OSError that names ``path`` if the disk caused it; else return it unchanged."""
     found = as_os_error(error)
     if found is None:
-        found = None if isinstance(error, UserError) else _ailment(temporary.parent)
+        found = None if isinstance(error, UserError) else _write_error(temporary.parent)
     if found is None:
         return error
     if found.filename is None or found.filename == str(temporary):
@@ -184,8 +190,8 @@ def _fault(error: Exception, path: Path, temporary: Path) -> Exception:
     return found
 
 
-def _ailment(folder: Path) -> OSError | None:
-    """Return what a write of some blocks meets, such as no room: on the disk, or in a quota."""
+def _write_error(folder: Path) -> OSError | None:
+    """Return the error of writing some blocks, such as a full disk or quota, or None."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(LEAST_ROOM))
@@ -212,7 +218,7 @@ def _copy(made: Path, path: Path, place: Destination) -> None:
     if place.descriptor is None:
         descriptor = os.open(place.path, os.O_WRONLY | os.O_TRUNC)
     else:
-        # The open file itself, to be written on where it stands, and not the same file once more from its beginning.
+        # Duplicated, not opened by name: a new open would write from the beginning of the file.
         sys.stdout.flush()
         descriptor = os.dup(place.descriptor)
     try:
@@ -221,7 +227,7 @@ def _copy(made: Path, path: Path, place: Destination) -> None:
             sink.flush()
             _sync(sink.fileno())
     except OSError as error:
-        if not (isinstance(error, BrokenPipeError) and place.descriptor == 1):  # which whoever reads no more need not be told
+        if not (isinstance(error, BrokenPipeError) and place.descriptor == 1):  # a closed stdout needs no path
             error.filename = str(path)
         raise
 
@@ -237,7 +243,7 @@ def _is_stream(path: Path) -> bool:
 
 
 def _is_mounted(path: Path) -> bool:
-    """Whether something is mounted on ``path`` itself (proc(5), mountinfo), so that nothing can be renamed over it."""
+    """Return whether ``path`` itself is a mount point, which no rename can replace (proc(5), mountinfo)."""
     known = os.fsencode(os.path.realpath(path))
     with suppress(OSError), open("/proc/self/mountinfo", "rb") as file:  # noqa: PTH123
         points = (line.split()[4] for line in file)
@@ -252,5 +258,5 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as indented JSON so that ``path`` appears whole; NaN is refused."""
+    """Write ``content`` as indented JSON so that ``path`` appears whole. Raises ValueError for NaN."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

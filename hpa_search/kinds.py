@@ -1,11 +1,11 @@
-"""What a file is, by its first bytes: for the message about a file that is not what its reader takes."""
+"""The kind of a file by its first bytes, for the message of a reader that cannot take it."""
 
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 START = 4096
-"""Bytes that are looked at."""
+"""Bytes that are read."""
 SHOWN = 60
 """Characters of a text that a message shows."""
 
@@ -14,7 +14,7 @@ UNPACK = "unpack it and give the file in it"
 
 
 class Kind(NamedTuple):
-    """What a file is ("a Git LFS pointer"), and what to do about it whatever was wanted; empty where that depends."""
+    """What a file is ("a Git LFS pointer"), and what to do about it. The remedy is empty if it depends on the reader."""
 
     what: str
     remedy: str = ""
@@ -29,7 +29,7 @@ _SIGNATURES: tuple[tuple[bytes, Kind], ...] = (
     (b"7z\xbc\xaf\x27\x1c", Kind("a 7z archive", UNPACK)),
     (b"\x28\xb5\x2f\xfd", Kind("a Zstandard archive", UNPACK)),
     (b"Rar!\x1a\x07", Kind("a RAR archive", UNPACK)),
-    (b"\x89HDF\r\n\x1a\n", Kind("an HDF5 file, as Keras and MATLAB write")),
+    (b"\x89HDF\r\n\x1a\n", Kind("an HDF5 file, as Keras and MATLAB write them")),
     (b"\x93NUMPY", Kind("a NumPy .npy file")),
     (b"PAR1\x15", Kind("a Parquet file")),
     (b"\x89PNG\r\n\x1a\n", Kind("a PNG image")),
@@ -51,22 +51,22 @@ _TITLE = re.compile(rb"<title[^>]*>\s*(.*?)\s*</title>", re.DOTALL | re.IGNORECA
 
 
 def kind_of(path: Path) -> Kind | None:
-    """Return what the file ``path`` is, None where its first bytes say nothing. Raises OSError."""
+    """Return the kind of the file ``path``, None if its first bytes do not show it. Raises OSError."""
     with path.open("rb") as file:
         return kind_of_bytes(file.read(START))
 
 
 def kind_of_bytes(start: bytes) -> Kind | None:
-    """Return what a file is that begins with ``start``: as much as there is, up to START bytes."""
+    """Return the kind of a file that begins with ``start``: its first START bytes, or all of it."""
     return foreign(start) or _text(start)
 
 
 def foreign(start: bytes) -> Kind | None:
-    """Return what a file is, as `kind_of_bytes` does, but None for plain text and JSON."""
+    """Return the kind of a file as `kind_of_bytes` does, but None for plain text and JSON."""
     if not start:
         return Kind("empty", AGAIN)
     if not any(start) and len(start) > 8:
-        return Kind("made of zero bytes, as a download leaves that broke off", AGAIN)
+        return Kind("made of zero bytes, as an interrupted download leaves", AGAIN)
     for signature, kind in _SIGNATURES:
         if start.startswith(signature):
             return kind
@@ -108,7 +108,7 @@ def _markup(start: bytes) -> Kind | None:
     if title or any(mark in lower for mark in (b"<html", b"<!doctype html", b"<head", b"<body", b"<script")):
         named = f" ('{shown(title[1])}')" if title else ""
         return Kind(f"a web page{named} that a download left in its place", "download the file itself")
-    return Kind(f"XML text ('{shown(text)}')", "if a download left it, that was refused: download the file itself")
+    return Kind(f"XML text ('{shown(text)}')", "if it comes from a download, the server refused it: download the file itself")
 
 
 def _text(start: bytes) -> Kind | None:
@@ -121,4 +121,4 @@ def _text(start: bytes) -> Kind | None:
     if not all(mark.isprintable() or mark.isspace() for mark in text):
         return None
     what = "JSON text" if text.lstrip()[:1] in ("{", "[") else "text"
-    return Kind(f"{what} that begins with '{shown(start)}'", "download the file itself, if a download left this")
+    return Kind(f"{what} that begins with '{shown(start)}'", "if it comes from a download, download the file itself")

@@ -1,4 +1,4 @@
-"""What the files of a search's OUT are called, for whoever asks of a search without the rest of it."""
+"""The names of the files in a search's OUT."""
 
 SEARCH = "search.yaml"
 SPLIT = "split.csv"
@@ -6,4 +6,4 @@ PROVENANCE = "provenance.json"
 STUDY = "study.json"
 
 BEGUN = (SEARCH, SPLIT, PROVENANCE, STUDY)
-"""What of a search in an object store is needed to go on with it, or to ask something of it."""
+"""The files needed to resume or query a search in an object store."""

@@ -1,8 +1,8 @@
-"""Locks between processes: the kernel's, which ends with its process, or a marker file where the file system has none.
+"""Locks between processes: the kernel's, or a marker file where the file system has no locks.
 
-A marker of a killed process stays. The next process of the same machine sees that its holder is gone; from another machine
-nobody can, nor on a file system that cannot exchange two names. So a lock that is only ever held for moments is taken from a
-marker that has not changed for `LEFT_SECONDS`, by the clock of whoever waits.
+The kernel's lock ends with its process. A killed process leaves its marker. The next process on the same machine sees that
+the holder is gone. A process on another machine cannot, nor can any where the file system cannot exchange two names. A brief
+lock is therefore taken from a marker that has not changed for `LEFT_SECONDS`, by the waiter's clock.
 """
 
 import errno
@@ -18,9 +18,9 @@ from filelock import FileLock, Timeout
 from hpa_search.system_errors import NoLockService
 
 LEFT_SECONDS = 15.0
-_NONE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
-# What filelock says when it takes to a marker is meant for programmers.
+# filelock's warning about its marker is for programmers, not for users.
 warnings.filterwarnings("ignore", message="flock not supported on this filesystem")
 
 
@@ -29,10 +29,10 @@ class HeldError(Exception):
 
 
 class Lock:
-    """The lock of the file ``path``, which is created; entered, it waits for its holder.
+    """The lock of the file ``path``, which is created. Entering it waits for its holder.
 
-    ``brief`` says that it is held for moments only. With ``marker`` false, a file system without locks is a fault.
-    All methods raise OSError that names ``path``: NoLockService where the file system has no locks.
+    ``brief`` says that the lock is held for moments only. With ``marker`` false, a file system without locks is an error. All
+    methods raise OSError that names ``path``: NoLockService if the file system has no locks.
     """
 
     def __init__(self, path: Path, *, brief: bool = False, marker: bool = True) -> None:
@@ -41,7 +41,7 @@ class Lock:
         self._seen: tuple[int, ...] | None = None
 
     def acquire(self) -> None:
-        """Take the lock, waiting for its holder."""
+        """Take the lock; wait for its holder."""
         with _named(self.path):
             if not self._brief:
                 self._lock.acquire()
@@ -58,7 +58,7 @@ class Lock:
                 raise HeldError(str(self.path)) from None
 
     def release(self) -> None:
-        """Give the lock back; nothing to do where it is not held."""
+        """Release the lock; do nothing if it is not held."""
         with _named(self.path):
             self._lock.release()
 
@@ -77,7 +77,7 @@ class Lock:
         return True
 
     def _break_left_marker(self) -> None:
-        """Remove a marker that is the same as after the last wait: nobody holds a lock for so long that is brief."""
+        """Remove a marker that has not changed since the last wait: nobody holds a brief lock for so long."""
         before, self._seen = self._seen, _signature(self.path)
         if before is not None and before == self._seen and _is_marker(self.path):
             self.path.unlink(missing_ok=True)
@@ -93,7 +93,7 @@ def _signature(path: Path) -> tuple[int, ...] | None:
 
 
 def _is_marker(path: Path) -> bool:
-    """Whether it is the file that is the lock, because its file system has no flock, and not the kernel's lock on it."""
+    """Return whether the file itself is the lock, for want of flock, and not the kernel's lock on it."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -114,7 +114,7 @@ def _named(path: Path) -> Iterator[None]:
     except NotImplementedError as error:
         raise NoLockService(errno.ENOSYS, os.strerror(errno.ENOSYS), str(path)) from error
     except OSError as error:
-        if error.errno in _NONE:
+        if error.errno in _WITHOUT_LOCKS:
             raise NoLockService(error.errno, error.strerror, str(path)) from error
         error.filename = error.filename or str(path)
         raise

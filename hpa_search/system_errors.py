@@ -1,9 +1,9 @@
-"""What the operating system refuses, as a message: what it is, where it was, and what mends it or moves the place.
+"""Messages for what the operating system refuses: what happened, where, and how to fix it or move the place.
 
     /scratch/cache: the image cache cannot be written: no space is left on the device (No space left on device); make room
     there, or choose a place on another disk with --cache or HPA_SEARCH_CACHE
 
-Callers know what they were doing and which option moves the place; the kind of the fault is read from its errno.
+A caller says what it was doing and which option moves the place. The kind of the fault comes from its errno.
 """
 
 import errno
@@ -20,20 +20,23 @@ Where = Path | str
 
 OUT = "--out"
 CACHE = "--cache or HPA_SEARCH_CACHE"
-"""The options that move the two places of which most is asked."""
+"""The options that move the two places that are used most."""
 
 
 class Refused(UserError):  # noqa: N818  (named for what the system did)
-    """The system refused something; unlike other faults of a file, this says nothing about what the file holds."""
+    """The system refused something. Unlike other faults of a file, this says nothing about the file's content."""
 
 
 class NoLockService(OSError):  # noqa: N818  (named for the file system's state)
-    """A file system that has no locks was asked for one."""
+    """A lock was requested on a file system without locks."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of refusal: ``what`` it is, what mends it, and how an option helps. ``lasts`` if all else there meets it too."""
+    """A kind of refusal: ``what`` happened, its ``remedy``, and how an option helps (``move``).
+
+    ``lasts`` says that everything else in that place fails too.
+    """
 
     what: str
     remedy: str
@@ -54,9 +57,9 @@ NO_LOCKS = Kind(
     "choose a place on another one",
     lasts=True,
 )
-LONG = Kind("the name is too long", "take a shorter one: a name has at most 255 bytes, a whole path 4096")
+LONG = Kind("the name is too long", "take a shorter one: at most 255 bytes a name, 4096 a whole path")
 NO_FOLDER = Kind("{part} is a file, where a folder is expected", "move that file away, or correct the path")
-FOLDER = Kind("is a folder, where a file is expected", "give the name of a file", "name one")
+FOLDER = Kind("is a folder, where a file is expected", "give the name of a file", "give a file")
 MISSING = Kind("{part} is not there", "correct the path, or mount its disk")
 THERE = Kind("{part} is there already", "move it away")
 FILLED = Kind("the folder is not empty", "move away what it holds")
@@ -67,20 +70,20 @@ ALL_OPEN_FILES = Kind(
 )
 AWAY = Kind(
     "the disk or its file server is broken or away",
-    "see that it is mounted and answers (dmesg may say more), then give the same command again",
+    "check that it is mounted and answers (dmesg may say more), then give the same command again",
     "choose a place on another one",
     lasts=True,
 )
 TICKET = Kind("the file server no longer takes this user's ticket", "renew it, as with kinit", lasts=True)
-LARGE = Kind("the file is too large for the file system or for this process", "see ulimit -f", "choose a place on another disk")
+LARGE = Kind("the file is too large for the file system or for this process", "raise ulimit -f", "choose a place on another disk")
 BUSY = Kind("another program uses it, or a disk is mounted on it", "end that program (lsof), or unmount the disk")
-UNREAD = Kind("nobody reads it any more", "start what reads it again, then give the same command again", "")
+UNREAD = Kind("nobody reads it any more", "start its reader again, then give the same command again", "")
 MEMORY = Kind("there is not enough memory", "end other programs, or take a machine with more", "")
 ENCODING = Kind("the name {name} has characters that cannot be written in {encoding}", "rename it, or set LC_ALL=C.UTF-8", "")
 NUL = Kind("the path holds a null byte", "correct the path", "")
 UNSUPPORTED = Kind("the file system does not support this", "mount it otherwise", "choose a place on another one")
 GONE = Kind("the current folder is gone", "cd to one that exists, then give the same command again", "")
-NO_TEMPORARY = Kind("no temporary folder can be written", "make room in /tmp, or set TMPDIR to a folder that can", "")
+NO_TEMPORARY = Kind("no temporary folder can be written", "make room in /tmp, or set TMPDIR to a folder with room", "")
 NO_HOME = Kind("user id {user} has no home folder", "set HOME to a folder of this user's", "")
 OTHER = Kind("", "", "")
 
@@ -114,12 +117,12 @@ _LOOP_TEXT = re.compile(r"Symlink loop from '(.*)'")
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether ``error`` is something that the system refused, and so a user's to mend: an OSError, or what stands for one."""
+    """Return whether ``error`` is the system's refusal, which a user can fix: an OSError or its equivalent."""
     return isinstance(error, OSError | MemoryError | UnicodeEncodeError) or _kind(error, None) is not OTHER
 
 
 def lasts(error: BaseException) -> bool:
-    """Whether whoever uses the same place, or this process, meets ``error`` too, as on a full disk."""
+    """Return whether ``error`` also hits the next use of the same place, or the rest of this process, as a full disk does."""
     found = as_os_error(error)
     if found is None or (isinstance(found, TimeoutError | ConnectionError) and path_of(found) is None):
         return False
@@ -127,13 +130,13 @@ def lasts(error: BaseException) -> bool:
 
 
 def hides_content(error: BaseException) -> bool:
-    """Whether ``error`` kept a file from being read that is there, so that nobody knows what it holds."""
+    """Return whether ``error`` kept an existing file from being read, so that its content is unknown."""
     found = as_os_error(error)
     return found is not None and found.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
 
 
 def as_os_error(error: BaseException) -> OSError | None:
-    """Return ``error`` if it is an OSError with a number, or the one whose number is in its text, as libraries in Rust have it."""
+    """Return ``error`` as an OSError with a number, or None. Libraries in Rust put the number into the text."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     found = None if isinstance(error, UserError) else _IN_TEXT.search(str(error))
@@ -141,7 +144,7 @@ def as_os_error(error: BaseException) -> OSError | None:
 
 
 def refused(error: BaseException, place: Where | None = None, *, option: str = "", doing: str = "") -> Refused:
-    """Return the error whose text is `message`."""
+    """Return a Refused with the text of `message`."""
     return Refused(message(error, place, option=option, doing=doing))
 
 
@@ -157,8 +160,8 @@ def refusing(place: Where | None = None, *, option: str = "", doing: str = "") -
 def message(error: BaseException, place: Where | None = None, *, option: str = "", doing: str = "") -> str:
     """Return what ``error`` is, where it was, and what to do.
 
-    ``place`` is where the caller was at work and ``option`` what moves that; ``doing`` says what it could not do there. Both
-    are left out where the error names a path elsewhere.
+    ``place`` is where the caller was at work, ``option`` moves it, and ``doing`` says what failed there. ``option`` and
+    ``doing`` are left out if the error names a path elsewhere.
     """
     where = path_of(error) or place
     if place is not None and where is not None and not (is_within(where, place) or _is_beside(where, place)):
@@ -172,7 +175,7 @@ def message(error: BaseException, place: Where | None = None, *, option: str = "
 
 
 def path_of(error: BaseException) -> str | None:
-    """Return the path that ``error`` names; of two, the one that was to be made."""
+    """Return the path that ``error`` names, or None. Of two paths, return the one to be made."""
     if isinstance(error, OSError):
         for name in (error.filename2, error.filename):
             if isinstance(name, str | bytes | os.PathLike) and name:
@@ -182,14 +185,14 @@ def path_of(error: BaseException) -> str | None:
 
 
 def is_within(where: Where, place: Where) -> bool:
-    """Whether ``where`` is ``place`` or lies in it."""
+    """Return whether ``where`` is ``place`` or lies in it."""
     with suppress(OSError, ValueError):
         return Path(os.path.realpath(where)).is_relative_to(os.path.realpath(place))
     return False
 
 
 def _is_beside(where: Where, place: Where) -> bool:
-    """Whether ``place`` is a file, and ``where`` lies in its folder, as what is made on the way to it does."""
+    """Return whether ``place`` is a file and ``where`` lies in its folder, as its temporary file does."""
     with suppress(OSError, ValueError):
         return not Path(place).is_dir() and is_within(where, Path(os.path.realpath(place)).parent)
     return False
@@ -208,11 +211,11 @@ def _kind(error: BaseException, where: Where | None) -> Kind:
 
 
 def _refined(kind: Kind, error: OSError, where: Where | None) -> Kind:
-    """Return the kind, told from others of the same number."""
+    """Return the exact kind where several kinds share an error number."""
     if kind is MISSING:
         return _missing(error)
     if where is None:
-        return OTHER if kind is AWAY else kind  # a connection that timed out is no disk's fault
+        return OTHER if kind is AWAY else kind  # a connection that timed out is not a disk's fault
     if kind is THERE and _dead_link(Path(where)) is not None:
         return MISSING
     return CROWDED if kind is FULL and _is_crowded(Path(where)) else kind
@@ -236,7 +239,7 @@ def _missing(error: OSError) -> Kind:
 
 
 def _is_crowded(where: Path) -> bool:
-    """Whether the file system of ``where`` has room, but can hold no file more."""
+    """Return whether the file system of ``where`` has room but cannot hold another file."""
     with suppress(OSError, ValueError):
         found = os.statvfs(next(one for one in (where, *where.absolute().parents) if one.exists()))
         return found.f_files > 0 and found.f_favail == 0 and found.f_bavail > 0
@@ -244,7 +247,7 @@ def _is_crowded(where: Path) -> bool:
 
 
 def _dead_link(path: Path) -> Path | None:
-    """Return the first part of ``path`` that is a symbolic link to what is not there."""
+    """Return the first part of ``path`` that is a dangling symbolic link, or None."""
     with suppress(OSError, ValueError):
         return next((part for part in (*reversed(path.parents), path) if part.is_symlink() and not part.exists()), None)
     return None
@@ -268,7 +271,7 @@ def _encoding(error: BaseException) -> str:
 
 
 def _part(kind: Kind, where: Where | None) -> str:
-    """Return which part of the path is at fault: a dead link, the first folder that is not there, a file among the folders."""
+    """Return the part of the path at fault: a dangling link, the first missing folder, or a file among the folders."""
     path = Path(where) if where is not None else None
     if path is None or kind not in (NO_FOLDER, MISSING, THERE):
         return "it"

@@ -1,4 +1,4 @@
-"""What volumes, file managers and synchronisers leave in folders: no file of the user's, and none of a dataset or a search."""
+"""Names that volumes, file managers and synchronisers leave in folders; no dataset or search contains them."""
 
 import re
 
@@ -35,11 +35,11 @@ _PATTERN = re.compile(r"\..*|found\.\d{3}|.*:zone\.identifier", re.DOTALL)
 
 
 def is_system_file(name: str) -> bool:
-    """Whether a file or folder of this ``name`` is the system's or hidden, as `.DS_Store`, `.nfs0000`, `lost+found`."""
+    """Return whether a file or folder ``name`` is hidden or the system's, as `.DS_Store`, `.nfs0000`, `lost+found`."""
     name = name.lower()
     return name in _NAMES or _PATTERN.fullmatch(name) is not None
 
 
 def is_users_file(name: str) -> bool:
-    """Whether a file or folder of this ``name`` keeps a folder from being taken for an empty one; so does a repository."""
+    """Return whether a file or folder ``name`` makes its folder count as not empty, as a repository also does."""
     return name in _REPOSITORIES or not is_system_file(name)

@@ -11,7 +11,7 @@ def test_the_defaults_are_a_configuration():
     assert TrialConfig.model_validate_json(config.model_dump_json()) == config
 
 
-def test_focal_loss_takes_gamma_2_unless_told_otherwise():
+def test_focal_loss_has_gamma_2_by_default():
     assert TrialConfig(loss="focal").gamma == 2.0
     assert TrialConfig(loss="focal", gamma=0.5).gamma == 0.5
     with pytest.raises(ValidationError, match="gamma belongs to loss 'focal'"):

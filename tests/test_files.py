@@ -89,7 +89,7 @@ def test_a_link_stays_and_what_it_names_is_written(tmp_path, target):
 
 
 def test_a_link_to_a_folder_that_is_not_there_makes_none(tmp_path):
-    """Which may be a disk that is not mounted."""
+    """The folder may be on a disk that is not mounted."""
     (tmp_path / "a").symlink_to(tmp_path / "disk" / "a")
     for act in (lambda: write_text(tmp_path / "a", "x"), lambda: check_writable(tmp_path / "a")):
         with pytest.raises(FileNotFoundError) as fault:
@@ -98,7 +98,7 @@ def test_a_link_to_a_folder_that_is_not_there_makes_none(tmp_path):
     assert not (tmp_path / "disk").exists() and (tmp_path / "a").is_symlink()
 
 
-def test_a_link_to_itself_is_told(tmp_path):
+def test_a_link_to_itself_is_refused(tmp_path):
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     for act in (lambda: write_text(tmp_path / "a", "x"), lambda: check_writable(tmp_path / "a")):
@@ -118,7 +118,7 @@ def test_a_pipe_gets_the_content_and_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
-def test_a_pipe_whose_reader_left_is_told(tmp_path):
+def test_a_pipe_whose_reader_left_is_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reader = threading.Thread(target=lambda: (tmp_path / "pipe").open("rb").close())
     reader.start()
@@ -154,7 +154,7 @@ def test_standard_output_is_written_on_where_it_stands(tmp_path, name, kind):
     assert (tmp_path / "file").stat().st_ino == inode and [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_descriptor_that_is_not_open_or_not_for_writing_is_told(tmp_path):
+def test_a_descriptor_that_is_not_open_or_not_for_writing_is_refused(tmp_path):
     (tmp_path / "a").write_text("mine")
     descriptor = os.open(tmp_path / "a", os.O_RDONLY)
     try:
@@ -235,7 +235,7 @@ def test_a_name_of_any_length_that_is_one(tmp_path):
 
 @pytest.mark.parametrize("writer", ["numpy", "torch", "safetensors", "text"])
 @needs_mounts
-def test_a_full_disk_is_told_as_one_whatever_the_writer_says(tmp_path, writer):
+def test_a_full_disk_is_named_whatever_the_writer_says(tmp_path, writer):
     many = np.zeros(3 << 20, dtype=np.uint8)
     write = {
         "numpy": lambda path: path.open("wb").write(many.tobytes()),
@@ -251,7 +251,7 @@ def test_a_full_disk_is_told_as_one_whatever_the_writer_says(tmp_path, writer):
         assert [path.name for path in disk.iterdir()] == ["a"] and (disk / "a").read_text() == "old"
 
 
-def test_a_file_system_that_cannot_sync_is_no_fault(tmp_path, monkeypatch):
+def test_a_file_system_that_cannot_sync_is_not_a_fault(tmp_path, monkeypatch):
     def refuse(descriptor):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 

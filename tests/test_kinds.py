@@ -68,7 +68,7 @@ def saved_array():
         ("Id,Target\n".encode("utf-16"), "text in UTF-16", "save it as UTF-8"),
     ],
 )
-def test_a_file_is_told_by_its_first_bytes(tmp_path, content, what, remedy):
+def test_the_first_bytes_show_the_kind_of_a_file(tmp_path, content, what, remedy):
     content = content.encode() if isinstance(content, str) else content
     (tmp_path / "file").write_bytes(content)
     kind = kind_of(tmp_path / "file")

@@ -46,7 +46,7 @@ def test_one_at_a_time_and_again_after_it(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_that_gives_no_locks_is_told_as_such(tmp_path, no_flock, number):
+def test_a_file_system_without_locks_is_named(tmp_path, no_flock, number):
     no_flock(number)
     for lock in (Lock(tmp_path / "a.lock"), Lock(tmp_path / "a.lock", brief=True), Lock(tmp_path / "a.lock", marker=False)):
         for act in (lock.acquire, lock.try_acquire):
@@ -69,7 +69,7 @@ def test_without_flock_a_marker_excludes_others_silently(tmp_path, no_flock):
     assert (said.stdout, said.stderr) == ("held\n", "")
 
 
-def test_where_a_marker_will_not_do_no_flock_is_told(tmp_path, no_flock):
+def test_missing_flock_is_an_error_where_no_marker_may_be(tmp_path, no_flock):
     no_flock(errno.ENOSYS)
     with pytest.raises(NoLockService):
         Lock(tmp_path / "a.lock", marker=False).try_acquire()

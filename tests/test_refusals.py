@@ -1,7 +1,7 @@
 """Faults of the system put into OUT, the cache and what else is written, errno by errno and call by call.
 
-Each is one message that names the place and the remedy of its kind, nothing that was there is changed, nothing half written is
-left under a name that counts, and the same command works once the fault is gone.
+Each gives one message with the place and the remedy of its kind. Existing files are unchanged, and no half-written file has a name
+that counts. The same command works once the fault is gone.
 """
 
 import errno
@@ -318,7 +318,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_refusal_is_told_by_its_kind_and_harms_nothing(world, here, case):
+def test_a_refusal_is_named_by_its_kind_and_harms_nothing(world, here, case):
     if case.command == "prepare" and case.call == "list":
         (here / "search").mkdir()
     before = contents(here)

@@ -65,7 +65,7 @@ def test_each_kind_has_its_own_remedy(tmp_path, name):
     assert len(told) <= 1, "the remedy of another kind"
 
 
-def test_what_is_not_known_is_told_without_advice(tmp_path):
+def test_an_unknown_error_comes_without_advice(tmp_path):
     assert message(fault("EXDEV", str(tmp_path)), option="--out") == f"{tmp_path}: {os.strerror(errno.EXDEV)}"
     assert message(OSError("a library's own words"), tmp_path, option="--out") == f"{tmp_path}: a library's own words"
 
@@ -109,7 +109,7 @@ def test_too_many_files_are_not_a_full_disk(tmp_path, monkeypatch):
     assert "can hold no more files" in message(fault("ENOSPC", str(tmp_path / "a")))
 
 
-def test_a_lock_that_is_not_supported_is_not_a_write_that_is_not(tmp_path):
+def test_an_unsupported_lock_differs_from_an_unsupported_write(tmp_path):
     assert "no lock service" in message(NoLockService(errno.ENOSYS, "x", str(tmp_path)))
     assert "no lock service" in message(NoLockService(errno.EOPNOTSUPP, "x", str(tmp_path)))
     assert "lock service" not in message(fault("ENOSYS", str(tmp_path)))
@@ -126,12 +126,12 @@ def test_a_lock_that_is_not_supported_is_not_a_write_that_is_not(tmp_path):
         (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), "TMPDIR"),
     ],
 )
-def test_faults_of_the_system_that_are_no_os_errors(error, words):
+def test_faults_of_the_system_that_are_not_os_errors(error, words):
     assert is_refusal(error)
     assert re.search(words, message(error))
 
 
-def test_what_the_program_does_wrong_is_no_refusal():
+def test_a_fault_of_the_program_is_not_a_refusal():
     assert not any(map(is_refusal, (ValueError("x"), RuntimeError("x"), KeyError("x"), UserError("x"))))
 
 
@@ -148,7 +148,7 @@ def test_a_current_folder_that_is_gone(tmp_path):
     assert said.count("the current folder is gone") == 3 and said.count("cd to one that exists") == 3 and "--out" not in said
 
 
-def test_a_connection_that_times_out_is_no_disk():
+def test_a_connection_that_times_out_is_not_a_disk_s_fault():
     assert "disk" not in message(TimeoutError(errno.ETIMEDOUT, "timed out"))
     assert not lasts(TimeoutError(errno.ETIMEDOUT, "timed out"))
     assert lasts(OSError(errno.EIO, "x"))

@@ -1,4 +1,4 @@
-"""A running average of a network's weights, scored and kept in place of the network (Polyak averaging)."""
+"""A running average of a network's weights (Polyak averaging), which is scored and kept in the network's place."""
 
 import copy
 
@@ -7,10 +7,10 @@ from torch import nn
 
 
 class AveragedNetwork:
-    """The exponential moving average of ``network``'s weights and statistics, with ``decay`` in (0, 1).
+    """Keep the exponential moving average of ``network``'s weights and statistics, with ``decay`` in (0, 1).
 
-    In the first updates the decay is (1 + updates) / (10 + updates) where that is less, so that the random weights of
-    the beginning are soon forgotten.
+    Early on, the decay is (1 + updates) / (10 + updates) if that is less. The average so forgets the random initial weights
+    soon. Raises ValueError for a ``decay`` out of range.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -22,7 +22,7 @@ class AveragedNetwork:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Take in the weights of ``network``, the one that is trained, as they are after a step."""
+        """Average in the weights of the trained ``network``, after a step."""
         decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
         averages, currents = [], []
         for average, current in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):

@@ -1,8 +1,8 @@
-"""Batch norms that see the whole batch though each worker has a part of it.
+"""Batch norms over a whole batch of which each worker holds a part.
 
-While `WholeBatch` is entered, torch's `batch_norm`, which all batch norms call, torch's and timm's, is another function. The
-network stays as it is: what is saved, averaged or frozen has no notion of workers. (torch's SyncBatchNorm takes the place of
-modules, and does not work on a CPU.)
+`WholeBatch` replaces torch's function `batch_norm`, which all batch norms of torch and timm call. The network itself is
+unchanged: saving, averaging and freezing need not know of workers. (torch's SyncBatchNorm replaces modules and does not work
+on a CPU.)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,16 +17,16 @@ from torch.overrides import TorchFunctionMode
 
 
 class WholeBatch(TorchFunctionMode):
-    """The context in which batch norms in training normalise by, and keep, the statistics of all workers' rows.
+    """Normalise training batches by the statistics of all workers' rows, and keep these statistics.
 
-    All workers must call the network in it, with one row each at least. What keeps no running statistics is left alone, such
-    as convolutions whose weights are standardised by this very function (timm's ScaledStdConv2d).
+    All workers must call the network inside this context, with at least one row each. A norm without running statistics stays
+    as it is. Convolutions that standardise their weights by this same function are an example (timm's ScaledStdConv2d).
     """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Call `whole_batch_norm` in place of `batch_norm`, and any other function as it is."""
+        """Call `whole_batch_norm` in place of `batch_norm`, and any other function unchanged."""
         kwargs = kwargs or {}
         if func is batch_norm and kwargs["training"] and args[1] is not None:
             return whole_batch_norm(*args[:3], **{name: value for name, value in kwargs.items() if name != "training"})
@@ -43,7 +43,10 @@ def whole_batch_norm(
     momentum: float,
     eps: float,
 ) -> Tensor:
-    """Return ``values`` (b, c, ...) normalised over all workers' rows and places, and take these into the running statistics."""
+    """Return ``values`` (b, c, ...) normalised over all workers' rows and places.
+
+    Also update the running statistics from the same rows.
+    """
     result, mean, var, count = _WholeBatchNorm.apply(values, weight, bias, eps)
     with torch.no_grad():
         running_mean.lerp_(mean.to(running_mean.dtype), momentum)
@@ -53,11 +56,11 @@ def whole_batch_norm(
 
 
 class _WholeBatchNorm(Function):
-    """Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 1, with mean and variance over all workers."""
+    """Normalise by mean and variance over all workers (Ioffe and Szegedy 2015, arXiv 1502.03167, algorithm 1)."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
-        """Return the normalised values, the mean and the biased variance (c,) of each channel, and their count."""
+        """Return the normalised values, each channel's mean and biased variance (c,), and the count of values."""
         exact = values.float()
         mean, var, count = _statistics(exact)
         scale = torch.rsqrt(var + eps)
@@ -70,7 +73,10 @@ class _WholeBatchNorm(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of values, weight and bias; the last two are this worker's part of a sum over all."""
+        """Return the gradients of values, weight and bias.
+
+        The gradients of weight and bias are this worker's part of a sum over all workers.
+        """
         values, weight, mean, scale, count = ctx.saved_tensors
         exact, gradient = values.float(), gradients[0].float()
         normal = (exact - _wide(mean, exact)) * _wide(scale, exact)
@@ -86,10 +92,10 @@ class _WholeBatchNorm(Function):
 
 
 def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean and biased variance (c,) over all workers, and over how many values.
+    """Return the mean and the biased variance (c,) over all workers, and the count of values.
 
-    Each worker's mean and squares about it are merged (Chan, Golub and LeVeque 1979), in the same order by all: the mean of
-    squares less the square of the mean would cancel.
+    Every worker merges all means and squared deviations in the same order (Chan, Golub and LeVeque 1979). The mean of squares
+    less the squared mean would cancel.
     """
     over = [0, *range(2, values.ndim)]
     mean = values.mean(over)
@@ -108,5 +114,5 @@ def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _wide(channel: Tensor, values: Tensor) -> Tensor:
-    """Return ``channel`` (c,) such that it goes with ``values`` (b, c, ...)."""
+    """Return ``channel`` (c,) in a shape that broadcasts with ``values`` (b, c, ...)."""
     return channel.view(1, -1, *[1] * (values.ndim - 2))

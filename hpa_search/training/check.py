@@ -1,4 +1,4 @@
-"""Whether a configuration can be trained: its names are known, its network can be built and takes its images."""
+"""Check that a configuration can be trained: its names are known, and its network fits its images."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -32,20 +32,20 @@ NAMED: dict[str, Registry] = {
     "freeze": FREEZES,
     "last_freeze": FREEZES,
 }
-"""The settings whose values are names, each with where its names are registered."""
+"""The settings whose values are names, each with the registry of its names."""
 
 PARSED: dict[str, Callable[[str], object]] = {"channels": parse_channels, "normalise": parse_normalisation}
-"""The settings whose values are text with a grammar of its own."""
+"""The settings whose values are text with a grammar, each with its parser."""
 
 STRUCTURAL = (
     *("backbone", "resolution", "full_size", "small_size", "crop_size", "channels", "normalise"),
     *("weights", "stem", "head", "hidden_size", "dropout", "freeze", "last_epochs", "last_freeze", "last_loss"),
 )
-"""The settings that decide whether a network can be built and trained; all others go with any network."""
+"""The settings that decide whether a network can be built and trained. The other settings work with any network."""
 
 
 def check_value(where: str, name: str, value: Value) -> None:
-    """Raise ValueError, naming ``where``, unless ``value`` is one that the setting ``name`` of a trial can have."""
+    """Raise ValueError that names ``where``, unless the setting ``name`` of a trial can have ``value``."""
     field = TrialConfig.model_fields[name]
     try:
         TypeAdapter(Annotated[field.annotation, field]).validate_python(value, strict=True)  # type: ignore[arg-type]
@@ -56,7 +56,7 @@ def check_value(where: str, name: str, value: Value) -> None:
 
 
 def check_trial(config: TrialConfig) -> None:
-    """Raise ValueError, with what is wrong in words, unless ``config`` can be built and trained."""
+    """Raise ValueError that says what is wrong, unless ``config`` can be built and trained."""
     for name in (*NAMED, *PARSED):
         value = getattr(config, name)
         if value is not None and (fault := _fault(name, value)):
@@ -65,7 +65,7 @@ def check_trial(config: TrialConfig) -> None:
 
 
 def _fault(name: str, value: Value) -> str:
-    """Return what is wrong with ``value``, of the right type, for the setting ``name``; an empty string if nothing is."""
+    """Return what is wrong with ``value`` for the setting ``name``, or an empty string. Its type is already checked."""
     if name in NAMED:
         return NAMED[name].fault(str(value))
     if name in PARSED:

@@ -1,13 +1,13 @@
-"""What a trial leaves in its folder, written so that a stop at any instant loses at most the epoch in progress.
+"""A trial's files, written so that a stop at any instant loses at most the epoch in progress.
 
     weights/epoch-003.safetensors   the network after epoch 3; kept for the last epoch and the best one
-    checkpoint.pt                   optimizer state, metrics of every epoch, and the name of the weights it goes with;
-                                    where those are an average, the network in training too
+    checkpoint.pt                   optimizer state, metrics of every epoch, the name of the weights file, and, if those weights
+                                    are an average, the network in training
     logits.npz                      validation logits of every epoch, float16 (n, 28), keys epoch_001, epoch_002 ...
     metrics.csv                     the metrics again, for people and the final stage
 
-An epoch counts once checkpoint.pt has been renamed into place. What it refers to is written before, what it makes
-superfluous is removed after. Every epoch of a trial starts from a seed of its own, so no generator's state is kept.
+An epoch counts once checkpoint.pt is renamed into place. Files that it refers to are written before it. Superfluous files are
+removed after it. Every epoch starts from a seed of its own, so no generator's state is kept.
 """
 
 import csv
@@ -40,12 +40,12 @@ CHECKPOINT = "checkpoint.pt"
 
 
 class TakenOverError(Exception):
-    """Another worker has trained the trial on: this one was given up for dead, and what it has is not wanted."""
+    """Another worker continues this trial. It gave this worker up for dead, so this worker's epoch is discarded."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """The network that is trained, where an average of ``updates`` of its states is what is scored and kept."""
+class Unaveraged:
+    """The network in training, kept beside the average of ``updates`` of its states, which is scored."""
 
     network: Mapping[str, Tensor]
     updates: int
@@ -53,10 +53,11 @@ class Trained:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trial after a completed epoch: ``history`` has the metrics of epochs 1, 2, ...; ``identity`` says whose it is.
+    """A trial after a completed epoch.
 
-    ``network`` is the one that is scored and kept; ``trained`` is there where that is an average. ``micro_batch`` is how many
-    images are trained on at a time where memory did not hold a batch.
+    ``history`` has the metrics of epochs 1, 2, ...; ``identity`` holds the trial's configuration and seed. ``network`` is the
+    scored network; if it is an average, ``trained`` holds the network in training. ``micro_batch`` is the number of images
+    trained on at a time, None if memory holds a whole batch. Raises ValueError if an epoch is missing.
     """
 
     identity: dict[str, Any]
@@ -64,7 +65,7 @@ class Checkpoint:
     network: Mapping[str, Tensor]
     optimizer: dict[str, Any]
     logits: Logits
-    trained: Trained | None = None
+    trained: Unaveraged | None = None
     micro_batch: int | None = None
 
     def __post_init__(self) -> None:
@@ -79,12 +80,12 @@ class Checkpoint:
 
 
 def best_epoch(history: tuple[Metrics, ...]) -> int:
-    """Return the epoch with the highest objective, the earliest of equals."""
+    """Return the epoch with the highest objective; of equals, the earliest."""
     return 1 + max(range(len(history)), key=lambda index: history[index]["objective"])
 
 
 def weights_path(folder: Path, epoch: int) -> Path:
-    """Return where the trial in ``folder`` keeps its weights of ``epoch``; they exist for the last and the best only."""
+    """Return the path of the weights of ``epoch``. Only the last and the best epoch keep theirs."""
     return folder / "weights" / f"epoch-{epoch:03d}.safetensors"
 
 
@@ -112,9 +113,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def checkpoint_stamp(folder: Path) -> tuple[int, int] | None:
-    """Return what tells the checkpoint in ``folder`` from one that another process writes there; None where there is none."""
+    """Return a stamp of the checkpoint in ``folder``, None if there is none.
+
+    The stamp changes when another process writes the checkpoint.
+    """
     try:
-        # Opened, not only looked at: a file system of the network shows what others wrote when a file is opened.
+        # Open it: a network file system shows the writes of other machines only at an open.
         with (folder / CHECKPOINT).open("rb") as file:
             found = os.fstat(file.fileno())
     except FileNotFoundError:
@@ -123,11 +127,11 @@ def checkpoint_stamp(folder: Path) -> tuple[int, int] | None:
 
 
 def load_checkpoint(folder: Path, *, settle: bool = True) -> Checkpoint | None:
-    """Return what the trial in ``folder`` last completed, or None, with a warning in the log, if it cannot be used.
+    """Return the trial's last completed epoch. Log a warning and return None if its checkpoint cannot be used.
 
-    It also puts the rest of the folder in order, unless ``settle`` is false: of several readers one is to do that. A trial
-    repeats exactly from its seed, so starting it anew costs time and changes nothing. Raises Refused where the system does not
-    let it be read: it may be whole.
+    A trial repeats exactly from its seed, so a fresh start costs time and changes nothing. Unless ``settle`` is false, also
+    clear up the rest of the folder: of several readers, only one may. Raises Refused if the system refuses the read, since
+    the file may be whole.
     """
     path = folder / CHECKPOINT
     if not path.exists():
@@ -136,7 +140,7 @@ def load_checkpoint(folder: Path, *, settle: bool = True) -> Checkpoint | None:
         return _load(folder, path, settle)
     except Refused:
         raise
-    except Exception as error:  # a damaged file can make the readers raise nearly anything
+    except Exception as error:  # readers raise nearly anything for a damaged file
         if hides_content(error):
             raise refused(error, folder, option=OUT, doing="the trial cannot be read or written") from error
         logger.warning("%s cannot be used (%s: %s); the trial starts again from epoch 0", path, type(error).__name__, error)
@@ -144,14 +148,20 @@ def load_checkpoint(folder: Path, *, settle: bool = True) -> Checkpoint | None:
 
 
 def read_logits(folder: Path) -> Logits:
-    """Return the validation logits (n, 28), float16, of each epoch of the trial in ``folder``; UserError if they cannot be read."""
+    """Return each epoch's validation logits (n, 28), float16, of the trial in ``folder``.
+
+    Raises UserError if logits.npz cannot be read.
+    """
     path = folder / "logits.npz"
     with _named(path), np.load(path, allow_pickle=False) as stored:
         return {int(name.removeprefix("epoch_")): stored[name] for name in stored.files}
 
 
 def read_objectives(folder: Path) -> dict[int, float]:
-    """Return the objective of each epoch, 1, 2, ..., of the trial in ``folder``; UserError if metrics.csv cannot be read."""
+    """Return the objective of each epoch, 1, 2, ..., of the trial in ``folder``.
+
+    Raises UserError if metrics.csv cannot be read.
+    """
     path = folder / "metrics.csv"
     with _named(path), path.open(newline="", encoding="utf-8") as file:
         objectives = {int(row["epoch"]): float(row["objective"]) for row in csv.DictReader(file)}
@@ -162,7 +172,7 @@ def read_objectives(folder: Path) -> dict[int, float]:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Turn what reading ``path`` raises, which for a damaged file can be nearly anything, into a UserError that names it."""
+    """Turn any error of reading ``path`` into a UserError that names it. A damaged file can raise nearly anything."""
     try:
         yield
     except Exception as error:
@@ -175,13 +185,13 @@ def _named(path: Path) -> Iterator[None]:
 def _load(folder: Path, path: Path, settle: bool) -> Checkpoint:
     content = torch.load(path, map_location="cpu", weights_only=True)
     history = tuple(content["history"])
-    # A trial that was stopped between its logits and its checkpoint has logits of one epoch too many.
+    # A stop between logits and checkpoint leaves logits of one epoch too many.
     logits = {epoch: values for epoch, values in read_logits(folder).items() if epoch <= len(history)}
-    # Opening the best weights checks that the file is as long as its header says; they are not needed to go on.
+    # Opening the best weights checks the file's length against its header. Resuming does not need them.
     with safe_open(weights_path(folder, best_epoch(history)), "pt"):
         pass
     network = safetensors.torch.load_file(folder / "weights" / content["weights"])
-    trained = Trained(**content["trained"]) if "trained" in content else None
+    trained = Unaveraged(**content["trained"]) if "trained" in content else None
     optimizer, micro_batch = content["optimizer"], content.get("micro_batch")
     checkpoint = Checkpoint(content["identity"], history, network, optimizer, logits, trained, micro_batch)
     if settle:
@@ -204,8 +214,8 @@ def _save_metrics(path: Path, history: tuple[Metrics, ...]) -> None:
 
 
 def _settle(folder: Path, history: tuple[Metrics, ...]) -> None:
-    """Make the rest of ``folder`` agree with its checkpoint, also where a stop left it half written."""
-    # Before the weights go: at every instant some epoch of metrics.csv has its weights.
+    """Make the rest of ``folder`` agree with its checkpoint, also after a stop half way."""
+    # Write metrics.csv before weights are removed: at every instant some epoch in it has its weights.
     _save_metrics(folder / "metrics.csv", history)
     kept = {weights_path(folder, len(history)), weights_path(folder, best_epoch(history))}
     left_over = [path for path in (folder / "weights").iterdir() if path not in kept and _is_ours(path.name)]
@@ -216,5 +226,5 @@ def _settle(folder: Path, history: tuple[Metrics, ...]) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether this is weights, also half written ones, and nothing that the system keeps beside them."""
+    """Return whether ``name`` is a weights file, whole or half written, and not a file of the system's."""
     return name.startswith(".epoch-") or not is_system_file(name)

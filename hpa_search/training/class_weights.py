@@ -1,7 +1,7 @@
-"""How much each class's positives and negatives weigh in the loss, from the training rows' label counts.
+"""Class weights of the loss's two terms, from the label counts of the training rows.
 
-Counts are those of the training rows only: validation labels must not shape what is trained.
-A new kind of weights is a function of the label counts, registered here, and nothing else.
+Only training rows count: validation labels must not shape what is trained. A new kind of weights is one function of the label
+counts, registered here.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from hpa_search.labels import NUM_LABELS
 from hpa_search.registry import Registry
 
 LEAST_LN = 0.1
-"""ln(#neg/#pos) is 0 or less for a class on half of the images or more; such a class keeps this weight."""
+"""The least weight of "ln". ln(#neg/#pos) is 0 or less for a class on at least half of the images."""
 
 Weighting = Callable[[TrialConfig, NDArray[np.int64], int], NDArray[np.float64]]
 """Takes the configuration, the positives (k,) of the classes in use and the number of rows; returns weights (k,)."""
@@ -29,10 +29,10 @@ def _all_used() -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class ClassWeights:
-    """Weights of the loss's two terms: ``positive`` (28,) where a label is set, ``negative`` (28,) where it is not.
+    """Weights of the loss's two terms: ``positive`` (28,) for set labels, ``negative`` (28,) for unset ones.
 
-    ``used`` (28,) is true for the classes that the loss looks at; the weights of the others stand for nothing.
-    Raises ValueError for shapes that differ, a weight that is negative or no finite number, or no class in use.
+    ``used`` (28,) is true for the classes in the loss; the weights of the others are ignored. Raises ValueError for unequal
+    shapes, a negative or infinite weight, NaN, or no class in use.
     """
 
     positive: NDArray[np.float64]
@@ -51,11 +51,11 @@ class ClassWeights:
 
 
 def class_weights(config: TrialConfig, labels: NDArray[np.bool_], used: NDArray[np.bool_] | None = None) -> ClassWeights:
-    """Return the weights that ``config`` names for the training rows' ``labels`` (n, 28), n >= 1.
+    """Return the weights that ``config`` names, from the training rows' ``labels`` (n, 28), n >= 1.
 
-    ``used`` (28,) names the classes that the loss looks at, None all; the others have weights of 1.
-    `weight_site` "positive" puts the weights on the positive term alone, "both" on both terms. Raises ValueError for
-    a name that is not registered, and where `ClassWeights` does.
+    ``used`` (28,) marks the classes in the loss, None all; the other classes get weight 1. `weight_site` "positive" weights
+    only the positive term, "both" weights both. Raises ValueError for a name that is not registered, and as `ClassWeights`
+    does.
     """
     used = _all_used() if used is None else used
     weights, ones = np.ones(NUM_LABELS), np.ones(NUM_LABELS)
@@ -70,25 +70,26 @@ def _none(config: TrialConfig, positives: NDArray[np.int64], rows: int) -> NDArr
 
 @CLASS_WEIGHTS.register("full")
 def _full(config: TrialConfig, positives: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
-    """#neg/#pos (Cruz-Albrecht, CS230 2018); on the positive term it makes a class's two sides weigh the same.
+    """Return #neg/#pos (Cruz-Albrecht, CS230 2018). On the positive term, it balances a class's two sides.
 
-    Both counts are at least 1: a class without positives weighs as one with a single one, one without negatives 1/rows.
+    Both counts are at least 1. A class without positives so weighs as much as with one. A class without negatives weighs
+    1/rows.
     """
     return np.maximum(rows - positives, 1) / np.maximum(positives, 1)
 
 
 @CLASS_WEIGHTS.register("ln")
 def _ln(config: TrialConfig, positives: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
-    """Natural log of #neg/#pos (Cruz-Albrecht, CS230 2018), counts as in `_full`, at least LEAST_LN."""
+    """Return the natural log of #neg/#pos (Cruz-Albrecht, CS230 2018), at least LEAST_LN, with counts as in `_full`."""
     return np.maximum(LEAST_LN, np.log(_full(config, positives, rows)))
 
 
 @CLASS_WEIGHTS.register("1-f")
 def _one_minus_frequency(config: TrialConfig, positives: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
-    """(1 - f)^k, f being the share of rows with the class, k `weight_power`.
+    """Return (1 - f)^k, where f is the share of rows with the class and k is `weight_power`.
 
     k = 1: Pompey and Solomos, CS230 2018; k = 2: the competition's second place. A class without positives weighs 1, the
-    most there is; one on every row has nothing to be learned and weighs 0.
+    maximum. A class on every row has nothing to learn and weighs 0.
     """
     assert config.weight_power is not None
     return (1 - positives / rows) ** config.weight_power
@@ -96,10 +97,10 @@ def _one_minus_frequency(config: TrialConfig, positives: NDArray[np.int64], rows
 
 @CLASS_WEIGHTS.register("effective")
 def _effective(config: TrialConfig, positives: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
-    """Inverse of the effective number of positives, (1 - b) / (1 - b^n), b being `weight_beta`.
+    """Return the inverse effective number of positives, (1 - b) / (1 - b^n), where b is `weight_beta`.
 
-    Cui et al. 2019 (arXiv 1901.05555), equation 4, scaled as there to sum to the number of classes (in use). A class
-    without positives weighs as one with a single one, which is the most there is.
+    Cui et al. 2019 (arXiv 1901.05555), equation 4. As there, the weights are scaled to sum to the number of classes (in use).
+    A class without positives weighs as much as with one, the maximum.
     """
     assert config.weight_beta is not None
     inverse = (1 - config.weight_beta) / (1 - config.weight_beta ** np.maximum(positives, 1))

@@ -1,4 +1,4 @@
-"""Where and in what precision a trial trains: chosen once a process, and said with the reason."""
+"""The device and the precision that trials train in, chosen once a process and logged with the reason."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Device:
-    """A device, the type in which convolutions are computed on it, and whether weights lie channels last."""
+    """A device, the type in which it computes convolutions, and whether weights lie channels last."""
 
     device: torch.device
     dtype: torch.dtype
@@ -26,7 +26,7 @@ class Device:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Return the context in which to call the network; it changes nothing where ``dtype`` is float32."""
+        """Return the context in which to call the network. It changes nothing if ``dtype`` is float32."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
     def __str__(self) -> str:
@@ -36,9 +36,9 @@ class Device:
 
 @cache
 def choose_device() -> Device:
-    """Return this process's CUDA device if there is one, else the CPU; log it with the reason the first time.
+    """Return this process's CUDA device if it has one, else the CPU. Log it with the reason the first time.
 
-    It also makes torch's kernels repeatable, and takes the number of threads from OMP_NUM_THREADS if that is set.
+    Also make torch's kernels repeatable, and take the number of threads from OMP_NUM_THREADS if that is set.
     """
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit() and int(threads) > 0:
@@ -54,17 +54,17 @@ def _cuda() -> Device:
     name = torch.cuda.get_device_name(device)
     if torch.cuda.is_bf16_supported(including_emulation=False):
         return Device(device, torch.bfloat16, True, f"{name} computes in bfloat16")
-    return Device(device, torch.float32, True, f"{name} has no bfloat16 of its own")
+    return Device(device, torch.float32, True, f"{name} does not compute in bfloat16")
 
 
 def _cpu() -> Device:
-    # Never bfloat16 here: most CPUs emulate it, many times slower than float32.
+    # Never bfloat16: most CPUs emulate it, many times slower than float32.
     threads = torch.get_num_threads()
     return Device(torch.device("cpu"), torch.float32, False, f"no CUDA device is visible; {threads} threads")
 
 
 def _make_cuda_repeatable() -> None:
-    """Choose deterministic kernels, so that a trial repeats from its seed; warn where an operation has none."""
+    """Choose deterministic kernels, so that a trial repeats from its seed. Warn about operations without one."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -1,18 +1,17 @@
-"""The loss and the gradients of one batch: at once, part by part where memory does not hold it, or by several workers.
+"""The loss and the gradients of one batch: at once, in parts if memory is short, or by several workers.
 
-Part by part there are two passes, whatever the loss. The first computes the logits of all parts and keeps nothing else;
-of them and the whole batch's loss, be it a mean over rows or not (soft F1), comes the gradient at each logit. The second
-computes each part again, now with what the backward pass needs, and goes back from its logits' share of that gradient. The
-sum over the parts is the gradient of the whole batch. A loss need not know of it, and summing losses of parts, weighted by
-their rows, would not do for one that is no mean over rows. The price is a second forward pass, about a third of a step's
-time, paid only by trials that run out of memory.
+In parts, there are two passes, for any loss. The first pass computes the logits of all parts and keeps nothing else. The
+whole batch's loss then gives the gradient at each logit. The second pass computes each part again, and runs backward from the
+gradient at the part's logits. The sum over the parts is the gradient of the whole batch. A weighted sum of the parts' losses
+would be wrong for a loss that is not a mean over rows (soft F1). The second forward pass costs about a third of a step's
+time. Only trials that run out of memory pay it.
 
-Both passes draw the same for dropout. Batch norms normalise each part by itself, alike in both passes, and count every
-part into their running statistics, once.
+Both passes draw the same dropout. Batch norms normalise each part by itself, alike in both passes. They count each part into
+their running statistics once.
 
-Of several workers each computes the loss of the whole batch from the logits of all, and goes back from its own rows' logits:
-the sum over workers is the gradient of that loss, whatever it is. They cut their shares into equally many parts, and a part is
-then what all of them work on at a time.
+Each of several workers computes the whole batch's loss from all workers' logits. It runs backward from its own rows' logits.
+The sum over the workers is the gradient of that loss, for any loss. All workers cut their shares into equally many parts.
+They work on each part together.
 """
 
 from collections.abc import Iterator
@@ -29,12 +28,12 @@ from hpa_search.training.losses import Loss
 from hpa_search.training.memory import Portion
 from hpa_search.training.ranks import ALONE, Ranks
 
-TWO_NEEDED = "memory does not hold 2 images at a time, and the network's batch norm cannot work on 1"
+TWO_NEEDED = "memory does not hold 2 images at a time, and the network's batch norm cannot work on 1; choose smaller images"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """How the ``batch`` rows of a step are worked on: parted among the workers, and at most ``size`` at a time by each."""
+    """A step's ``batch`` rows: shared among the workers, each of which works on at most ``size`` at a time."""
 
     batch: int
     size: int
@@ -42,17 +41,18 @@ class Rows:
 
     @property
     def weight(self) -> int:
-        """By what a gradient is multiplied because the workers' are averaged: of parts it is their sum that counts."""
+        """The factor of each gradient. DistributedDataParallel averages over workers, but shared rows need the sum."""
         return self.ranks.world if self.ranks.parted(self.batch) else 1
 
     @property
     def parts(self) -> int:
-        """Into how many parts each worker cuts its share.
+        """The number of parts that each worker cuts its share into.
 
-        Batch norms may need two images: three are one part if ``size`` is 2. That of several workers may be one for each, and
-        is two for those whose shares are one image larger than the others', if ``size`` is 1.
+        Batch norms may need two images. With ``size`` 2, three images are therefore one part. Across several workers one
+        image of each is enough. With ``size`` 1, a worker whose share has one image more than the others' puts two into a
+        part.
         """
-        fewest, most = self.ranks.extremes(self.batch)
+        fewest, most = self.ranks.share_sizes(self.batch)
         least = 1 if self.size == 1 or self.ranks.parted(self.batch) else 2
         return min(-(-most // self.size), max(1, fewest // least))
 
@@ -61,16 +61,16 @@ class Rows:
         return self.ranks.gather(own, self.batch)
 
     def whole_norms(self) -> AbstractContextManager[object]:
-        """Return the context in which batch norms see what all workers work on at a time."""
+        """Return the context in which a batch norm sees the current part of all workers."""
         return WholeBatch() if self.ranks.parted(self.batch) else nullcontext()
 
 
 def backward(network: nn.Module, images: Tensor, labels: Tensor, loss_of: Loss, device: Device, rows: Rows) -> Tensor:
-    """Put the gradients of a batch's loss into ``network``, in place of those there; return the loss, still on the device.
+    """Leave the gradients of a batch's loss in ``network``, in place of old ones. Return the loss, still on the device.
 
-    ``images`` (b, c, s, s) and ``labels`` (b, k) are this worker's share of the ``rows``. Where there are several workers, all
-    must call this, ``network`` is `Ranks.parallel`'s, and the gradients are those of all.
-    Raises MemoryError where a batch norm would have to work on a single image.
+    ``images`` (b, c, s, s) and ``labels`` (b, k) are this worker's share of the ``rows``. Several workers must all call this,
+    with a ``network`` from `Ranks.parallel`; the gradients are then those of all. Raises MemoryError if a batch norm would
+    have to work on a single image.
     """
     if rows.parts > 1:
         try:
@@ -80,7 +80,7 @@ def backward(network: nn.Module, images: Tensor, labels: Tensor, loss_of: Loss, 
                 raise
             if not rows.ranks.several:
                 raise MemoryError(TWO_NEEDED) from error
-        # The rows are fewer than the workers, each of which has all of them and sees none of the others'.
+        # With fewer rows than workers, each worker has all rows, and its norms do not see the others'.
         return backward(network, images, labels, loss_of, device, replace(rows, size=2))
     logits = _logits(network, images, device, rows)
     loss = loss_of(rows.gather(logits), rows.gather(labels))
@@ -100,7 +100,7 @@ def predict(network: nn.Module, images: Tensor, device: Device, portion: Portion
 
 
 def _in_parts(network: nn.Module, images: Tensor, labels: Tensor, loss_of: Loss, device: Device, rows: Rows) -> Tensor:
-    """Do what `backward` does, in two passes over the parts."""
+    """Do the work of `backward` in two passes over the parts."""
     network.zero_grad(set_to_none=True)
     cut = images.tensor_split(rows.parts)
     with torch.no_grad(), _as_it_was(network, device.device):
@@ -120,13 +120,13 @@ def _logits(network: nn.Module, images: Tensor, device: Device, rows: Rows) -> T
 
 
 def _not_averaged(network: nn.Module) -> AbstractContextManager[object]:
-    """Return the context in which this worker's gradients of ``network``, `Ranks.parallel`'s, are kept and not yet averaged."""
+    """Return the context that keeps this worker's gradients of a `Ranks.parallel` ``network`` without averaging them."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
 @contextmanager
 def _as_it_was(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Take back, at the end, what the first pass drew from the generators and did to running statistics."""
+    """Undo, at the end, what the first pass drew from the generators and changed in running statistics."""
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:

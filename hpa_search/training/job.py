@@ -1,4 +1,4 @@
-"""What every trial of a search has in common, and how a worker opens one of them."""
+"""A search as its workers see it, and how a worker opens one of its trials."""
 
 import logging
 from collections.abc import Mapping
@@ -31,20 +31,20 @@ from hpa_search.training.trial_data import TrialData
 
 
 class Configures(Protocol):
-    """What makes a whole configuration of what was drawn for a trial: the search."""
+    """The part of a search that a trial needs: it completes a configuration."""
 
     def trial_config(self, drawn: Mapping[str, Value]) -> TrialConfig:
-        """Return the trial's whole configuration."""
+        """Return the trial's whole configuration, from the settings ``drawn`` for it."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A search as its workers see it: where data and results are, and what all trials share.
+    """A search as its workers see it: the places of data and results, and what all trials share.
 
-    ``data``, ``out`` and ``external`` may be in object stores; ``cache`` is local to the node. ``epochs`` are the top rung's, ``classes`` the label ids that macro AP averages,
-    ``mean`` and ``std`` (4 each, in 0..1 units) those of the training images. ``labels`` are the ids of the only labels
-    that are trained, None for all 28. ``external`` is the folder of external images, ``external_rows`` those of them that
-    are trained on.
+    ``data``, ``out`` and ``external`` may be in object stores; ``cache`` is local to the node. ``epochs`` are the top rung's.
+    ``classes`` are the label ids in macro AP. ``mean`` and ``std`` (4 each, in 0..1 units) are those of the training images.
+    ``labels`` are the ids of the only labels to train, None for all 28. ``external`` is the folder of external images;
+    ``external_rows`` are its training rows.
     """
 
     data: Location
@@ -63,13 +63,13 @@ class Job:
 
     @property
     def judge(self) -> Judge:
-        """How trials are judged."""
+        """How the trials are scored."""
         only = None if self.labels is None else to_vector(self.labels)
         return Judge(to_vector(self.classes), self.objective, only)
 
 
 def trial_folder(out: Path, number: int) -> Path:
-    """Return the folder of a trial."""
+    """Return the folder of trial ``number`` in ``out``."""
     return out / trial_name(number)
 
 
@@ -81,12 +81,13 @@ def trial_name(number: int) -> str:
 def open_trial(
     job: Job, number: int, parameters: dict[str, Any], ranks: Ranks = ALONE, micro_batch: int | None = None
 ) -> Trainer | StoredTrial:
-    """Open trial ``number`` where its checkpoint left it. The dataset is read once a process and shared by its trials.
+    """Open trial ``number`` at its last checkpoint. A process reads the dataset once, for all its trials.
 
-    Each of several ``ranks`` that train it together must call this; they see the same folder. ``micro_batch`` is how many
-    images at a time their memory is known to hold, where it has run out.
+    Several ``ranks`` that train the trial together must all call this, and see the same folder. ``micro_batch`` is the number
+    of images at a time that their memory holds, once it ran out.
 
-    device.txt in its folder says where and in what precision it runs, and why: a worker's log is gone with Ray's session.
+    device.txt in the trial's folder says where it runs, in what precision, and why. A worker's log is lost with Ray's
+    session.
     """
     logging.basicConfig(level=logging.INFO)
     out = Place.of(job.out)
@@ -117,7 +118,10 @@ def _trainer(job: Job, number: int, parameters: dict[str, Any], folder: Path, ra
 
 
 def trial_data(job: Job, size: int) -> TrialData:
-    """Return the data of the job's trials whose input is ``size`` pixels; external images are training rows after the others."""
+    """Return the data of the job's trials whose input is ``size`` pixels.
+
+    External images are training rows after all others.
+    """
     dataset, images, split = _load(Place.of(job.data), job.cache, Place.of(job.out))
     own = TrialData(
         images=images.at_size(size),

@@ -1,4 +1,4 @@
-"""What a trial trains: its network, an update for each batch, and the average of its states where that is what is judged."""
+"""The learning part of a trial: the network, its update for each batch, and the average of its states."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from hpa_search.config import TrialConfig
 from hpa_search.models.build import Network
 from hpa_search.models.freezing import apply_freeze
 from hpa_search.training.averaging import AveragedNetwork
-from hpa_search.training.checkpoint import Checkpoint, Trained
+from hpa_search.training.checkpoint import Checkpoint, Unaveraged
 from hpa_search.training.device import Device
 from hpa_search.training.gradients import Rows, backward
 from hpa_search.training.losses import Loss
@@ -20,9 +20,9 @@ from hpa_search.training.ranks import Ranks
 
 
 class Learner:
-    """Trains ``network`` on ``device`` as ``config`` says, together with the other ``ranks`` if there are any.
+    """Trains ``network`` on ``device`` as ``config`` says, together with the other ``ranks``, if any.
 
-    ``micro_batch`` is how many images of a batch each of them works on at a time.
+    ``micro_batch`` is the number of images of a batch that each worker works on at a time.
     """
 
     def __init__(self, network: Network, config: TrialConfig, device: Device, ranks: Ranks, micro_batch: Portion) -> None:
@@ -35,21 +35,22 @@ class Learner:
 
     @property
     def judged(self) -> Network:
-        """The network as it is scored and kept: the average, where there is one."""
+        """The network that is scored and kept: the average if there is one."""
         return self._network if self._average is None else self._average.network  # type: ignore[return-value]
 
     def begin_epoch(self, freeze: str) -> None:
-        """Get ready to train what ``freeze`` leaves to be trained."""
+        """Prepare to train the weights that ``freeze`` leaves free."""
         apply_freeze(self._network, freeze)
+        # A new wrapper costs time, and is needed only if other weights train.
         trained = [weight.requires_grad for weight in self._network.parameters()]
         if trained != self._trained:
             self._parallel, self._trained = self._ranks.parallel(self._network), trained
 
     def update(self, images: Tensor, labels: Tensor, batch: int, rate: float, loss_of: Loss) -> Tensor:
-        """Update the weights once, with learning rate ``rate``; return the loss of the whole batch, still on the device.
+        """Update the weights once, with learning rate ``rate``. Return the whole batch's loss, still on the device.
 
-        ``images`` and ``labels`` are this worker's share of the ``batch`` rows. Raises FewerAtATimeError where one of several
-        workers runs out of memory on its way through the network and back.
+        ``images`` and ``labels`` are this worker's share of the ``batch`` rows. Raises FewerAtATimeError if one of several
+        workers runs out of memory in its forward or backward pass.
         """
         set_learning_rate(self._optimizer, rate)
         loss = self._backward(images, labels, batch, loss_of)
@@ -60,13 +61,13 @@ class Learner:
             self._average.update(self._network)
         return loss
 
-    def state(self) -> tuple[Mapping[str, Tensor], dict[str, Any], Trained | None]:
-        """Return what a checkpoint keeps: the judged network, the optimizer, and the trained network if it is another."""
-        trained = None if self._average is None else Trained(self._network.state_dict(), self._average.updates)
+    def state(self) -> tuple[Mapping[str, Tensor], dict[str, Any], Unaveraged | None]:
+        """Return what a checkpoint keeps: the judged network, the optimizer, and the network in training if it differs."""
+        trained = None if self._average is None else Unaveraged(self._network.state_dict(), self._average.updates)
         return self.judged.state_dict(), self._optimizer.state_dict(), trained
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Be what ``checkpoint`` kept."""
+        """Restore the state that ``checkpoint`` holds."""
         self._optimizer.load_state_dict(checkpoint.optimizer)
         self.judged.load_state_dict(checkpoint.network)
         if self._average is not None:
@@ -78,6 +79,7 @@ class Learner:
         def work(size: int) -> Tensor:
             return backward(self._parallel, images, labels, loss_of, self._device, Rows(batch, size, self._ranks))
 
+        # One worker alone may retry here. Of several, the others already wait in a collective: all must start again.
         if not self._ranks.several:
             return self._micro_batch.fit(len(images), work)
         try:

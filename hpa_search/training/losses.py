@@ -1,10 +1,11 @@
-"""Losses on logits for many labels at once; a mean over images and classes, as one number.
+"""Losses on logits for many labels at once; each is a mean over images and classes, as one number.
 
-A new loss is one function ``build(config, weights, device) -> Loss``, registered here, and nothing else.
+A new loss is one function ``build(config, weights, device) -> Loss``, registered here. A setting of its own is one field of
+`TrialConfig` with a `When`, and a row in search_spaces/README.md.
 
-In the formulas p = sigmoid(logit) is the probability of a label, y is 1 where it is set and 0 elsewhere, and w+ and w-
-are the class weights of the positive and the negative term. They act on every loss but soft F1, which says why.
-Powers and logarithms of p are taken from logsigmoid(logit): values and gradients stay finite where p rounds to 0 or 1.
+In the formulas, p = sigmoid(logit) is the probability of a label. y is 1 if the label is set, else 0. w+ and w- are the class
+weights of the positive and the negative term. They act on every loss but soft F1, which says why. Powers and logarithms of p
+come from logsigmoid(logit). Values and gradients so stay finite where p rounds to 0 or 1.
 """
 
 import math
@@ -21,10 +22,10 @@ from hpa_search.registry import Registry
 from hpa_search.training.class_weights import ClassWeights
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Takes float32 logits (b, k) and targets (b, k) of 0 and 1, returns a scalar."""
+"""Takes float32 logits (b, k) and targets (b, k) of 0 and 1; returns a scalar."""
 
 Terms = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Takes logits (b, k), returns what each costs if its label is set, and if it is not, both (b, k)."""
+"""Takes logits (b, k); returns each label's cost if it is set, and if it is not, both (b, k)."""
 
 LOSSES: Registry[Callable[[TrialConfig, ClassWeights, torch.device | None], Loss]] = Registry("loss")
 
@@ -32,14 +33,14 @@ MARGIN_POSITIVE, MARGIN_NEGATIVE, DOWN_WEIGHT = 0.9, 0.1, 0.5
 """m+, m- and lambda of the margin loss (Sabour et al. 2017, section 3)."""
 
 LEAST_BASE = 1e-12
-"""A power of less than this is taken of this instead: with an exponent below 1 its slope at 0 would be infinite."""
+"""The least base of a power. An exponent below 1 would make the slope at 0 infinite."""
 
 
 def build_loss(config: TrialConfig, weights: ClassWeights, device: torch.device | None = None) -> Loss:
     """Return the loss that ``config`` names, with its class weights on ``device``.
 
-    It takes logits and targets of all 28 classes and is the mean over those that ``weights`` says are used: the others
-    have no gradient. Raises ValueError for a name that is not registered.
+    The loss takes logits and targets of all 28 classes, and averages over the classes that ``weights`` uses. The other
+    classes have no gradient. Raises ValueError for a name that is not registered.
     """
     used = weights.used
     if used.all():
@@ -50,7 +51,7 @@ def build_loss(config: TrialConfig, weights: ClassWeights, device: torch.device 
 
 
 def _mean_of(terms: Terms, weights: ClassWeights, device: torch.device | None) -> Loss:
-    """Return the loss mean(w+ y t+ + w- (1 - y) t-) over images and classes, ``terms`` giving t+ and t-."""
+    """Return mean(w+ y t+ + w- (1 - y) t-) over images and classes as a loss; ``terms`` gives t+ and t-."""
     positive, negative = _as_tensor(weights.positive, device), _as_tensor(weights.negative, device)
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -62,13 +63,13 @@ def _mean_of(terms: Terms, weights: ClassWeights, device: torch.device | None) -
 
 @LOSSES.register("bce")
 def _bce(config: TrialConfig, weights: ClassWeights, device: torch.device | None) -> Loss:
-    """BCE = -[w+ y log p + w- (1 - y) log(1 - p)]; with w- = 1 it is torch's with ``pos_weight=w+``."""
+    """BCE = -[w+ y log p + w- (1 - y) log(1 - p)]. With w- = 1 it is torch's with ``pos_weight=w+``."""
     return _mean_of(lambda logits: (-logsigmoid(logits), -logsigmoid(-logits)), weights, device)
 
 
 @LOSSES.register("focal")
 def _focal(config: TrialConfig, weights: ClassWeights, device: torch.device | None) -> Loss:
-    """FL = (1 - p_t)^gamma BCE (Lin et al. 2017, equation 4), p_t being p where y is 1 and 1 - p elsewhere.
+    """FL = (1 - p_t)^gamma BCE (Lin et al. 2017, equation 4), where p_t is p if y is 1, else 1 - p.
 
     gamma 0 is BCE.
     """
@@ -84,10 +85,9 @@ def _focal(config: TrialConfig, weights: ClassWeights, device: torch.device | No
 
 @LOSSES.register("focal_poster_literal")
 def _focal_poster_literal(config: TrialConfig, weights: ClassWeights, device: torch.device | None) -> Loss:
-    """p_t^gamma BCE, as a poster prints the focal loss (Pompey and Solomos, CS230 2018): to replay it, and for no other use.
+    """p_t^gamma BCE, a poster's misprint of the focal loss (Pompey and Solomos, CS230 2018); only to replay it.
 
-    It is the focal loss inverted: it keeps the easy examples and silences the hard ones, and a label that is missed
-    completely costs nothing.
+    It inverts the focal loss: it keeps the easy examples and silences the hard ones. A completely missed label costs nothing.
     """
     gamma = config.gamma
     assert gamma is not None
@@ -101,10 +101,10 @@ def _focal_poster_literal(config: TrialConfig, weights: ClassWeights, device: to
 
 @LOSSES.register("margin")
 def _margin(config: TrialConfig, weights: ClassWeights, device: torch.device | None) -> Loss:
-    """w+ y max(0, m+ - p)^2 + w- lambda (1 - y) max(0, p - m-)^2 (Sabour et al. 2017, equation 4), p being ||v||.
+    """w+ y max(0, m+ - p)^2 + w- lambda (1 - y) max(0, p - m-)^2 (Sabour et al. 2017, equation 4), where p is ||v||.
 
-    Our capsule network hands out the log odds of the lengths ||v|| of its capsules, so that p is that length; for any
-    other network p stands in its place, an adaptation. The original is summed over the classes, this is their mean.
+    The capsule network's logits are the log odds of its capsules' lengths ||v||, so p is that length. For other networks p
+    stands in for the length, an adaptation. The original sums over the classes; this loss averages.
     """
 
     def terms(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,9 +118,9 @@ def _margin(config: TrialConfig, weights: ClassWeights, device: torch.device | N
 def _asymmetric(config: TrialConfig, weights: ClassWeights, device: torch.device | None) -> Loss:
     """-[w+ y (1 - p)^g+ log p + w- (1 - y) q^g- log(1 - q)], q = max(p - m, 0) (Ridnik et al. 2021, equation 7).
 
-    g+ is `gamma_positive`, g- `gamma_negative`, m `probability_margin`; all of them 0 is BCE. As in timm's
-    AsymmetricLossMultiLabel the factors (1 - p)^g+ and q^g- are differentiated too; unlike there and in the paper it is
-    the mean over images and classes, not the sum, and logarithms are not cut off at 1e-8.
+    g+ is `gamma_positive`, g- is `gamma_negative`, m is `probability_margin`. If all are 0, the loss is BCE. Gradients flow
+    through the factors (1 - p)^g+ and q^g- too, as in timm's AsymmetricLossMultiLabel. Unlike timm and the paper, this loss
+    averages over images and classes, and does not cut logarithms off at 1e-8.
     """
     gamma_positive, gamma_negative, margin = config.gamma_positive, config.gamma_negative, config.probability_margin
     assert gamma_positive is not None and gamma_negative is not None and margin is not None
@@ -139,10 +139,10 @@ def _asymmetric(config: TrialConfig, weights: ClassWeights, device: torch.device
 def _soft_f1(config: TrialConfig, weights: ClassWeights, device: torch.device | None) -> Loss:
     """The mean over classes of one term each, over the n images of the batch.
 
-    A class with a positive in the batch: 1 - 2 sum(y p) / (sum(p) + sum(y)), one minus its F1 with counts of
-    probabilities (Yin and Xiong's last stage). A class without: its BCE, -w- sum(log(1 - p)) / n, for its soft F1 is 0
-    whatever p is (the competition's 11th place). Class weights leave the F1 terms alone: macro F1 is a plain mean over
-    classes, and F1 has its own balance of a class's two sides. They lie within 0..1, their denominators are at least 1.
+    A class with a positive in the batch costs 1 - 2 sum(y p) / (sum(p) + sum(y)). That is one minus its F1, with counts of
+    probabilities (Yin and Xiong's last stage). A class without positives costs its BCE, -w- sum(log(1 - p)) / n. Its soft F1
+    would be 0 at any p (the competition's 11th place). Class weights leave the F1 terms alone. Macro F1 is a plain mean over
+    classes, and F1 balances a class's two sides itself. The F1 terms lie within 0..1; their denominators are at least 1.
     """
     negative = _as_tensor(weights.negative, device)
 
@@ -156,7 +156,7 @@ def _soft_f1(config: TrialConfig, weights: ClassWeights, device: torch.device | 
 
 
 def _restricted(weights: ClassWeights) -> ClassWeights:
-    """Return ``weights`` of the k classes in use alone, in arrays (k,)."""
+    """Return the weights of only the k classes in use, as arrays (k,)."""
     used = weights.used
     everything: NDArray[np.bool_] = used[used]
     return ClassWeights(weights.positive[used], weights.negative[used], everything)

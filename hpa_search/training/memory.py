@@ -1,4 +1,4 @@
-"""What to do when memory runs out: the same work again, on half as many images at a time."""
+"""Retry after memory runs out: the same work on half as many images at a time."""
 
 import gc
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from hpa_search.files import write_text
 Result = TypeVar("Result")
 
 MEMORY = "out_of_memory.txt"
-"""The file in a trial's folder that says, where memory ran out, when that was and what was done about it."""
+"""The file in a trial's folder that says when memory ran out, and what was done."""
 
 IN_OTHER_WORDS = ("CUDA error: out of memory", "'out of memory'", "_STATUS_ALLOC_FAILED", "can't allocate memory")
-"""How the CUDA runtime, NCCL, cuBLAS and cuDNN, and torch's allocator for the host say it, as RuntimeErrors."""
+"""The words of the CUDA runtime, NCCL, cuBLAS and cuDNN, and of torch's host allocator, in RuntimeErrors."""
 
 
 class FewerAtATimeError(Exception):
-    """Memory does not hold a step's images on one of several workers, which start again together, with ``images`` at a time.
+    """One of several workers cannot hold a step's images. All must start again, with ``images`` at a time.
 
-    It runs out between two talks with the others: they wait for it, some in the middle of a backward pass, and cannot be told
-    without a talk more at every step.
+    The other workers are blocked in a collective, some in a backward pass. Telling them would cost one more collective a
+    step.
     """
 
     def __init__(self, images: int) -> None:
@@ -34,7 +34,7 @@ class FewerAtATimeError(Exception):
 
 
 class Portion:
-    """How many images are worked on at a time: ``size``, which is halved, down to one, whenever memory runs out.
+    """The number of images worked on at a time: ``size``. It is halved whenever memory runs out, down to one.
 
     ``on_less(before, after)`` is called at each halving.
     """
@@ -44,32 +44,35 @@ class Portion:
         self._on_less = on_less
 
     def fewer(self, images: int) -> int:
-        """Return half of what is worked on at a time where there are so many ``images``: 0 if that is a single one."""
+        """Return half of the number worked on at a time, for ``images`` in all. Return 0 if that number is one."""
         return min(self.size, images) // 2
 
     def fit(self, images: int, work: Callable[[int], Result]) -> Result:
-        """Return ``work(size)``, done on so many of ``images`` at a time; what it raises, if memory does not even hold one."""
+        """Return ``work(size)``. Halve ``size`` and retry while memory runs out.
+
+        ``images`` is how many images there are in all. Raises the error of ``work`` if memory does not hold even one image.
+        """
         while True:
             try:
                 return work(self.size)
             except Exception as error:
                 if not is_out_of_memory(error) or not self.fewer(images):
                     raise
-            # Only here, where the exception is gone, are the tensors of the frames that it held.
+            # Outside the except block: the exception holds frames, and with them their tensors.
             before, self.size = min(self.size, images), self.fewer(images)
             _free()
             self._on_less(before, self.size)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether ``error`` says that the device or the host has no memory left."""
+    """Return whether ``error`` says that the device or the host ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in IN_OTHER_WORDS)
 
 
 def note(folder: Path, line: str) -> None:
-    """Write ``line`` into the file of a trial's ``folder`` that tells of memory, unless it is there."""
+    """Append ``line`` to the memory file in the trial's ``folder``, unless it is there."""
     path = folder / MEMORY
     noted = path.read_text(encoding="utf-8") if path.exists() else ""
     if line not in noted.splitlines():
@@ -77,7 +80,7 @@ def note(folder: Path, line: str) -> None:
 
 
 def _free() -> None:
-    """Give back what nobody holds any more."""
+    """Release memory that nothing holds any more."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -1,6 +1,6 @@
-"""The optimizer, and the learning rate as a pure function of the step, so that a resumed trial goes on exactly.
+"""The optimizer, and the learning rate as a pure function of the step.
 
-A new optimizer or schedule is one function, registered here, and nothing else.
+A resumed trial so repeats exactly. A new optimizer or schedule is one function, registered here.
 """
 
 import math
@@ -19,10 +19,10 @@ FUSED_ON = ("cpu", "cuda")
 """Devices with a kernel that updates all weights at once."""
 
 LEAST_GAIN = 1e-4
-"""A validation loss has improved if it is lower than the best so far by more than this (Keras' min_delta)."""
+"""A validation loss improves if it is lower than the best so far by more than this (Keras' min_delta)."""
 
 CYCLE_RISE, CYCLE_START, CYCLE_END = 0.3, 25.0, 1e4
-"""One cycle climbs for this share of the steps, from 1/25 of the rate, and ends at 1e-4 of where it began (torch's)."""
+"""One cycle climbs for this share of the steps, from 1/25 of the rate. It ends at 1e-4 of where it began (torch's)."""
 
 Groups = list[dict[str, Any]]
 
@@ -30,13 +30,12 @@ OPTIMIZERS: Registry[Callable[[Groups, TrialConfig, bool], Optimizer]] = Registr
 
 
 def build_optimizer(network: nn.Module, config: TrialConfig) -> Optimizer:
-    """Return the optimizer that ``config`` names over all weights of ``network``.
+    """Return the optimizer that ``config`` names, over all weights of ``network``.
 
-    It holds weights that are frozen too, for they may be freed in a later epoch: one without a gradient (None, as
-    ``zero_grad(set_to_none=True)`` leaves it) is not touched, not even by weight decay. Weight decay (in all but AdamW:
-    L2 added to the gradient) is for weights of two or more dimensions alone: on biases and on the scales of
-    normalisation layers it does harm (He et al. 2019, arXiv 1812.01187, section 3.1).
-    Raises ValueError for a name that is not registered.
+    It holds frozen weights too, since a later epoch may free them. A weight without a gradient (None, as
+    ``zero_grad(set_to_none=True)`` leaves it) does not change, not even by weight decay. Weight decay (L2 added to the
+    gradient, except in AdamW) acts only on weights of two or more dimensions. On biases and on the scales of normalisation
+    layers it does harm (He et al. 2019, arXiv 1812.01187, section 3.1). Raises ValueError for a name that is not registered.
     """
     weights = list(network.parameters())
     groups: Groups = [
@@ -61,7 +60,7 @@ def _adamw(groups: Groups, config: TrialConfig, fused: bool) -> Optimizer:
 def _sgd(groups: Groups, config: TrialConfig, fused: bool) -> Optimizer:
     """Plain gradient descent; with momentum, Nesterov's.
 
-    Never fused: that kernel fails where weights that were frozen have no momentum yet and the others do.
+    Never fused: the fused kernel fails if freed weights have no momentum yet and others have.
     """
     momentum = config.momentum
     assert momentum is not None
@@ -70,12 +69,12 @@ def _sgd(groups: Groups, config: TrialConfig, fused: bool) -> Optimizer:
 
 @OPTIMIZERS.register("adamax")
 def _adamax(groups: Groups, config: TrialConfig, fused: bool) -> Optimizer:
-    """Adam with the largest gradient in place of the mean square; it has no fused kernel."""
+    """Adam with the largest gradient in place of the mean square. It has no fused kernel."""
     return Adamax(groups, lr=config.learning_rate)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Make ``rate`` the learning rate of every group of ``optimizer``."""
+    """Set the learning rate of every group of ``optimizer`` to ``rate``."""
     group: dict[str, Any]
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -83,9 +82,9 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
 
 @dataclass(frozen=True)
 class Clock:
-    """Where a trial is in its schedule: before update ``step`` of ``total``, counted from 0.
+    """A trial's position in its schedule: before update ``step`` of ``total``, counted from 0.
 
-    ``validation_losses`` are those of the ``completed`` epochs, as far as they were given.
+    ``validation_losses`` are those of the ``completed`` epochs, as far as they are given.
     """
 
     step: int
@@ -96,7 +95,7 @@ class Clock:
 
 
 Schedule = Callable[[TrialConfig, Clock], float]
-"""Returns what the configured learning rate is multiplied by, within 0..1."""
+"""Returns the factor of the configured learning rate, within 0..1."""
 
 SCHEDULES: Registry[Schedule] = Registry("schedule")
 
@@ -104,13 +103,14 @@ SCHEDULES: Registry[Schedule] = Registry("schedule")
 def learning_rate(
     config: TrialConfig, step: int, *, steps_per_epoch: int, epochs: int, validation_losses: Sequence[float] = ()
 ) -> float:
-    """Return the learning rate of the update number ``step``, counted from 0.
+    """Return the learning rate of update number ``step``, counted from 0.
 
-    It climbs in a straight line through ``warmup_epochs``, then follows the schedule, whose time begins there, to the
-    end of ``epochs``, the epochs of the top rung; a trial that is promoted thus goes on where it paused. Beyond the end
-    it stays. one_cycle has a warm-up of its own: beside it ``warmup_epochs`` changes nothing.
-    ``validation_losses`` are those of epochs 1, 2, ...; of them, those completed before ``step`` count. Only plateau
-    needs them, and raises ValueError if one is missing.
+    The rate climbs linearly through ``warmup_epochs``. Then the schedule starts, and ends with ``epochs``, those of the top
+    rung. So a promoted trial continues where it paused. Beyond the end the rate stays. one_cycle has a warm-up of its own and
+    ignores ``warmup_epochs``.
+
+    ``validation_losses`` are those of epochs 1, 2, ...; only epochs completed before ``step`` count. Only plateau needs them.
+    It raises ValueError if one is missing.
     """
     total = epochs * steps_per_epoch
     step = min(step, total - 1)
@@ -120,7 +120,7 @@ def learning_rate(
 
 
 def _after_warmup(schedule: Schedule) -> Schedule:
-    """Let ``schedule`` begin when the warm-up is over."""
+    """Start ``schedule`` when the warm-up is over."""
 
     @wraps(schedule)
     def warmed(config: TrialConfig, clock: Clock) -> float:
@@ -141,7 +141,7 @@ def _constant(config: TrialConfig, clock: Clock) -> float:
 @SCHEDULES.register("step")
 @_after_warmup
 def _step(config: TrialConfig, clock: Clock) -> float:
-    """Times `schedule_factor` every `schedule_epochs` epochs."""
+    """Multiply by `schedule_factor` every `schedule_epochs` epochs."""
     assert config.schedule_factor is not None and config.schedule_epochs is not None
     return config.schedule_factor ** (clock.step // (config.schedule_epochs * clock.steps_per_epoch))
 
@@ -149,9 +149,9 @@ def _step(config: TrialConfig, clock: Clock) -> float:
 @SCHEDULES.register("plateau")
 @_after_warmup
 def _plateau(config: TrialConfig, clock: Clock) -> float:
-    """Times `schedule_factor` whenever the validation loss has not improved for `schedule_epochs` epochs.
+    """Multiply by `schedule_factor` whenever the validation loss has not improved for `schedule_epochs` epochs.
 
-    As Keras' ReduceLROnPlateau does it, without a cooldown; epochs of the warm-up count.
+    This is Keras' ReduceLROnPlateau without a cooldown. Epochs of the warm-up count.
     """
     factor, patience = config.schedule_factor, config.schedule_epochs
     assert factor is not None and patience is not None
@@ -171,14 +171,14 @@ def _plateau(config: TrialConfig, clock: Clock) -> float:
 @SCHEDULES.register("cosine")
 @_after_warmup
 def _cosine(config: TrialConfig, clock: Clock) -> float:
-    """Half a cosine from 1 to 0 (Loshchilov and Hutter 2017, SGDR, without restarts)."""
+    """Fall by half a cosine from 1 to 0 (Loshchilov and Hutter 2017, SGDR, without restarts)."""
     return _half_cosine(1.0, 0.0, clock.step / clock.total)
 
 
 @SCHEDULES.register("cosine_restarts")
 @_after_warmup
 def _cosine_restarts(config: TrialConfig, clock: Clock) -> float:
-    """Half a cosine from 1 to 0 every `schedule_epochs` epochs (SGDR with periods of one length)."""
+    """Fall by half a cosine from 1 to 0 every `schedule_epochs` epochs (SGDR with periods of one length)."""
     assert config.schedule_epochs is not None
     period = config.schedule_epochs * clock.steps_per_epoch
     return _half_cosine(1.0, 0.0, clock.step % period / period)
@@ -186,9 +186,9 @@ def _cosine_restarts(config: TrialConfig, clock: Clock) -> float:
 
 @SCHEDULES.register("one_cycle")
 def _one_cycle(config: TrialConfig, clock: Clock) -> float:
-    """Up by half a cosine, then down by another (Smith and Topin 2017, as torch's OneCycleLR lays it out)."""
+    """Rise by half a cosine, then fall by another (Smith and Topin 2017, as torch's OneCycleLR lays it out)."""
     start, last = 1 / CYCLE_START, clock.total - 1
-    peak = CYCLE_RISE * clock.total - 1  # of three steps or fewer it lies before the first, as in torch
+    peak = CYCLE_RISE * clock.total - 1  # within three steps, it lies before the first, as in torch
     if clock.step <= peak:
         return _half_cosine(start, 1.0, clock.step / peak)
     return _half_cosine(1.0, start / CYCLE_END, (clock.step - peak) / (last - peak))

@@ -1,7 +1,7 @@
-"""The workers that train one trial together: who has which rows of a batch, and how each sees what the others computed.
+"""The workers that train one trial together: the rows of each, and how they exchange results.
 
-They talk through torch.distributed. Rows are parted in order and as evenly as can be; where there are fewer rows than
-workers, each has all of them.
+They communicate through torch.distributed. Rows are shared in order, as evenly as possible. With fewer rows than workers,
+each worker has all rows.
 """
 
 import warnings
@@ -16,17 +16,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 Value = TypeVar("Value")
 
-PATIENCE = timedelta(days=365)
-"""How long workers wait for the first one's word; whether all are alive is for those to see who started them."""
-
+CONTROL_TIMEOUT = timedelta(days=365)
+"""How long workers wait for the first one's message. Whoever started them watches whether all are alive."""
 
 IN_OTHER_WORDS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
-"""What is in torch's plain RuntimeErrors about a talk that broke off."""
+"""Words in torch's plain RuntimeErrors about a lost connection."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The workers of a trial, seen by one: it is ``rank`` of ``world``; ``control`` is the group that they use for words."""
+    """The workers of a trial as one of them sees them: it is worker ``rank`` of ``world``.
+
+    ``control`` is the group through which they exchange messages. Raises ValueError if these do not fit together.
+    """
 
     rank: int = 0
     world: int = 1
@@ -38,32 +40,32 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes files and speaks for all."""
+        """Whether this worker writes the files and speaks for all."""
         return self.rank == 0
 
     @property
     def several(self) -> bool:
-        """Whether there are others."""
+        """Whether there are other workers."""
         return self.world > 1
 
     def parted(self, count: int) -> bool:
-        """Tell whether ``count`` rows are parted among the workers; else each has all of them."""
+        """Return whether ``count`` rows are shared among the workers. If not, each worker has all of them."""
         return self.several and count >= self.world
 
     def share(self, count: int) -> slice:
         """Return which of ``count`` rows are this worker's."""
         return self._share(count, self.rank) if self.parted(count) else slice(0, count)
 
-    def extremes(self, count: int) -> tuple[int, int]:
-        """Return how many of ``count`` rows that worker has that has the fewest, and that has the most."""
+    def share_sizes(self, count: int) -> tuple[int, int]:
+        """Return the smallest and the largest share of ``count`` rows."""
         if not self.parted(count):
             return count, count
         return count // self.world, -(-count // self.world)
 
     def gather(self, own: Tensor, count: int) -> Tensor:
-        """Return the ``count`` rows of all workers in order, ``own`` (its share, ...) being this one's.
+        """Return the ``count`` rows of all workers in order. ``own`` (its share, ...) holds this worker's.
 
-        A gradient goes back to this worker's rows alone. All workers must call it.
+        Gradients flow back to this worker's rows only. All workers must call it.
         """
         if not self.parted(count):
             return own
@@ -77,7 +79,7 @@ class Ranks:
         return torch.cat([part[: share.stop - share.start] for part, share in zip(parts, shares, strict=True)])
 
     def tell(self, value: Value) -> Value:
-        """Return the first worker's ``value``; all must call it."""
+        """Return the first worker's ``value``. All workers must call it."""
         if not self.several:
             return value
         box = [value]
@@ -85,7 +87,7 @@ class Ranks:
         return box[0]
 
     def await_first(self) -> None:
-        """Wait until the first worker has come here too, which writes files; all must call it."""
+        """Wait for the first worker, which writes the files, to arrive here too. All workers must call it."""
         self.tell(None)
 
     def require_alike(self, what: str, value: object) -> None:
@@ -98,7 +100,7 @@ class Ranks:
             raise RuntimeError(f"the trial's workers do not agree on {what}: {values}")
 
     def least(self, value: int) -> int:
-        """Return the least of all workers' values; all must call it."""
+        """Return the least of all workers' values. All workers must call it."""
         if not self.several:
             return value
         least = torch.tensor(value)
@@ -106,15 +108,15 @@ class Ranks:
         return int(least)
 
     def parallel(self, network: nn.Module) -> nn.Module:
-        """Return ``network`` such that a backward pass leaves the mean over workers of its gradients in it.
+        """Return ``network`` wrapped: a backward pass leaves the mean of all workers' gradients in it.
 
-        It is about what is trained now: after freezing or freeing layers, call it again. Weights that nothing depends on
-        are left without a gradient, as they would be with one worker.
+        The wrapper covers the weights that train now. Call this again after freezing or freeing layers. Weights that nothing
+        depends on get no gradient, as with one worker.
         """
         if not self.several:
             return network
         with warnings.catch_warnings():
-            # From torch 2.13 on the option has another name, which 2.11 does not know.
+            # torch 2.13 renames this option and warns about the old name; 2.11 knows only the old name.
             warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=True)
 
@@ -125,21 +127,21 @@ class Ranks:
 
 
 ALONE = Ranks()
-"""One worker a trial: nothing is parted, and no process group is needed."""
+"""One worker a trial: no rows are shared, and no process group is needed."""
 
 
 def joined_ranks() -> Ranks:
-    """Return the workers of torch's process group, which must be up if there are several; all must call it."""
+    """Return the workers of torch's process group, which must be up if there are several. All must call it."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return ALONE
-    # Of its own and on the CPU: words must not wait for a GPU, nor a wait of hours for the next trial be taken for a fault.
-    control = dist.new_group(backend="gloo", timeout=PATIENCE)
+    # A group of its own on the CPU: messages must not wait for a GPU, and hours between trials must not time out.
+    control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
     assert isinstance(control, dist.ProcessGroup)
     return Ranks(dist.get_rank(), dist.get_world_size(), control)
 
 
 def lost_another(error: BaseException) -> bool:
-    """Tell whether ``error`` is only that another worker is gone, which is no fault of this one nor of the trial."""
+    """Return whether ``error`` only says that another worker is gone: neither this worker nor the trial is at fault."""
     if isinstance(error, dist.DistBackendError | dist.DistNetworkError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in IN_OTHER_WORDS)

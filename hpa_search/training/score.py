@@ -1,24 +1,73 @@
-"""A trial's metrics of one epoch, from the validation logits."""
+"""A trial's metrics of one epoch, from its validation logits.
 
+A new metric is one function of `ValidationRows`, registered in METRICS. Every metric there becomes a column of metrics.csv and a
+TensorBoard scalar. To let searches optimise it too, add its name to `Objective`.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpa_search.registry import Registry
 from hpa_search.scoring.metrics import macro_average_precision, macro_f1, sample_f1
 from hpa_search.scoring.rules import cross_fitted
 
 Objective = Literal["macro_ap", "macro_f1", "macro_f1_at_half"]
+"""The metrics that a search may maximise."""
+
 Metrics = dict[str, float]
+"""One epoch's numbers by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationRows:
+    """The n validation rows that a metric scores, on the k labels of the search.
+
+    k is 28 unless the search is restricted. ``logits``, the true ``labels`` and the predicted labels ``fitted`` are (n, k).
+    The thresholds of each row of ``fitted`` are fitted on other folds. ``classes`` (k,) is the mask of the classes in macro
+    AP.
+    """
+
+    logits: NDArray[np.floating]
+    labels: NDArray[np.bool_]
+    fitted: NDArray[np.bool_]
+    classes: NDArray[np.bool_]
+
+
+METRICS: Registry[Callable[[ValidationRows], float]] = Registry("metric")
+
+
+@METRICS.register("macro_ap")
+def _macro_ap(rows: ValidationRows) -> float:
+    """Average only the classes with enough positives."""
+    return macro_average_precision(rows.logits, rows.labels, classes=rows.classes)
+
+
+@METRICS.register("macro_f1_at_half")
+def _macro_f1_at_half(rows: ValidationRows) -> float:
+    """Predict a label where its probability is above 0.5."""
+    return macro_f1(rows.logits > 0, rows.labels)
+
+
+@METRICS.register("macro_f1")
+def _macro_f1(rows: ValidationRows) -> float:
+    return macro_f1(rows.fitted, rows.labels)
+
+
+@METRICS.register("sample_f1")
+def _sample_f1(rows: ValidationRows) -> float:
+    return sample_f1(rows.fitted, rows.labels)
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """How trials are judged: by ``objective``, one of the metrics.
+    """Scores an epoch by every metric. One of them is the objective.
 
-    Macro AP averages ``classes``, a bool mask (28,). F1 is over all 28 labels, or over ``only`` those of a search that
-    is restricted to some (mask (28,), None for all).
+    Macro AP averages ``classes``, a bool mask (28,). The other metrics cover all 28 labels, or only the labels ``only`` (28,)
+    of a restricted search. Raises ValueError if ``classes`` has a label outside ``only``.
     """
 
     classes: NDArray[np.bool_]
@@ -32,15 +81,13 @@ class Judge:
     def score(
         self, logits: NDArray[np.floating], labels: NDArray[np.bool_], folds: int, groups: NDArray[np.str_] | None
     ) -> Metrics:
-        """Return macro_ap, macro_f1_at_half (every threshold 0.5), macro_f1, sample_f1 and objective.
+        """Return every metric of METRICS, and the objective, for ``logits`` and ``labels`` (n, 28).
 
-        ``logits`` and ``labels`` are (n, 28). The thresholds behind macro_f1 and sample_f1 are fitted on other folds.
+        Thresholds are cross-fitted over ``folds`` that keep the ``groups`` (n,) whole.
         """
-        metrics = {"macro_ap": float(macro_average_precision(logits, labels, classes=self.classes))}
         seen = slice(None) if self.only is None else self.only
         logits, labels = logits[:, seen], labels[:, seen]
         fitted = cross_fitted(logits, labels, folds=folds, seed=0, groups=groups, fill=self.only is None)
-        metrics["macro_f1_at_half"] = float(macro_f1(logits > 0, labels))
-        metrics["macro_f1"] = float(macro_f1(fitted, labels))
-        metrics["sample_f1"] = float(sample_f1(fitted, labels))
+        rows = ValidationRows(logits, labels, fitted, self.classes[seen])
+        metrics = {name: float(metric(rows)) for name, metric in METRICS.items()}
         return metrics | {"objective": metrics[self.objective]}

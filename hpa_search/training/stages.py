@@ -1,6 +1,6 @@
-"""What an epoch trains with: a trial may free frozen layers after some epochs, and end with a second stage.
+"""The stages of a trial: it may free frozen layers after some epochs, and end with a second stage.
 
-A pure function of the epoch, so that a resumed trial goes on exactly.
+A stage is a pure function of the epoch, so that a resumed trial repeats exactly.
 """
 
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from hpa_search.config import CONDITIONS, TrialConfig
 
 @dataclass(frozen=True)
 class Stage:
-    """The configuration whose loss and schedule count, what is frozen, and the stage's own epochs.
+    """The settings of an epoch: the configuration whose loss and schedule count, and its `freeze`.
 
-    ``epoch`` counts from 1 within the stage, of ``epochs``.
+    ``epoch`` counts from 1 within the stage's ``epochs``.
     """
 
     config: TrialConfig
@@ -23,9 +23,9 @@ class Stage:
 
 
 def stage_of(config: TrialConfig, epoch: int, epochs: int) -> Stage:
-    """Return the stage of ``epoch``, from 1, of a trial whose top rung has ``epochs``.
+    """Return the stage of ``epoch``, counted from 1, of a trial whose top rung has ``epochs``.
 
-    The last ``config.last_epochs`` of them are the second stage. A top rung of no more epochs than that has no first.
+    The last ``config.last_epochs`` of them are the second stage. A top rung without further epochs has no first stage.
     """
     first = max(0, epochs - config.last_epochs)
     if epoch > first:
@@ -35,7 +35,7 @@ def stage_of(config: TrialConfig, epoch: int, epochs: int) -> Stage:
 
 
 def _second(config: TrialConfig) -> TrialConfig:
-    """Return the configuration of the second stage: its own loss, with that loss's defaults, at a constant rate."""
+    """Return the second stage's configuration: its own loss, with that loss's default settings, at a constant rate."""
     changes = {"loss": config.last_loss, "learning_rate": config.last_learning_rate, "schedule": "constant", "warmup_epochs": 0.0}
     kept = {name: value for name, value in config.model_dump().items() if not _depends(name, changes)}
     return TrialConfig.model_validate({**kept, **changes})

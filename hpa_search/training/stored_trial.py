@@ -1,7 +1,7 @@
 """A trial whose folder lies in an object store: trained in a local mirror, and pushed before an epoch counts.
 
-The order of `checkpoint` is kept in the store. What a checkpoint refers to is there before it, what it makes superfluous
-goes after it, so that the trial goes on from its last reported epoch, whatever instant its worker or the network stops at.
+The store keeps the order of `checkpoint`. Files that a checkpoint refers to arrive before it; superfluous files go after it.
+So the trial resumes from its last reported epoch, at whatever instant its worker or the network stops.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,42 +22,47 @@ DELETES = ("weights/*",)
 
 
 class StoredTrial:
-    """A trainer in a mirror; its epochs are in the store when `run_epoch` of the ``first`` returns. Made by `open_stored`."""
+    """A trainer in a mirror, made by `open_stored`.
+
+    When `run_epoch` returns in the ``first`` worker, the epoch is in the store.
+    """
 
     def __init__(self, trainer: Trainer, mirror: Mirror, held: ExitStack, first: bool) -> None:
         self._trainer, self._mirror, self._held, self._first = trainer, mirror, held, first
 
     @property
     def history(self) -> Sequence[Metrics]:
-        """The metrics of epochs 1, 2, ... in order, all of them in the store."""
+        """The metrics of epochs 1, 2, ... in order. All of them are in the store."""
         return self._trainer.history
 
     def run_epoch(self) -> Metrics:
         """Train one epoch, save it in the store, and return its metrics.
 
-        Raises what `Trainer.run_epoch` and `Mirror.push` raise, and TakenOverError.
+        Raises TakenOverError, and the errors of `Trainer.run_epoch` and `Mirror.push`.
         """
         with naming(self._mirror.folder, self._mirror.store.place):
             metrics = self._trainer.run_epoch()
             if not self._first:
                 return metrics
             if not self._mirror.knows(CHECKPOINT):
-                raise TakenOverError(f"{self._mirror.store.place / CHECKPOINT} was written by another worker meanwhile")
+                raise TakenOverError(
+                    f"{self._mirror.store.place / CHECKPOINT} was written by another worker, which continues this trial"
+                )
             self._mirror.push()
         return metrics
 
     def close(self) -> None:
-        """Free what the trainer holds, and remove the mirror."""
+        """Free the trainer's memory, and remove the mirror."""
         self._held.close()
 
 
 def open_stored(place: Place, cache: Path, open_local: Callable[[Path], Trainer], *, first: bool = True) -> StoredTrial:
-    """Open the trial at ``place``: ``open_local`` opens its mirror, a folder below ``cache``, as it opens any folder.
+    """Open the trial at ``place``. ``open_local`` opens its mirror, a folder below ``cache``, like any folder.
 
-    Of several workers that train it together only the ``first`` writes. They open their trainers together, each in a mirror
-    of its own, so that all have fetched before the first one pushes.
+    Of several workers on one trial, only the ``first`` writes. Each has a mirror of its own. They open their trainers
+    together, so that all have fetched before the first one pushes.
 
-    Raises what `open_local` and `Mirror` raise; a UserError names the place.
+    Raises the errors of `open_local` and `Mirror`. A UserError names ``place``.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(mirror_folder(cache, place))
@@ -67,5 +72,5 @@ def open_stored(place: Place, cache: Path, open_local: Callable[[Path], Trainer]
             trainer = open_local(folder)
             stack.callback(trainer.close)
             if first:
-                mirror.push()  # what the trainer settled, and where it runs
+                mirror.push()  # the settled folder, and device.txt
         return StoredTrial(trainer, mirror, stack.pop_all(), first)

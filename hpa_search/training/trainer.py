@@ -1,6 +1,6 @@
 """One trial: a configuration trained epoch by epoch, scored on the validation rows, and saved after each epoch.
 
-An ordinary PyTorch program that knows nothing of a cluster or of other trials.
+An ordinary PyTorch program: it knows neither a cluster nor other trials.
 """
 
 import gc
@@ -47,14 +47,14 @@ from hpa_search.training.trial_data import TrialData
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY = 50
-"""Steps between looks at the loss: each makes the host wait for the device."""
+CHECK_EVERY = 50
+"""Steps between checks of the loss. Each check makes the host wait for the device."""
 
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
 class DivergedError(Exception):
-    """The loss is no finite number any more; ``step`` counts from 1 within ``epoch``, and is 0 for the validation."""
+    """The loss is not finite. ``step`` counts from 1 within ``epoch``, and is 0 on the validation rows."""
 
     def __init__(self, epoch: int, step: int) -> None:
         super().__init__(epoch, step)
@@ -63,19 +63,19 @@ class DivergedError(Exception):
 
     def __str__(self) -> str:
         where = f"at step {self.step}" if self.step else "on the validation rows"
-        return f"the loss is no finite number in epoch {self.epoch} {where}; a lower learning rate may help"
+        return f"the loss is not finite in epoch {self.epoch} {where}; lower the learning rate"
 
 
 class Trainer:
-    """Trains one trial, an epoch at a time, and goes on from ``folder`` if the trial was stopped there.
+    """Trains one trial, an epoch at a time. It resumes from ``folder`` if the trial stopped there.
 
-    ``epochs`` are those of the top rung, over which the learning rate is laid out; ``judge`` says how it is scored;
-    every random draw comes from ``seed``. Raises UserError if ``folder`` holds the training of another configuration or
-    seed, or pretrained weights cannot be had; ValueError for images of a wrong size or an unusable configuration.
+    ``epochs`` are those of the top rung, over which the learning rate is laid out. ``judge`` scores each epoch. Every random
+    draw comes from ``seed``. Raises UserError if ``folder`` holds another configuration or seed, or if pretrained weights
+    are not available. Raises ValueError for images of a wrong size or an unusable configuration.
 
-    Of several ``ranks`` that train the trial together, all do all of this, each with its share of the rows, and the first
-    one writes the files. What a trial becomes does not depend on how many there are, but for dropout and rounding. When one of
-    them runs out of memory, `run_epoch` raises FewerAtATimeError there; all are then to start again, with its ``micro_batch``.
+    Several ``ranks`` that train the trial together all do all of this, each with its share of the rows. The first one writes
+    the files. Their number does not change a trial's results, but for dropout and rounding. If one of them runs out of
+    memory, its `run_epoch` raises FewerAtATimeError. All must then start again, with its ``micro_batch``.
     """
 
     def __init__(
@@ -111,6 +111,7 @@ class Trainer:
             self._resume(checkpoint)
         if micro_batch is not None:
             self._begin_with(micro_batch)
+        # A collective of workers in different epochs would hang or mix their results.
         ranks.require_alike("the epochs that its checkpoint holds", self.epoch)
 
     @property
@@ -125,23 +126,23 @@ class Trainer:
 
     @property
     def network(self) -> Network:
-        """The network as it is scored and kept, on its device: the average, where there is one; gone after `close`."""
+        """The network that is scored and kept, on its device: the average if there is one. It is gone after `close`."""
         return self._learner.judged
 
     def run_epoch(self) -> Metrics:
         """Train one epoch, score it on the validation rows, save it, and return its metrics.
 
-        epoch, train_loss and validation_loss (the trial's own loss; not comparable between losses), those of
-        `Judge.score`, seconds, learning_rate (of the last step), images_per_second (in training).
-        Raises DivergedError if a loss is not finite, TakenOverError if another worker has saved an epoch meanwhile, RuntimeError
-        if all ``epochs`` are done.
+        The metrics are epoch, train_loss, validation_loss, those of `Judge.score`, seconds, learning_rate (of the last step)
+        and images_per_second (in training). The losses are the trial's own, not comparable between losses. Raises
+        DivergedError if a loss is not finite. Raises TakenOverError if another worker saved an epoch meanwhile. Raises
+        RuntimeError if all ``epochs`` are done.
         """
         if self.epoch >= self._epochs:
             raise RuntimeError(f"all {self._epochs} epochs of the trial in {self._folder} are done")
         epoch, started = self.epoch + 1, time.perf_counter()
         stage = stage_of(self.config, epoch, self._epochs)
         loss = self._loss(stage.config)
-        # A seed for each epoch, not one stream of draws: nothing random has to survive a stop, or a trial before this one.
+        # Each epoch has a seed: no generator's state has to survive a stop, and no earlier trial changes the draws.
         torch.manual_seed(_stream(self._seed, epoch, "network", self._ranks.rank))
         train_loss, images, rate = self._train(epoch, stage, loss)
         trained = time.perf_counter()
@@ -154,18 +155,18 @@ class Trainer:
         self._logits[epoch] = logits
         if self._ranks.first:
             self._save()
-        self._ranks.await_first()
+        self._ranks.await_first()  # an epoch counts for all workers once it is saved
         return metrics
 
     def close(self) -> None:
-        """Free the network, the optimizer and the device's memory; the trainer is of no use afterwards."""
+        """Free the network, the optimizer and the device's memory. The trainer cannot be used afterwards."""
         vars(self).pop("_learner", None)
         gc.collect()
         if self._device.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _start(self, *, fresh: bool) -> None:
-        """Build network and optimizer as they are before the first epoch."""
+        """Build the network and the optimizer as they are before the first epoch."""
         torch.manual_seed(_stream(self._seed, 0, "network"))
         network = build_network(self.config, self._data.mean.tolist(), self._data.std.tolist())
         set_prior(network, self._data.train_labels.mean(axis=0).tolist())
@@ -178,22 +179,22 @@ class Trainer:
         return build_loss(config, weights, self._device.device)
 
     def _checkpoint(self) -> Checkpoint | None:
-        """Return the usable checkpoint in the folder, if there is one."""
+        """Return the usable checkpoint in the folder, or None. Raises UserError if it is another trial's."""
         self._stamp = checkpoint_stamp(self._folder)
         checkpoint = load_checkpoint(self._folder, settle=self._ranks.first)
         if checkpoint is not None and not self._owns(checkpoint.identity):
-            raise UserError(f"{self._folder} holds the training of another configuration or seed; use another folder")
+            raise UserError(f"{self._folder} holds the training of another configuration or seed; choose another --out")
         return checkpoint
 
     def _resume(self, checkpoint: Checkpoint) -> None:
-        """Take up the trial where ``checkpoint`` left it."""
+        """Restore the state that ``checkpoint`` holds."""
         self._learner.load(checkpoint)
         self._history = list(checkpoint.history)
         self._logits = checkpoint.logits
         self._micro_batch.size = checkpoint.micro_batch or self.config.batch_size
 
     def _begin_with(self, micro_batch: int) -> None:
-        """Work on so many images at a time, where one of the workers had no memory for as many as until now."""
+        """Work on ``micro_batch`` images at a time, after one of the workers had no memory for more."""
         if micro_batch < self._micro_batch.size:
             self._micro_batch.size = micro_batch
             self._note_memory(f"out of memory on one of {self._ranks.world} workers; {micro_batch} images at a time from now on")
@@ -203,18 +204,19 @@ class Trainer:
         size = self._micro_batch.size
         micro_batch = size if size < self.config.batch_size else None
         checkpoint = Checkpoint(self._identity(), self.history, kept, optimizer, self._logits, trained, micro_batch)
+        # A stamp may change alone, as on a network file system; only another content is another worker's.
         if checkpoint_stamp(self._folder) != self._stamp and not self._is_last_saved():
-            raise TakenOverError(f"{self._folder / CHECKPOINT} was written by another worker meanwhile")
+            raise TakenOverError(f"{self._folder / CHECKPOINT} was written by another worker, which continues this trial")
         save_checkpoint(self._folder, checkpoint)
         self._stamp = checkpoint_stamp(self._folder)
 
     def _is_last_saved(self) -> bool:
-        """Whether the checkpoint that is there is the one before this epoch after all, whatever its file looks like."""
+        """Return whether the checkpoint in the folder is, by its content, the one before this epoch."""
         there = load_checkpoint(self._folder, settle=False)
         return there is not None and list(there.history) == self._history[:-1]
 
     def _note_less_memory(self, before: int, after: int) -> None:
-        """Say in the log and in the trial's folder that fewer images are worked on at a time from now on."""
+        """Note in the log and in the trial's folder that fewer images are worked on at a time."""
         self._note_memory(f"out of memory with {before} images at a time; {after} at a time from now on")
 
     def _note_memory(self, what: str) -> None:
@@ -227,30 +229,30 @@ class Trainer:
         return {"config": self.config.model_dump(mode="json"), "seed": self._seed}
 
     def _owns(self, identity: dict[str, Any]) -> bool:
-        """Tell whether ``identity`` is this trial's; settings that it lacks have their defaults."""
+        """Return whether ``identity`` is this trial's. Settings that it lacks have their defaults."""
         try:
             return TrialConfig.model_validate(identity["config"]) == self.config and identity["seed"] == self._seed
         except (KeyError, ValidationError):
             return False
 
     def _train(self, epoch: int, stage: Stage, loss: Loss) -> tuple[float, int, float]:
-        """Make one pass over the epoch's rows; return the mean loss, the images seen and the last learning rate."""
+        """Train once on the epoch's rows. Return the mean loss, the number of images and the last learning rate."""
         batches = split_rows(self._rows(epoch), self.config.batch_size, training=True)
         generator = torch.Generator().manual_seed(_stream(self._seed, epoch, "augment"))
         losses: list[Tensor] = []
         self._learner.begin_epoch(stage.freeze)
         for step, own in enumerate(self._batches([rows[self._ranks.share(len(rows))] for rows in batches])):
             rate, rows = self._rate(stage, step, len(batches)), len(batches[step])
-            images = self._changed(own.images, generator, Share(self._ranks.share(rows), rows))
+            images = self._prepared(own.images, generator, Share(self._ranks.share(rows), rows))
             losses.append(self._learner.update(images, own.labels, rows, rate, loss))
-            if len(losses) % LOOK_EVERY == 0:
-                _require_finite(losses[-LOOK_EVERY:], epoch, first=len(losses) - LOOK_EVERY)
+            if len(losses) % CHECK_EVERY == 0:
+                _require_finite(losses[-CHECK_EVERY:], epoch, first=len(losses) - CHECK_EVERY)
         values = _require_finite(losses, epoch)
         sizes = [len(rows) for rows in batches]
         return float(np.average(values, weights=sizes)), sum(sizes), rate
 
     def _rows(self, epoch: int) -> NDArray[np.int64]:
-        """Return the rows of ``epoch`` in their order; the first epoch of a sampling leaves the frequencies it made."""
+        """Return the rows of ``epoch`` in their order. In the first epoch, write the label frequencies of a sampling."""
         train, labels = self._data.train, self._data.train_labels
         known = labels if self._judge.only is None else labels & self._judge.only
         rows = epoch_rows(self.config, train, known, seed=self._seed, epoch=epoch)
@@ -260,8 +262,8 @@ class Trainer:
             write_text(self._folder / "sampling.csv", text)
         return rows
 
-    def _changed(self, images: Tensor, generator: torch.Generator, share: Share) -> Tensor:
-        """Return a training batch cut to crops, where the trial takes crops, and augmented."""
+    def _prepared(self, images: Tensor, generator: torch.Generator, share: Share) -> Tensor:
+        """Return a training batch augmented, and first cut to crops if the trial takes crops."""
         if self.config.crop_size is not None:
             images = random_crops(images, self.config.crop_size, generator, share)
         return augment(images, self.config.augment, generator, share)
@@ -277,12 +279,12 @@ class Trainer:
         own = rows[self._ranks.share(len(rows))]
         batches = self._batches(split_rows(own, self.config.batch_size, training=False))
         parts = [predict(network, batch.images, self._device, self._judged_at_once) for batch in batches]
-        self._judge_as_the_others()
+        self._match_least_memory()
         logits = self._ranks.gather(torch.cat(parts), len(rows)).clamp(-_LARGEST_FLOAT16, _LARGEST_FLOAT16)
         return logits.cpu().numpy().astype(np.float16)
 
-    def _judge_as_the_others(self) -> None:
-        """Judge as few images at a time from now on as that worker does which has memory for the fewest."""
+    def _match_least_memory(self) -> None:
+        """Score as few images at a time as the worker with the least memory."""
         least = self._ranks.least(self._judged_at_once.size)
         if least < self._judged_at_once.size:
             self._judged_at_once.size = least
@@ -307,7 +309,10 @@ def _stream(seed: int, epoch: int, use: Literal["network", "augment"], rank: int
 
 
 def _require_finite(losses: list[Tensor], epoch: int, first: int = 0) -> NDArray[np.float64]:
-    """Return ``losses`` as numbers; DivergedError if one is not finite, its step counted from ``first`` + 1."""
+    """Return ``losses`` as numbers.
+
+    Raises DivergedError if one is not finite; its step counts from ``first`` + 1.
+    """
     values = torch.stack(losses).double().cpu().numpy()
     broken = np.flatnonzero(~np.isfinite(values))
     if len(broken):

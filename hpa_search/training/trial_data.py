@@ -1,4 +1,4 @@
-"""What all trials of a search share: images, labels, and which rows train and which judge."""
+"""The data that all trials of a search share: images, labels, and which rows train and which validate."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,16 @@ from hpa_search.labels import NUM_LABELS
 from hpa_search.stains import NUM_STAINS
 
 FOLDS = 5
-"""Folds of the validation rows; the thresholds of each are fitted on the others."""
+"""Folds of the validation rows. The thresholds of each fold are fitted on the others."""
 
 
 @dataclass(frozen=True)
 class TrialData:
-    """What all trials of a search share.
+    """The data that all trials of a search share, checked to fit together.
 
-    ``images`` hands out uint8 (b, 4, s, s) by row, s being the trial's input size; ``labels`` is bool (n, 28);
-    ``train`` and ``validation`` are distinct row numbers; ``mean`` and ``std`` (4,) are those of the training images
-    in 0..1 units; ``groups`` (n,) names the group of each row, None where each row is its own. Raises ValueError if
-    these do not fit together.
+    ``images`` gives uint8 (b, 4, s, s) by row, where s is the trial's input size. ``labels`` is bool (n, 28). ``train`` and
+    ``validation`` are distinct row numbers. ``mean`` and ``std`` (4,) are those of the training images in 0..1 units.
+    ``groups`` (n,) names each row's group, None if each row is its own. Raises ValueError if these do not fit together.
     """
 
     images: Images
@@ -53,10 +52,10 @@ class TrialData:
         return self.labels[self.validation]
 
     def folding(self) -> tuple[int, NDArray[np.str_] | None]:
-        """Return the number of folds of the validation rows, and their groups, which folds leave whole.
+        """Return the number of folds of the validation rows, and their groups, which folds keep whole.
 
-        Fewer groups than FOLDS give fewer folds. Rows of one single group are torn apart, for thresholds must be fitted
-        to some of them: the macro F1 of that is flattered.
+        Fewer groups than FOLDS give fewer folds. A single group is split after all, because thresholds must be fitted on some
+        of its rows. This flatters its macro F1.
         """
         if self.groups is None:
             return FOLDS, None

@@ -37,7 +37,7 @@ def test_it_is_the_moving_average_of_weights_and_statistics():
     assert average.network[1].num_batches_tracked == 12
 
 
-def test_it_can_be_taken_up_again():
+def test_it_resumes_from_its_state():
     network = small()
     whole = AveragedNetwork(network, 0.9)
     half = AveragedNetwork(network, 0.9)

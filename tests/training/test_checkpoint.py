@@ -141,7 +141,7 @@ def test_a_damaged_file_means_starting_again(tmp_path, caplog, name, damage):
         path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "noise": b"\x93" * len(content)}[damage])
     with caplog.at_level(logging.WARNING):
         assert load_checkpoint(tmp_path) is None
-    # A trial without checkpoint.pt is a new one, which is nothing to warn of.
+    # A trial without checkpoint.pt is new: no warning.
     assert ("starts again" in caplog.text) == ((name, damage) != ("checkpoint.pt", "missing"))
 
 
@@ -197,15 +197,15 @@ def test_channels_last_weights_are_saved(tmp_path):
 def test_what_a_file_server_keeps_beside_the_weights_stays(tmp_path):
     save_each(tmp_path, [0.1])
     (tmp_path / "weights" / "@eaDir").mkdir()
-    (tmp_path / "weights" / ".epoch-001.safetensors.77.abcdef01").touch()  # which a kill has left
+    (tmp_path / "weights" / ".epoch-001.safetensors.77.abcdef01").touch()  # left by a kill
     save_each(tmp_path, [0.1, 0.2])
     assert sorted(path.name for path in (tmp_path / "weights").iterdir()) == ["@eaDir", "epoch-002.safetensors"]
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE, errno.ESTALE])
 @pytest.mark.parametrize("name", ["checkpoint.pt", "logits.npz"])
-def test_what_cannot_be_read_now_is_not_begun_anew(tmp_path, monkeypatch, name, number):
-    """A trial is kept where its disk is away for a while."""
+def test_an_unreadable_checkpoint_does_not_restart_the_trial(tmp_path, monkeypatch, name, number):
+    """A disk that is away for a while costs no trial."""
     save_each(tmp_path, [0.1, 0.2])
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     opened = builtins.open

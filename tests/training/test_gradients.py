@@ -59,8 +59,8 @@ def test_in_parts_loss_and_gradients_are_those_of_the_batch(loss, size):
         torch.testing.assert_close(in_parts[name], gradient, rtol=1e-4, atol=1e-6 * largest)
 
 
-def test_a_loss_of_the_batch_is_no_mean_over_parts():
-    """What the two passes are for: this is by how much the plain way would be wrong."""
+def test_the_loss_of_the_batch_is_not_the_mean_over_parts():
+    """This error is why there are two passes."""
     (_, whole), _ = both(5, loss="soft_f1")
     network, images, labels, loss_of = everything(loss="soft_f1")
     for part, of_part in zip(images.tensor_split(3), labels.tensor_split(3), strict=True):

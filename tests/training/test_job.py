@@ -1,4 +1,4 @@
-"""How a worker opens a trial: on the prepared data, with its device told in its folder."""
+"""How a worker opens a trial: on the prepared data, with its device noted in its folder."""
 
 import numpy as np
 import pandas as pd

@@ -10,7 +10,7 @@ from timm.loss import AsymmetricLossMultiLabel
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.ops import sigmoid_focal_loss
 
-from hpa_search.config import TrialConfig
+from hpa_search.config import CONDITIONS, TrialConfig
 from hpa_search.training.class_weights import ClassWeights
 from hpa_search.training.losses import LOSSES, build_loss
 
@@ -39,8 +39,8 @@ EVERY = [BCE, focal(2), TrialConfig(loss="focal_poster_literal"), MARGIN, asymme
 
 
 def str_of(config: TrialConfig) -> str:
-    numbers = (config.gamma, config.gamma_positive, config.gamma_negative, config.probability_margin)
-    return " ".join([config.loss, *(str(number) for number in numbers if number is not None)])
+    own = [getattr(config, name) for name, when in CONDITIONS.items() if when.parent == "loss" and when.holds(config.loss)]
+    return " ".join([config.loss, *map(str, own)])
 
 
 def only(*classes: int) -> ClassWeights:

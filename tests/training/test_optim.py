@@ -69,7 +69,7 @@ def test_steps_follow_torch_s_plain_ones(config, kind, options):
 
 
 @pytest.mark.parametrize("config", [config for config, _, _ in REFERENCES.values()], ids=REFERENCES)
-def test_frozen_weights_rest_and_go_on_when_freed(config):
+def test_frozen_weights_rest_and_resume_when_freed(config):
     config = config.model_copy(update={"weight_decay": 0.5})
     net = network()
     optimizer = build_optimizer(net, config)
@@ -89,7 +89,7 @@ def test_frozen_weights_rest_and_go_on_when_freed(config):
 
 
 @pytest.mark.parametrize("config", [config for config, _, _ in REFERENCES.values()], ids=REFERENCES)
-def test_a_state_saved_while_weights_were_frozen_goes_on_the_same(config):
+def test_a_state_saved_while_weights_were_frozen_resumes_the_same(config):
     torch.manual_seed(0)
     net, resumed = network(), network()
     optimizer = build_optimizer(net, config)

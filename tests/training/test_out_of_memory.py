@@ -59,7 +59,7 @@ def never_ran_out(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("images", "starting_with", "backward"), [(8, 4, False), (1, 0, False), (5, 4, True)])
-def test_it_trains_on_as_if_nothing_had_happened(tmp_path, never_ran_out, images, starting_with, backward):
+def test_running_out_of_memory_does_not_change_the_results(tmp_path, never_ran_out, images, starting_with, backward):
     with memory_for(images, backward=backward, starting_with=starting_with):
         trainer = finish(make_trainer(tmp_path, NO_BATCH_NORM))
     assert_alike(trainer.history, never_ran_out)
@@ -75,7 +75,7 @@ def test_it_trains_on_as_if_nothing_had_happened(tmp_path, never_ran_out, images
         {"resolution": "crop", "full_size": 32, "crop_size": 32},
     ],
 )
-def test_so_it_is_with_every_way_to_train(tmp_path, settings):
+def test_nor_does_it_with_other_losses_and_settings(tmp_path, settings):
     config = TrialConfig(**{**SETTINGS, **settings})
     whole = finish(make_trainer(tmp_path / "whole", config))
     with memory_for(6):
@@ -85,7 +85,7 @@ def test_so_it_is_with_every_way_to_train(tmp_path, settings):
         assert row == pytest.approx(wanted, abs=1e-5 if config.optimizer == "sgd" else 1e-3)
 
 
-def test_with_batch_norm_and_dropout_it_goes_on_and_learns(tmp_path):
+def test_with_batch_norm_and_dropout_it_still_learns(tmp_path):
     config = CONFIG.model_copy(update={"learning_rate": 3e-3, "schedule": "constant"})
     with memory_for(5):
         history = finish(make_trainer(tmp_path, config)).history

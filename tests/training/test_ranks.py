@@ -172,7 +172,7 @@ def test_what_is_saved_is_what_one_worker_saves(trained_together, tmp_path):
         torch.testing.assert_close(value, other[key], rtol=0.05, atol=2e-3)
 
 
-def test_one_worker_goes_on_where_two_left_off(trained_together, tmp_path):
+def test_one_worker_resumes_where_two_stopped(trained_together, tmp_path):
     folder, histories = trained_together
     trainer = make_trainer(folder / "soft F1", TrialConfig(**TRIALS["soft F1"]), data=data_for(TrialConfig(**BATCH_NORM)))
     assert timeless(trainer.history) == timeless(histories[0]["soft F1"])
@@ -241,6 +241,6 @@ def test_rows_are_gathered_in_order_and_gradients_go_back_to_their_own(both):
     assert results[1] == [list(range(7)), [4, 5, 6], 4, 1, {"leg": 3}]
 
 
-def test_the_death_of_another_is_told_from_a_fault_of_ones_own(both):
+def test_the_death_of_another_differs_from_a_fault_of_ones_own(both):
     assert json.loads((both[0] / "lost.json").read_text()) == [True, True]
     assert not lost_another(RuntimeError("shapes do not match")) and not lost_another(ValueError("gloo"))

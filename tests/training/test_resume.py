@@ -1,4 +1,4 @@
-"""A trial that is stopped and goes on: it ends as if it had not been."""
+"""A stopped trial resumes and ends as if it had not been stopped."""
 
 import os
 import subprocess
@@ -82,7 +82,7 @@ def test_a_worker_that_was_given_up_for_dead_does_not_write_over_its_successor(t
     assert same_results(tmp_path, whole_run[0])
 
 
-def test_a_file_system_that_tells_other_times_takes_nobody_for_a_successor(tmp_path):
+def test_other_file_times_alone_do_not_mean_a_successor(tmp_path):
     trainer = make_trainer(tmp_path)
     for epoch in (1, 2, 3):
         trainer.run_epoch()

@@ -1,9 +1,11 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
 from hpa_search.scoring.metrics import macro_f1
-from hpa_search.training.score import Judge
+from hpa_search.training.score import METRICS, Judge, Objective
 
 
 def sample(classes=28):
@@ -28,6 +30,14 @@ def test_a_restricted_search_is_scored_on_its_labels_alone():
     assert found == Judge(only, "macro_f1", only).score(changed, labels, 5, None)
     assert found["macro_f1_at_half"] == macro_f1(logits[:, only] > 0, labels[:, only])
     assert found["objective"] == found["macro_f1"]
+
+
+def test_every_metric_is_in_the_report_and_every_objective_is_a_metric(monkeypatch):
+    monkeypatch.setitem(METRICS, "rows", lambda rows: len(rows.labels))
+    found = Judge(np.arange(28) < 3).score(*sample(), 5, None)
+    assert list(found) == ["macro_ap", "macro_f1_at_half", "macro_f1", "sample_f1", "rows", "objective"]
+    assert found["rows"] == 200
+    assert set(get_args(Objective)) <= set(METRICS)
 
 
 def test_an_objective_outside_the_labels_is_refused():

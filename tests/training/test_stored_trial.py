@@ -1,4 +1,4 @@
-"""A trial in an object store, stopped between any two calls to the store: it goes on, and no reported epoch is lost."""
+"""A trial in an object store, stopped between any two calls to the store: it resumes and loses no reported epoch."""
 
 import io
 
@@ -115,7 +115,7 @@ class Calls:
         return counted
 
 
-def test_killed_between_any_two_calls_it_goes_on_and_loses_no_reported_epoch(bucket, tmp_path, monkeypatch, undisturbed):
+def test_killed_between_any_two_calls_it_resumes_and_loses_no_reported_epoch(bucket, tmp_path, monkeypatch, undisturbed):
     calls = Calls(monkeypatch)
     finish(open_stored(bucket / "counted", tmp_path / "cache", open_local))
     total = calls.made

@@ -12,7 +12,7 @@ import torch
 from hpa_search.scoring.metrics import macro_average_precision, macro_f1
 from hpa_search.scoring.rules import cross_fitted
 from hpa_search.training.checkpoint import read_logits
-from hpa_search.training.score import Judge
+from hpa_search.training.score import METRICS, Judge
 from hpa_search.training.trainer import DivergedError
 from tests.training.trial import CLASSES, CONFIG, EPOCHS, finish, make_data, make_trainer, same_results, timeless
 
@@ -29,7 +29,7 @@ def test_metrics_are_complete_and_can_be_computed_again_from_the_logits(whole_ru
     folder, history = whole_run
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert set(history[0]) == {
-        *("epoch", "train_loss", "validation_loss", "macro_ap", "macro_f1_at_half", "macro_f1", "sample_f1"),
+        *("epoch", "train_loss", "validation_loss", *METRICS),
         *("objective", "seconds", "learning_rate", "images_per_second"),
     }
     data = make_data()
