@@ -9,7 +9,7 @@ import click
 
 from hpa_search.cli.options import CACHE, FOLDER, PLACE, STUDY, console_here, told
 from hpa_search.cli.output import unwatched
-from hpa_search.cli.searching import leave, prepare
+from hpa_search.cli.searching import leave
 from hpa_search.errors import UserError
 
 
@@ -27,7 +27,9 @@ from hpa_search.errors import UserError
 @told
 def run(space: Path, folder: Any, out: Any, external: Any, study: str | None, address: str | None, cache: Path) -> None:
     """Search the space of the file SPACE, finish, and export the winner."""
-    prepare(address)
+    from hpa_search.control import settle_environment
+
+    settle_environment(address, click.echo)
     from hpa_search.run import run as run_all
 
     outcome = run_all(space, folder, out, cache, external=external, study=study, ray_address=address, console=console_here())
@@ -51,7 +53,9 @@ def run(space: Path, folder: Any, out: Any, external: Any, study: str | None, ad
 def finish(out: Any, folder: Any, also: tuple[Any, ...], folds: bool, address: str | None, cache: Path, **changes: Any) -> None:
     """Choose the ensemble and write the bundle from what is in OUT now."""
     if folds:
-        prepare(address)
+        from hpa_search.control import settle_environment
+
+        settle_environment(address, click.echo)
     from hpa_search.finish.folds import train_folds
     from hpa_search.finish.stage import finish as finish_search
     from hpa_search.finish.summary import summary

@@ -1,4 +1,4 @@
-"""What the commands share that run a search in their own process: how they begin, and how they end."""
+"""How a command that runs a search in its own process ends."""
 
 import os
 import sys
@@ -6,20 +6,7 @@ import threading
 from contextlib import suppress
 from typing import NoReturn
 
-import click
-
 INTERRUPTED = 130
-
-
-def prepare(ray_address: str | None) -> None:
-    """Set the environment for the Ray at ``ray_address``, None for a local one, and say what a local one will not see.
-
-    Call it before anything imports Ray, which reads the environment then.
-    """
-    from hpa_search.engine.surroundings import settle
-
-    if dropped := settle(ray_address):
-        click.echo(f"The local Ray does not see these variables: {', '.join(dropped)}")
 
 
 def leave(outcome: str) -> NoReturn:

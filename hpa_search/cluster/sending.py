@@ -5,29 +5,12 @@ import shlex
 import uuid
 
 from hpa_search.cluster.dashboard import Dashboard
-from hpa_search.cluster.jobs import CACHE, OUT, SEARCH, Target, our_jobs, start_job
+from hpa_search.cluster.jobs import CACHE, OUT, SEARCH, our_jobs, start_job
 from hpa_search.cluster.package import packed
-from hpa_search.cluster.places import place_options
 from hpa_search.errors import UserError
 
 RAY = ("--ray", "auto")
 """The job's driver joins the Ray that it runs on."""
-
-
-def resume(
-    dashboard: Dashboard, target: Target, *, data: str | None = None, external: str | None = None, cache: str | None = None
-) -> list[str]:
-    """Send a job that goes on with the search of ``target``.
-
-    ``data`` and ``external`` are the new places of its dataset and external images, if these were moved. ``cache`` is the job's
-    before, if None. Returns the lines that tell how to go on from there. Raises UserError while a job is at work on it.
-    """
-    check_idle(dashboard, target.out)
-    before = target.job
-    cache = cache or (before.cache if before else None)
-    given = place_options({"--data": data, "--external": external, "--cache": cache})
-    name = before.search if before else target.out.rsplit("/", 1)[-1]
-    return send(dashboard, ["resume", target.out, *given, *RAY], search=name, out=target.out, cache=cache)
 
 
 def next_steps(name: str, address: str) -> list[str]:

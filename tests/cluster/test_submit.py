@@ -5,9 +5,6 @@ import shlex
 import pytest
 
 from hpa_search.cluster import jobs
-from hpa_search.cluster.control import resumable
-from hpa_search.cluster.jobs import find_target
-from hpa_search.cluster.sending import resume
 from hpa_search.cluster.submit import submit
 from hpa_search.errors import UserError
 
@@ -100,28 +97,6 @@ def test_a_search_that_is_being_run_is_not_sent_again(stand_in, dashboard, space
     submit(space, dashboard.address, "/data", "/out")
     with pytest.raises(UserError, match=r"toy-\w+ is PENDING on /out already"):
         submit(space, dashboard.address, "/data", "/out/")
-    with pytest.raises(UserError, match="already"):
-        resume(dashboard, find_target(dashboard, "/out"))
     only_job(stand_in)["status"] = "FAILED"
     submit(space, dashboard.address, "/data", "/out")
     assert len(stand_in.jobs) == 2
-
-
-def test_resume_sends_what_the_job_before_had(stand_in, dashboard, space):
-    submit(space, dashboard.address, "/data", "/out", cache="/local")
-    before = only_job(stand_in)
-    before["status"] = "SUCCEEDED"
-    target = resumable(dashboard, before["submission_id"])
-    resume(dashboard, target, data="/moved")
-    job = list(stand_in.jobs.values())[-1]
-    assert job["metadata"] == before["metadata"]
-    assert shlex.split(job["entrypoint"])[3:] == ["resume", "/out", "--data", "/moved", "--cache", "/local", "--ray", "auto"]
-    assert "working_dir" not in job["runtime_env"]
-
-
-def test_a_search_that_no_job_is_known_of_is_called_after_its_folder(stand_in, dashboard):
-    resume(dashboard, find_target(dashboard, "/shared/my search"))
-    job = only_job(stand_in)
-    assert job["metadata"] == {"hpa_search": "my search", "out": "/shared/my search"}
-    assert job["submission_id"].startswith("my-search-")
-    assert shlex.split(job["entrypoint"])[4] == "/shared/my search"
