@@ -1,4 +1,4 @@
-"""A search whose OUT is visible here: its state, pause, stop, extend and resume."""
+"""A handle on a search whose OUT is visible here."""
 
 import time
 from collections.abc import Callable
@@ -31,8 +31,8 @@ Say = Callable[[str], None]
 class OutHandle:
     """A `SearchHandle` on the search in OUT, a folder or a URL of an object store.
 
-    ``say`` gets the lines for the user, ``console`` the progress of a search that `resume` runs. With ``is_starting`` a
-    driver is known to be starting, so `pause` and `stop` note nothing in its place.
+    ``say`` gets the lines for the user, and ``console`` the progress of a resumed search. ``is_starting`` says that a
+    driver is starting: `pause` and `stop` then note nothing in its place.
     """
 
     poll_seconds = 2.0
@@ -83,7 +83,7 @@ class OutHandle:
     def resume(
         self, *, data: str | None = None, external: str | None = None, cache: str | None = None, ray: str | None = None
     ) -> str:
-        """Run the search in this process until it ends; return the outcome of its driver."""
+        """Run the search in this process; return the outcome of its driver."""
         settle_environment(ray, self._say)
         from hpa_search.run import run
 
@@ -94,7 +94,7 @@ class OutHandle:
         return run(space, dataset, place, here, external=more, ray_address=ray, console=self._console)
 
     def _open(self, cache: str | None = None) -> Opened:
-        """Return OUT with the files that a search writes when it begins; it stays open until the block ends."""
+        """Return OUT with the files of a begun search. It stays open until the block ends."""
         if self._work is None:
             here = Path(cache) if cache else default_cache()
             self._work = self._stack.enter_context(opened(Place.of(self._out), here, *BEGUN))
@@ -105,6 +105,7 @@ class OutHandle:
         out = work.place
         if state == "finished":
             self._say(f"The search in {out} is finished; there is nothing to {wish}.")
+        # A starting driver holds no lease yet, so the ledger alone cannot show it.
         elif state != "running" and self._is_starting:
             self._say(f"The driver of {out} is starting and reads no commands yet.")
         elif state != "running":
@@ -124,19 +125,18 @@ class OutHandle:
 
 
 def settle_environment(ray: str | None, say: Say) -> None:
-    """Set this process's environment for the Ray at ``ray``, None for a local Ray; say which variables a local Ray lacks.
+    """Set this process's environment for the Ray at ``ray``, None for a local Ray. Say which variables it drops.
 
-    Call this before anything imports Ray: Ray reads the environment at import.
+    Call this before anything imports Ray, which reads the environment at import.
     """
     if dropped := settle(ray):
         say(f"The local Ray does not see these variables: {', '.join(dropped)}")
 
 
 def remembered(work: Opened, data: Location | None, external: Location | None) -> tuple[Path, Location, Location | None]:
-    """Return the search file, dataset and external images that the search in ``work`` was started with.
+    """Return the search file, dataset and external images of the search in ``work``.
 
-    ``data`` and ``external`` replace the places that were moved. Raises UserError where no search has begun, or a folder is
-    missing.
+    ``data`` and ``external`` replace remembered places. Raises UserError where no search has begun or a folder is missing.
     """
     from hpa_search.search.workspace import read_workspace
 
@@ -156,7 +156,7 @@ def _check_there(place: Place, what: str, option: str, work: Opened) -> None:
 
 
 def _is_obeyed(work: Opened, command: Command) -> bool:
-    """Send ``command`` to the driver; return whether the driver took it within `OBEYED_SECONDS`."""
+    """Send ``command`` to the driver; return whether it was taken within `OBEYED_SECONDS`."""
     box = CommandBox(work.place / COMMANDS)
     name, deadline = box.send(command), time.monotonic() + OBEYED_SECONDS
     while box.holds(name):
@@ -167,7 +167,7 @@ def _is_obeyed(work: Opened, command: Command) -> bool:
 
 
 def _note_rest(out: Path, word: str, say: Say) -> None:
-    """Note ``word`` as the state in the ledger, unless the search has finished. Only the lease's holder may write there."""
+    """Note ``word`` in the ledger as the state of an unfinished search. Only the lease's holder may write there."""
     from hpa_search.ledger import lease
     from hpa_search.ledger.status import FINISHED, RESTS
 

@@ -1,4 +1,4 @@
-"""One search, addressed the same way whether its OUT is visible here or it runs on a distant cluster."""
+"""One search, addressed the same way here and on a distant cluster."""
 
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,9 +12,9 @@ PREPARING = "preparing"
 class Snapshot:
     """The state of a search at one moment.
 
-    ``facts`` is what `status --json` prints: `state`, `seconds` and `trials`, as `ledger.status.read_status` returns them.
-    While the state is `preparing` there is also a `reason`. ``job`` is a line on the newest job of a search on a cluster,
-    and empty for a search without jobs.
+    ``facts`` is the output of `status --json`: `state`, `seconds` and `trials`, as `ledger.status.read_status` returns them.
+    While the state is `preparing` there is also a `reason`. ``job`` is a line on the newest job of a search on a cluster. It is
+    empty for a search that is not addressed by a cluster.
     """
 
     facts: dict[str, Any]
@@ -32,21 +32,20 @@ class Snapshot:
 
 
 class SearchHandle(Protocol):
-    """A handle on one search: ask for its state, end its driver, enlarge its budget, resume it.
+    """A handle on one search, to read its state, end its driver, extend its budget and resume it.
 
     `control.OutHandle` works through the files in OUT, `cluster.control.ClusterHandle` through a Ray cluster's dashboard.
-    Nothing is opened or contacted before the first call, and leaving the block closes whatever was opened::
+    The first call opens OUT or contacts the dashboard. The end of the block closes both::
 
         with search_at("/shared/first", None) as search:
             search.status().state     # "running"
             search.pause(wait=True)   # the running epochs are reported, then the driver ends
             search.status().state     # "paused"
-            search.extend(trials=20)  # a running search takes this at once; this one takes it from the next resume
+            search.extend(trials=20)  # a paused search takes this from its next resume, a running search at once
             search.resume()           # "finished", or "submitted" where the search runs elsewhere
 
-    Any order is allowed. `pause` and `stop` without a driver note the state that `status` shows; a second driver is refused.
-    The lines for the user go to the ``say`` that a handle was made with. Each method raises UserError where there is no
-    search, or where it cannot be reached.
+    Any order is allowed. Without a driver, `pause` and `stop` note the state that `status` shows. A second driver is refused.
+    Lines for the user go to the ``say`` of the handle. Each method raises UserError if it finds or reaches no search.
     """
 
     poll_seconds: float
@@ -65,15 +64,15 @@ class SearchHandle(Protocol):
         ...
 
     def pause(self, *, wait: bool = False) -> None:
-        """End the driver after the running epochs; with ``wait`` return when it has ended."""
+        """End the driver after the running epochs. With ``wait``, return when it has ended."""
         ...
 
     def stop(self, *, wait: bool = False) -> None:
-        """End the driver now; with ``wait`` return when it has ended. Running epochs are lost and trained again."""
+        """End the driver now; `resume` trains the running epochs again. With ``wait``, return when it has ended."""
         ...
 
     def extend(self, *, trials: int | None = None, hours: float | None = None, epochs: int | None = None) -> None:
-        """Add to the budget. Raises UserError where the search is not limited by that kind of budget."""
+        """Add to the budget. Raises UserError if the search has no such limit."""
         ...
 
     def resume(
@@ -84,7 +83,7 @@ class SearchHandle(Protocol):
         ``data`` and ``external`` are new places of the dataset and the external images. ``cache`` is the folder for decoded
         images on the machines that train. ``ray`` is a Ray for a driver in this process to join.
 
-        Returns `finished`, `paused`, `stopped` or `interrupted` once a driver in this process has ended, and `submitted` at
-        once for a job on a cluster. Raises UserError while another driver runs the search.
+        A driver in this process returns `finished`, `paused`, `stopped` or `interrupted` when it ends. A job on a cluster
+        returns `submitted` at once. Raises UserError while another driver runs the search.
         """
         ...

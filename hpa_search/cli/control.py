@@ -1,4 +1,4 @@
-"""Commands to a search that exists, here or on a cluster: status, pause, resume, stop, extend."""
+"""Control an existing search, here or on a cluster: status, pause, resume, stop, extend."""
 
 import json
 import time
@@ -42,7 +42,7 @@ def status(target: str, address: str | None, as_json: bool, watch: bool) -> None
 @COMING
 @told
 def pause(target: str, address: str | None, wait: bool, coming: bool) -> None:
-    """End the driver of the search TARGET after its running epochs, which frees its GPUs."""
+    """End the driver of the search TARGET after its running epochs, and free its GPUs."""
     with search_at(target, address, is_starting=coming) as search:
         search.pause(wait=wait)
 
@@ -56,7 +56,7 @@ def pause(target: str, address: str | None, wait: bool, coming: bool) -> None:
 def stop(target: str, address: str | None, wait: bool, coming: bool) -> None:
     """End the driver of the search TARGET now; a resumed search trains the running epochs again.
 
-    With --address this always waits for the job's end, and has Ray end a job that does not end by itself.
+    With --address it always waits for the job's end; Ray's signals end a job that does not stop.
     """
     with search_at(target, address, is_starting=coming) as search:
         search.stop(wait=wait)
@@ -65,12 +65,12 @@ def stop(target: str, address: str | None, wait: bool, coming: bool) -> None:
 @click.command()
 @TARGET
 @ADDRESS
-@click.option("--trials", type=click.IntRange(1), default=None, help="How many more trials.")
-@click.option("--hours", type=click.FloatRange(0, min_open=True), default=None, help="How many more hours.")
-@click.option("--epochs", type=click.IntRange(1), default=None, help="How many more epochs, of all trials together.")
+@click.option("--trials", type=click.IntRange(1), default=None, help="Number of trials to add.")
+@click.option("--hours", type=click.FloatRange(0, min_open=True), default=None, help="Number of hours to add.")
+@click.option("--epochs", type=click.IntRange(1), default=None, help="Number of epochs to add, over all trials.")
 @told
 def extend(target: str, address: str | None, trials: int | None, hours: float | None, epochs: int | None) -> None:
-    """Give the search TARGET more trials, hours or epochs, whether it runs, rests or is finished."""
+    """Give the search TARGET more trials, hours or epochs, in whatever state it is."""
     if trials is None and hours is None and epochs is None:
         raise UserError("extend: give --trials, --hours or --epochs: how much more of it")
     with search_at(target, address) as search:
@@ -80,14 +80,14 @@ def extend(target: str, address: str | None, trials: int | None, hours: float | 
 @click.command()
 @TARGET
 @ADDRESS
-@click.option("--data", "folder", type=GIVEN, default=None, help="The new place of the dataset, if it was moved.")
-@click.option("--external", type=GIVEN, default=None, help="The new place of the external images, if they were moved.")
-@click.option("--ray", default=None, help="A Ray to join, such as auto or HOST:6379 (default: a Ray on this machine).")
+@click.option("--data", "folder", type=GIVEN, default=None, help="New place of the dataset, if it was moved.")
+@click.option("--external", type=GIVEN, default=None, help="New place of the external images, if they were moved.")
+@click.option("--ray", default=None, help="A Ray to join, such as auto or HOST:6379.  [default: a Ray on this machine]")
 @CACHE
 @unwatched
 @told
 def resume(target: str, address: str | None, folder: str | None, external: str | None, ray: str | None, cache: Path) -> None:
-    """Resume the search TARGET with the data it was started with; with --address as a new job."""
+    """Resume the search TARGET on its own data; with --address as a new job."""
     # The option's default is a folder of this machine, and a cluster's nodes have their own.
     given = click.get_current_context().get_parameter_source("cache") is ParameterSource.COMMANDLINE
     with search_at(target, address) as search:
@@ -110,7 +110,7 @@ def _watch(search: SearchHandle) -> None:
 
 
 def _lines(found: Snapshot) -> list[str]:
-    """Return the lines for people: the job if there is one, the state, and a line for each trial."""
+    """Return the lines for people: job, state, and one line for each trial."""
     job = [found.job] if found.job else []
     return [*job, found.facts["reason"]] if "reason" in found.facts else [*job, *_table(found.facts)]
 

@@ -10,17 +10,17 @@ INTERRUPTED = 130
 
 
 def leave(outcome: str) -> NoReturn:
-    """End the process with exit code 130 if the search was interrupted, else 0."""
+    """Exit with code 130 if the search was interrupted, else with 0."""
     if outcome == "interrupted":
         leave_at_once()
     sys.exit(0)
 
 
 def leave_at_once() -> NoReturn:
-    """End the process with exit code 130, without waiting for its threads.
+    """Exit with code 130 without waiting for other threads.
 
-    Python would wait for those that decode images, and take apart everything that was imported, while somebody waits; and
-    some may be in calls to a Ray that is gone.
+    Python's own exit waits for threads that decode images or call a lost Ray. It also takes apart every imported module.
+    The user would wait for both.
     """
     if threading.active_count() == 1:
         sys.exit(INTERRUPTED)

@@ -12,15 +12,15 @@ ADDRESS = click.option(
     "--address",
     envvar="RAY_API_SERVER_ADDRESS",
     default=None,
-    help="The dashboard of a Ray cluster, such as http://HEAD:8265 (default: $RAY_API_SERVER_ADDRESS). TARGET is then the name of "
-    "a job, or an OUT as the cluster's nodes see it. Without an address TARGET is an OUT visible here.",
+    help="The dashboard of a Ray cluster, such as http://HEAD:8265. TARGET is then the name of a job, or an OUT as the cluster's "
+    "nodes see it. Without an address TARGET is an OUT visible here.  [default: $RAY_API_SERVER_ADDRESS]",
 )
 
 
 def search_at(target: str, address: str | None, *, is_starting: bool = False) -> SearchHandle:
-    """Return the handle on the search ``target``: through the dashboard at ``address``, or else through its OUT.
+    """Return a handle on the search ``target``, by the dashboard at ``address`` or else by its OUT.
 
-    ``is_starting`` says that a driver of an OUT is starting. On a cluster the handle finds that out by itself.
+    ``is_starting`` says that the driver of an OUT is starting. A handle on a cluster's search sees that by itself.
     """
     if address:
         from hpa_search.cluster.control import ClusterHandle

@@ -1,4 +1,4 @@
-"""A search on a Ray cluster of which only the dashboard is visible here: its state, pause, stop, extend and resume."""
+"""A handle on a search on a Ray cluster, of which only the dashboard is visible here."""
 
 import json
 import math
@@ -25,11 +25,11 @@ Say = Callable[[str], None]
 
 
 class ClusterHandle:
-    """A `SearchHandle` on the search ``target``, the name of a job or an OUT as the cluster's nodes see it.
+    """A `SearchHandle` on the search ``target``: a job's name, or an OUT as the cluster's nodes see it.
 
     Each call runs our own commands on the cluster's head, where OUT is visible. ``address`` is the dashboard, such as
-    http://HEAD:8265, and is contacted at the first call. ``say`` gets the lines for the user; ``warn`` hears that `status`
-    waits for a dashboard that does not answer. Every method raises UserError where there is neither search nor job.
+    http://HEAD:8265; the first call contacts it. ``say`` gets the lines for the user. ``warn`` hears when `status` waits for
+    the dashboard. Every method raises UserError where there is neither search nor job.
     """
 
     poll_seconds = 5.0
@@ -44,7 +44,7 @@ class ClusterHandle:
         """Do nothing: a dashboard keeps no connection open."""
 
     def status(self) -> Snapshot:
-        """Return the state of the search as the cluster sees it, and a line on its newest job.
+        """Return the state of the search on the cluster, and a line on its newest job.
 
         The state is `preparing` until the job opens the ledger. Waits while the dashboard does not answer.
         """
@@ -100,8 +100,8 @@ class ClusterHandle:
     ) -> str:
         """Send a job that resumes the search; return `submitted`.
 
-        ``data``, ``external`` and ``cache`` are places as the cluster's nodes see them; without ``cache`` the new job takes
-        the cache of the job before. Raises UserError for a ``ray``, and while a job or another driver runs the search.
+        ``data``, ``external`` and ``cache`` are places as the cluster's nodes see them. The default ``cache`` is that of the
+        job before. Raises UserError for a ``ray``, and while a job or another driver runs the search.
         """
         if ray is not None:
             raise UserError("resume: --ray joins a Ray from here, --address sends a job to a cluster; give only one of them")
@@ -124,7 +124,7 @@ class ClusterHandle:
         return find_target(self._dashboard, self._target)
 
     def _read(self) -> tuple[Job | None, dict[str, Any]]:
-        """Return the newest job of the search, and what `hpa-search status --json` prints on the cluster."""
+        """Return the newest job of the search, and the output of `status --json` on the cluster."""
         found = self._find()
         if found.job is not None and found.job.state == "PENDING":
             return found.job, _preparing(found.job.message)
@@ -137,7 +137,7 @@ class ClusterHandle:
             raise self._with_jobs(found, error) from None
 
     def _check_resumable(self, found: Target) -> None:
-        """Refuse a search of which neither a job nor a ledger is known, and a driver that runs outside of any job."""
+        """Refuse an OUT without a search, and a driver that runs outside of any job."""
         if found.job is not None:
             return
         answer = ask(self._dashboard, _status_of(found))[0]
@@ -149,7 +149,7 @@ class ClusterHandle:
             raise UserError(f"{found.out}: a driver is at work on this search, though not as a job that the cluster knows")
 
     def _ask_to_rest(self, found: Target, wish: str) -> tuple[str | None, Answer]:
-        """Return the state of the search before the ``wish``, None where there is no ledger, and the answer to the wish."""
+        """Return the state before the ``wish``, None without a ledger; and the answer to the wish."""
         # A helper takes seconds to start, so both commands go in one.
         starting = ["--coming"] if _runs(found) else []
         status, answer = ask(self._dashboard, _status_of(found), [wish, found.out, *starting])
@@ -175,7 +175,7 @@ class ClusterHandle:
         return re.sub(rf"(hpa-search [a-z]+ {re.escape(found.out)})(?!/)", rf"\1 --address {self._dashboard.address}", printed)
 
     def _with_jobs(self, found: Target, error: RemoteError) -> UserError:
-        """Return the refusal. Where no job of the OUT is known, add the known jobs: the OUT may be mistyped."""
+        """Return the refusal. Add the known jobs where the OUT has none: it may be mistyped."""
         if found.job is not None:
             return error
         address, jobs = self._dashboard.address, in_words(our_jobs(self._dashboard))

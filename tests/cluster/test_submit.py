@@ -50,7 +50,7 @@ def test_a_job_carries_its_search_and_folder(stand_in, dashboard, space):
 )
 def test_a_folder_in_a_store_without_a_study_is_spoken_of(stand_in, dashboard, space, out, study, said):
     lines = submit(space, dashboard.address, "/data", out, study=study)
-    assert any("the job will ask for --study" in line for line in lines) == said
+    assert any("a new search in an object store needs --study" in line for line in lines) == said
 
 
 def test_a_cluster_that_has_just_come_up_is_waited_for(stand_in, dashboard, space):
@@ -77,8 +77,8 @@ def test_the_same_code_has_the_same_name(stand_in, dashboard, space):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"data": "data"}, "--data data: give a whole path"),
-        ({"out": "out"}, "--out out: give a whole path"),
+        ({"data": "data"}, "--data data: give an absolute path"),
+        ({"out": "out"}, "--out out: give an absolute path"),
         ({"external": "more"}, "--external more"),
         ({"cache": "cache"}, "--cache cache"),
         ({"out": "s3://me:hush@bucket/out"}, "leave user, password and keys out"),
