@@ -13,8 +13,8 @@ class Snapshot:
     """The state of a search at one moment.
 
     ``facts`` is the output of `status --json`: `state`, `seconds` and `trials`, as `ledger.status.read_status` returns them.
-    While the state is `preparing` there is also a `reason`. ``job`` is a line on the newest job of a search on a cluster. It is
-    empty for a search that is not addressed by a cluster.
+    While the state is `preparing` there is also a `reason`. ``job`` is a line on the newest job of a search on a cluster, else
+    empty.
     """
 
     facts: dict[str, Any]
@@ -35,7 +35,7 @@ class SearchHandle(Protocol):
     """A handle on one search, to read its state, end its driver, extend its budget and resume it.
 
     `control.OutHandle` works through the files in OUT, `cluster.control.ClusterHandle` through a Ray cluster's dashboard.
-    The first call opens OUT or contacts the dashboard. The end of the block closes both::
+    The first call opens OUT or contacts the dashboard. The end of the block closes OUT::
 
         with search_at("/shared/first", None) as search:
             search.status().state     # "running"

@@ -1,6 +1,6 @@
 """Run our own commands on the cluster and print their answers as JSON.
 
-python -m hpa_search.cluster.answer '[["status", "OUT"]]'
+To call it: `python -m hpa_search.cluster.answer '[["status", "OUT"]]'`.
 """
 
 import io

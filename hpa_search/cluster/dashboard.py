@@ -42,7 +42,7 @@ class _Client(JobSubmissionClient):
 
 
 class Dashboard:
-    """The dashboard at ``address``, such as http://HEAD:8265. Making one contacts the dashboard at once.
+    """The dashboard at ``address``, such as http://HEAD:8265. The constructor contacts it at once.
 
     Every method raises Unreachable if no dashboard answers, or with an HTTP status of 500 or more. Every other refusal raises
     UserError.

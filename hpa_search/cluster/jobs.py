@@ -83,7 +83,10 @@ def find_target(dashboard: Dashboard, target: str) -> Target:
     jobs = our_jobs(dashboard)
     outs = [job.out for job in jobs if job.name == target] or [tidy(target)] * _is_place(target)
     if not outs:
-        raise UserError(f"{dashboard.address} knows no job {target}, and it is not an absolute path or a URL; {in_words(jobs)}")
+        raise UserError(
+            f"{dashboard.address} knows no job {target}; {in_words(jobs)}. Give the name of a job, or an OUT as an absolute path "
+            "or a URL"
+        )
     return Target(out=outs[0], job=next((job for job in jobs if job.out == outs[0]), None))
 
 

@@ -23,8 +23,8 @@ def submit(
     """Send the search of the file ``space`` to the cluster with the dashboard ``address``.
 
     The address is such as http://HEAD:8265. ``data``, ``out`` and ``external`` are places as the cluster's nodes see them:
-    absolute paths, or URLs such as s3://bucket/folder. ``cache`` is an absolute path on each node. ``study`` is the URL of a database for the ledger. The job brings the code of
-    this installation, so the nodes need only its dependencies.
+    absolute paths, or URLs such as s3://bucket/folder. ``cache`` is an absolute path on each node. ``study`` is the URL of a
+    database for the ledger. The job brings the code of this installation, so the nodes need only its dependencies.
 
     Returns the job's name and the commands for it, as lines. Raises UserError for a faulty file and for an ``out``
     that has a running job. Raises UserError too if the cluster cannot be reached or refuses the job.
