@@ -84,7 +84,7 @@ CACHE = click.option(
 STUDY = click.option(
     "--study",
     default=None,
-    help="Database for the ledger, such as postgresql://user@host/database; password in $PGPASSWORD.  [default: a journal in OUT]",
+    help="Database for the ledger, such as postgresql://user@host/name; password in $PGPASSWORD.  [default: a journal in OUT]",
 )
 
 

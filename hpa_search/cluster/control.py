@@ -64,6 +64,7 @@ class ClusterHandle:
                 f"state is running, or: hpa-search stop {self._here(found.out)}"
             )
         self._say(self._output(found, answer))
+        # The driver ends before its job does, and only an ended job has freed the cluster.
         if wait and found.job is not None and not found.job.over:
             ended = wait_for_end(self._dashboard, found.job, math.inf, self._say)
             self._say(f"{ended.name}: {ended.state}.")
@@ -76,9 +77,11 @@ class ClusterHandle:
         """
         found = self._find()
         if found.job is None or found.job.over:
+            # No driver: the command on the cluster notes the search as stopped.
             self._say(self._output(found, self._ask_to_rest(found, "stop")[1]))
             return
         job = found.job
+        # A pending job has no driver, and a driver that still packs images reads no commands: only signals end these.
         if job.state == "RUNNING":
             state, answer = self._ask_to_rest(found, "stop")
             if answer.code == 0 and state in ("running", "finished"):

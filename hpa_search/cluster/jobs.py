@@ -108,7 +108,7 @@ def start_job(
     """
 
     def once() -> None:
-        if dashboard.job(name) is None:  # the job was taken, if only the answer was lost
+        if dashboard.job(name) is None:  # an earlier try may have worked, and only its answer be lost
             dashboard.send(name, entrypoint, runtime_env, metadata)
 
     patiently(once, dashboard.address, transient=is_away, seconds=START_SECONDS)

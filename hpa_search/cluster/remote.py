@@ -76,7 +76,7 @@ def _helper(dashboard: Dashboard, word: str, entrypoint: str) -> Iterator[str]:
         start_job(dashboard, name, entrypoint, environment, {HELPER: word})
     try:
         yield name
-    except BaseException:
+    except BaseException:  # also Ctrl-C: nobody waits for the answer any more
         with suppress(UserError):
             dashboard.stop(name)
         raise
@@ -94,8 +94,8 @@ def _ended(dashboard: Dashboard, name: str) -> Any:
             return details
         if time.monotonic() > deadline:
             raise UserError(
-                f"{dashboard.address}: the cluster has not run the helper {name} in {ANSWER_SECONDS:.0f} s ({details.status.value}: "
-                f"{details.message}); check that its head is up and not overloaded"
+                f"{dashboard.address}: the cluster has not run the helper {name} in {ANSWER_SECONDS:.0f} s "
+                f"({details.status.value}: {details.message}); check that its head is up and not overloaded"
             )
         time.sleep(POLL_SECONDS)
 
