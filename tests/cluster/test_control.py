@@ -1,4 +1,4 @@
-"""A handle on a search at a distance: what is asked of the cluster, and what is made of its answers."""
+"""A handle on a search on a cluster: the commands it sends there, and its use of their answers."""
 
 import json
 import shlex
@@ -30,7 +30,7 @@ def handle(dashboard):
 
 @pytest.fixture
 def cluster(stand_in):
-    """Set the answers that the next helpers find, and what becomes of the search's job meanwhile."""
+    """Set the state of the search's job, the answers of the next helpers, and the state after a helper has run."""
 
     def set_up(job_state, answers=(), then=None):
         stand_in.add("toy-1", job_state, OURS, message="It waits.")

@@ -1,4 +1,4 @@
-"""A helper's answer becomes ours, and the helper leaves no trace."""
+"""The answer of a helper becomes our answer, and the helper leaves no trace."""
 
 import json
 

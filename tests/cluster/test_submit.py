@@ -1,4 +1,4 @@
-"""What a job is sent with."""
+"""The command, metadata and environment of a submitted job."""
 
 import shlex
 
