@@ -30,8 +30,8 @@ def test_all_faults_come_in_one_message(hpa, tmp_path):
     assert not (tmp_path / "sheet.png").exists()
 
 
-def test_a_sheet_on_standard_output_has_it_alone(phantom, tmp_path):
+def test_a_sheet_on_standard_output_has_it_alone(phantom):
     command = [sys.executable, "-m", "hpa_search.cli", "data", "check", str(phantom), "--sheet", "/dev/stdout"]
-    done = subprocess.run(command, capture_output=True, check=True, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, check=True)
     assert done.stdout.startswith(b"\x89PNG") and done.stdout.endswith(b"IEND\xaeB`\x82")
     assert b"no fault found" in done.stderr

@@ -1,7 +1,5 @@
 """run, finish, compare and tensorboard: what is refused before anything is trained."""
 
-import pytest
-
 
 def test_a_run_needs_a_search_file_and_a_dataset(hpa, phantom, space, tmp_path):
     missing, out = tmp_path / "missing", tmp_path / "new"
@@ -20,11 +18,10 @@ def test_finish_trains_only_with_folds(hpa, out):
     assert "--ray: finish trains only with --folds; leave --ray out" in hpa("finish", out, "--ray", "auto", code=2)
 
 
-@pytest.mark.parametrize(
-    ("option", "value"), [("--ensemble", "best"), ("--thresholds", "best"), ("--tta", "best"), ("--max-members", 0)]
-)
-def test_finish_names_the_setting_that_is_wrong(hpa, out, option, value):
-    assert option[2:].replace("-", "_") in hpa("finish", out, option, value, code=2)
+def test_finish_leaves_out_a_trial_without_files(hpa, out):
+    before = sorted(out.rglob("*"))
+    assert "Trial 0 is left out: " in hpa("finish", out, code=2)
+    assert sorted(out.rglob("*")) == before
 
 
 def test_a_comparison_needs_a_search(hpa, tmp_path):
