@@ -1,9 +1,9 @@
 #!/bin/sh
-# Ends the searches whose drivers run on this machine, as Ctrl-C does, and waits for them: for a head that is about to go.
-# What is trained stays; the same command, submit or RayJob goes on with it.
+# Ends the searches whose drivers run on this machine, as Ctrl-C does, and waits for them. Run it before a head goes away.
+# Trained epochs stay in OUT. The same command, submit or RayJob resumes the search.
 set -eu
 
-drivers() { # only the Python that drives, not a shell around it, whose end Ray would take for the search's
+drivers() { # only the Python process: Ray would take the end of a shell around it for the end of the search
     pgrep -f '^[^ ]*python[^ ]* ([^ ]*/hpa-search|-m hpa_search\.cli) (run|resume|finish)( |$)'
 }
 

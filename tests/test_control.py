@@ -1,19 +1,21 @@
-"""Commands to a search at whose OUT no driver is at work, and what `resume` remembers."""
+"""A handle on an OUT without a driver, and the data that `resume` remembers."""
 
 import shutil
+from functools import partial
 
 import pytest
 
-from hpa_search.control import remembered, rest
+from hpa_search.control import OutHandle, remembered
 from hpa_search.data.external import read_external
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
-from hpa_search.engine.commands import COMMANDS, Command
+from hpa_search.engine.commands import COMMANDS, CommandBox
 from hpa_search.engine.driver import Driver, Site
 from hpa_search.errors import UserError
 from hpa_search.layout import SEARCH
+from hpa_search.ledger import lease
 from hpa_search.ledger.ledger import Ledger
-from hpa_search.ledger.status import read_status
+from hpa_search.ledger.status import FINISHED, read_status
 from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.workspace import Inputs, prepare
 from hpa_search.space.parsing import parse_search
@@ -45,34 +47,85 @@ def work(made, tmp_path):
         yield work
 
 
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def handle(work, said):
+    with OutHandle(str(work.place), say=said.append) as handle:
+        yield handle
+
+
+def test_a_search_without_a_driver_is_interrupted(handle):
+    found = handle.status()
+    assert (found.state, found.is_active, found.job) == ("interrupted", False, "")
+    assert found.facts == {"state": "interrupted", "seconds": 0.0, "trials": []}
+
+
 @pytest.mark.parametrize(("wish", "word"), [("pause", "paused"), ("stop", "stopped")])
-def test_where_no_driver_is_at_work_it_is_noted(work, wish, word):
-    said = []
-    rest(work, Command(wish=wish), wait=True, say=said.append)
-    assert read_status(work.folder)["state"] == word
-    assert any(f"{word}. To go on: hpa-search resume {work.place}" in line for line in said)
+def test_a_rest_without_a_driver_is_noted(handle, work, said, wish, word):
+    getattr(handle, wish)(wait=True)
+    assert handle.status().state == word
+    assert said == [f"No driver is at work on {work.place}: {word}. To resume: hpa-search resume {work.place}"]
 
 
-def test_unless_one_is_coming_up(work):
-    said = []
-    rest(work, Command(wish="pause"), wait=True, say=said.append, coming=True)
-    assert read_status(work.folder)["state"] == "interrupted"
-    assert said == [f"The driver of {work.place} is coming up and takes no commands yet."]
+def test_nothing_is_noted_while_a_driver_starts(work, said):
+    with OutHandle(str(work.place), say=said.append, is_starting=True) as handle:
+        handle.pause(wait=True)
+        assert handle.status().state == "interrupted"
+    assert said == [f"The driver of {work.place} is starting and reads no commands yet."]
     assert not (work.folder / COMMANDS).exists()
+
+
+def test_a_finished_search_has_nothing_to_stop(handle, work, said):
+    ledger = lease.take(work.folder, "toy")
+    ledger.ledger.note(FINISHED, True)
+    ledger.release()
+    handle.stop(wait=True)
+    assert handle.status().state == "finished"
+    assert said == [f"The search in {work.place} is finished; there is nothing to stop."]
+
+
+def test_an_extension_waits_for_the_next_resume(handle, work, said):
+    handle.extend(trials=3)
+    assert said == [f"Extended by 3 trials, from the next resume on: hpa-search resume {work.place}"]
+    assert [command.trials for command in CommandBox(work.place / COMMANDS).waiting().values()] == [3]
+    with pytest.raises(UserError, match="not limited by hours"):
+        handle.extend(hours=1.5)
+
+
+def test_a_place_without_a_search_is_refused_by_every_method(tmp_path):
+    with OutHandle(str(tmp_path), say=print) as handle:
+        for method in (handle.status, handle.pause, handle.stop, handle.resume, partial(handle.extend, trials=1)):
+            with pytest.raises(UserError, match="no search here"):
+                method()
+
+
+def test_a_mirror_of_a_store_lives_as_long_as_the_handle(bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("HPA_SEARCH_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=f"^{bucket}: no search here"), OutHandle(str(bucket), say=print) as handle:
+        assert not list(tmp_path.iterdir())
+        with pytest.raises(UserError):
+            handle.status()
+        assert list((tmp_path / "mirrors").iterdir())
+        handle.status()
+    assert not list((tmp_path / "mirrors").iterdir())
 
 
 def test_resume_knows_what_the_search_was_started_with(work, made):
     assert remembered(work, None, None) == (work.folder / SEARCH, made / "data", made / "more")
 
 
-def test_resume_is_told_where_data_are_now(work, made, tmp_path):
+def test_resume_takes_the_new_places_of_data(work, made, tmp_path):
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
     found = remembered(work, tmp_path / "here", tmp_path / "there")
     assert found == (work.folder / SEARCH, tmp_path / "here", tmp_path / "there")
-    with pytest.raises(UserError, match="gone: no dataset of the search in .* give their new place as --data"):
+    with pytest.raises(UserError, match="gone: dataset of the search in .* not found; give the new place with --data"):
         remembered(work, tmp_path / "gone", None)
-    with pytest.raises(UserError, match="gone: no external images .* give their new place as --external"):
+    with pytest.raises(UserError, match="gone: external images of .* not found; give the new place with --external"):
         remembered(work, None, tmp_path / "gone")
 
 

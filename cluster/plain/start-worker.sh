@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Joins this machine to the cluster of a head: start-worker.sh HEAD [options of `ray start`]. Needs the head's ~/.ray/auth_token,
-# and AWS_* where images or results are in an object store.
+# Joins this machine to the cluster of a head: start-worker.sh HEAD [options of `ray start`]. Needs the head's ~/.ray/auth_token.
+# Images or results in an object store need AWS_* too.
 set -euo pipefail
 
 if (($# == 0)); then
@@ -11,7 +11,7 @@ head=$1
 shift
 [[ $head == *:* ]] || head=$head:6379
 if [[ -z ${RAY_AUTH_TOKEN:-} && ! -s ${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token} ]]; then
-    echo "no token: copy ~/.ray/auth_token from the head to the same place here, readable by you alone" >&2
+    echo "start-worker.sh: no token; copy ~/.ray/auth_token from the head to the same place here, readable by you alone" >&2
     exit 2
 fi
 

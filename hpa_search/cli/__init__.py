@@ -1,4 +1,4 @@
-"""The command line: reads options and calls one function each. Heavy imports happen inside the commands."""
+"""The command line. Each command reads its options and calls one function; heavy imports happen inside the commands."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`python -m hpa_search.cli`, for where the console script is not installed."""
+"""Run the command line as `python -m hpa_search.cli`, where the console script is not installed."""
 
 from hpa_search.cli import main
 

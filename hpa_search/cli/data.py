@@ -16,15 +16,15 @@ def data() -> None:
 
 @data.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--images", type=int, default=600, show_default=True, help="Training images.")
-@click.option("--test-images", type=int, default=None, help="Test images (default: a fifth of the training images).")
-@click.option("--size", type=int, default=128, show_default=True, help="Height and width in pixels.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--lift", type=int, default=0, show_default=True, help="At least so many positives of each class.")
+@click.option("--images", type=int, default=600, show_default=True, help="Number of training images.")
+@click.option("--test-images", type=int, default=None, help="Number of test images.  [default: a fifth of --images]")
+@click.option("--size", type=int, default=128, show_default=True, help="Height and width of an image in pixels.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the drawing: the same seed draws the same images.")
+@click.option("--lift", type=int, default=0, show_default=True, help="Least number of positives of each class.")
 @unwatched
 @told
 def phantom(folder: Path, images: int, test_images: int | None, size: int, seed: int, lift: int) -> None:
-    """Make a synthetic dataset in FOLDER. Results on phantoms say nothing about the real atlas."""
+    """Draw a synthetic dataset into FOLDER. Results on phantoms say nothing about the real atlas."""
     from hpa_search.data.progress import progress
     from hpa_search.phantom.dataset import make_phantom
 
@@ -35,14 +35,12 @@ def phantom(folder: Path, images: int, test_images: int | None, size: int, seed:
 
 @data.command()
 @click.argument("folder", type=FOLDER)
-@click.option(
-    "--sheet", type=FOLDER, default=Path("sheet.png"), show_default=True, help="Where to write the sheet of sample images."
-)
+@click.option("--sheet", type=FOLDER, default=Path("sheet.png"), show_default=True, help="File for the sheet of sample images.")
 @CACHE
 @unwatched
 @told
 def check(folder: Path, sheet: Path, cache: Path) -> None:
-    """List every fault of the dataset in FOLDER; without any, count its labels and write a sheet of samples."""
+    """List every fault of the dataset in FOLDER. Without faults, count its labels and write a sheet of sample images."""
     from hpa_search.data.check import check_dataset
     from hpa_search.data.progress import progress
 

@@ -1,4 +1,4 @@
-"""What the commands share: their options, and how a fault is told."""
+"""Options that commands share, and how a refusal reaches the user."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -15,7 +15,7 @@ from hpa_search.system_errors import GONE, is_refusal, is_within, message, path_
 
 
 class Fault(click.ClickException):
-    """What the user can mend: told in one message, with exit code 2 or that of the cluster's answer."""
+    """A refusal, printed as one message. The exit code is 2, or the code of a command on a cluster."""
 
     def __init__(self, message: str, exit_code: int = 2) -> None:
         super().__init__(message)
@@ -23,12 +23,12 @@ class Fault(click.ClickException):
 
 
 class _Given(click.ParamType):
-    """Text that names a file, a folder or a search: an empty one is refused, as of a variable that is not set."""
+    """Text that names a file, a folder or a search. Empty text is refused: a shell variable may be unset."""
 
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the text as it is."""
+        """Return the text unchanged. Raises Fault where it is empty."""
         if isinstance(value, str) and not value.strip():
             name = _name(param) if param else "a path"
             raise Fault(f"{name}: is empty; give a path (is a variable of the command not set?)")
@@ -36,22 +36,22 @@ class _Given(click.ParamType):
 
 
 class _Folder(_Given):
-    """A path of this machine."""
+    """A path on this machine."""
 
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path."""
+        """Return the path. Raises Fault for empty text."""
         return Path(super().convert(value, param, ctx))
 
 
 class _Place(_Given):
-    """A path, or the URL of a folder or file in an object store."""
+    """A path on this machine, or a URL in an object store."""
 
     name = "place"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path, or the place of the URL."""
+        """Return the path, or the place of the URL. Raises Fault for empty text and for a malformed URL."""
         from hpa_search.storage.place import Place
 
         try:
@@ -61,7 +61,7 @@ class _Place(_Given):
 
 
 def _name(param: click.Parameter) -> str:
-    """Return how a user writes an option, or the argument in the help text."""
+    """Return the name of an option or argument as the user knows it."""
     return param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
 
 
@@ -78,18 +78,18 @@ CACHE = click.option(
     "--cache",
     type=FOLDER,
     default=_default_cache,
-    help="Where decoded images are kept, local to the machine (default: $HPA_SEARCH_CACHE or ~/.cache/hpa-search).",
+    help="Folder for decoded images, on a local disk.  [default: $HPA_SEARCH_CACHE or ~/.cache/hpa-search]",
 )
 
 STUDY = click.option(
     "--study",
     default=None,
-    help="A database for the ledger instead of a journal in OUT, such as postgresql://user@host/database (password: PGPASSWORD).",
+    help="Database for the ledger, such as postgresql://user@host/name; password in $PGPASSWORD.  [default: a journal in OUT]",
 )
 
 
 def told(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Show a UserError, or what the system refused, as one message and exit with code 2."""
+    """Print a UserError or a system error as one message, and exit with code 2."""
 
     @wraps(function)
     def command(*arguments: Any, **options: Any) -> Any:
@@ -98,7 +98,7 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
         except UserError as error:
             raise Fault(f"{error}{_if_gone()}", getattr(error, "exit_code", 2)) from None
         except Exception as error:
-            # Whoever reads standard output no more need not be told.
+            # The reader of standard output has left, so no message can reach it.
             if not is_refusal(error) or (isinstance(error, BrokenPipeError) and path_of(error) is None):
                 raise
             raise Fault(message(error, option=_moved_by(error))) from None
@@ -107,7 +107,7 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _if_gone() -> str:
-    """Return what is to be said as well where the current folder is gone, so that no relative path can be found."""
+    """Return a line to add where the current folder is gone; every relative path fails then."""
     try:
         Path.cwd()
     except FileNotFoundError:
@@ -116,13 +116,14 @@ def _if_gone() -> str:
 
 
 def _moved_by(error: Exception) -> str:
-    """Return the option of the running command, or the variable, that says where the path is which ``error`` names."""
+    """Return the option or environment variable that moves the path in ``error``, or an empty text."""
     where, context = path_of(error), click.get_current_context(silent=True)
     if where is None or context is None:
         return ""
     given = [(param, context.params.get(param.name or "")) for param in context.command.params if isinstance(param.type, _Given)]
     paths = [(param, path) for param, value in given for path in (value if isinstance(value, tuple) else (value,))]
     known = [(str(path), param) for param, path in paths if isinstance(path, Path | str) and is_within(where, path)]
+    # The longest of several paths is the nearest.
     if known:
         param = max(known, key=lambda one: len(one[0]))[1]
         return CACHE_OPTIONS if param.name == "cache" else _name(param)
@@ -130,10 +131,10 @@ def _moved_by(error: Exception) -> str:
 
 
 def console_here(*, aside: bool = False) -> Console:
-    """Return the console that commands write to: standard output, or standard error if ``aside``."""
+    """Return a console on standard output, or on standard error if ``aside``."""
     return Console(soft_wrap=True, stderr=aside)
 
 
 def is_standard_output(*places: Any) -> bool:
-    """Whether one of these paths is this process's standard output, so that nothing else may be said there."""
+    """Whether one of these paths is standard output, where messages would spoil the data."""
     return any(isinstance(place, Path) and Destination.of(place).descriptor == 1 for place in places)

@@ -1,7 +1,6 @@
-"""What a command prints: every character can be printed, and long work goes on when nobody reads it any more.
+"""Standard streams that print every character, and outlast their reader.
 
-A closed terminal, a reader of a pipe that has left, and a full disk under a log make each later write fail. A search writes
-its own log into OUT, and needs no other.
+Every write fails once a terminal closes, a pipe's reader leaves or a disk fills up. A search continues: it has a log in OUT.
 """
 
 import os
@@ -15,10 +14,7 @@ STREAMS = ("stdout", "stderr")
 
 
 class Stream:
-    """A standard stream that, once it is ``patient``, takes what cannot be written for written.
-
-    It is `sys.stdout` or `sys.stderr` in all else.
-    """
+    """`sys.stdout` or `sys.stderr`; once ``patient``, it drops output that cannot be written."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self.patient = stream, False
@@ -27,7 +23,7 @@ class Stream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write ``text``; return its length. What a slow reader of a pipe that does not block has no room for is lost."""
+        """Write ``text``; return its length. A full non-blocking pipe loses the part that it has no room for."""
         with self._heard():
             self._stream.write(text)
         return len(text)
@@ -38,7 +34,7 @@ class Stream:
             self.write(line)
 
     def flush(self) -> None:
-        """Bring what was written to where it goes."""
+        """Flush the stream."""
         with self._heard():
             self._stream.flush()
 
@@ -46,7 +42,7 @@ class Stream:
     def _heard(self) -> Iterator[None]:
         try:
             yield
-        except BlockingIOError:  # the reader is there, and may have room again
+        except BlockingIOError:  # the reader is slow, not gone: later output may still arrive
             if not self.patient:
                 raise
         except (OSError, ValueError):  # ValueError: it was closed
@@ -55,7 +51,7 @@ class Stream:
             self._leave()
 
     def _leave(self) -> None:
-        """Lead this stream into nothing, with what it still holds and what other code writes to its file."""
+        """Point the file of the stream at /dev/null. Buffered text and other writers of that file go there too."""
         with suppress(OSError, ValueError):
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, self._stream.fileno())
@@ -64,9 +60,9 @@ class Stream:
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Have standard streams that print any text while the block runs; a character that their encoding lacks is escaped.
+    """Make the standard streams print any text while the block runs. Characters outside the encoding are escaped.
 
-    Streams that are closed from the start lead into nothing: else the next file that is opened would be in their place.
+    A stream that is closed from the start is opened on /dev/null. Otherwise the next opened file takes its number.
     """
     _fill_gaps()
     before = {name: getattr(sys, name) for name in STREAMS}
@@ -82,7 +78,7 @@ def standard_streams() -> Iterator[None]:
 
 
 def unwatched(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Have ``command`` go on when what it prints cannot be written any more."""
+    """Let ``command`` continue when its output can no longer be written."""
 
     @wraps(command)
     def patient(*arguments: Any, **options: Any) -> Any:
@@ -95,7 +91,7 @@ def unwatched(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _fill_gaps() -> None:
-    """Open what is closed of the first three files."""
+    """Open each closed one of the file descriptors 0 to 2 on /dev/null."""
     while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(opened)

@@ -1,4 +1,4 @@
-"""Predictions: label images with a bundle, and combine what models made anywhere say."""
+"""Label images with a bundle, and combine predictions of models made anywhere."""
 
 from functools import partial
 from pathlib import Path
@@ -13,44 +13,52 @@ from hpa_search.errors import UserError
 
 
 @click.command()
-@click.option("--predictions", type=FOLDER, required=True, help="The models' predictions, .npz or .csv.")
-@click.option("--out", type=FOLDER, required=True, help="A folder for the ensemble; with --apply, a CSV file for the labels.")
-@click.option("--logits", is_flag=True, help="The values are logits, not probabilities.")
+@click.option("--predictions", type=FOLDER, required=True, help="File with the predictions of the models: .npz or .csv.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for the ensemble; with --apply, CSV file for the labels.")
+@click.option("--logits", is_flag=True, help="Read the values as logits, not as probabilities.")
 @click.option(
     "--ensemble",
     "selection",
     cls=Named,
     names=selections,
     default=None,
-    help="How models are chosen: {names}.  [default: {first}]",
+    help="How to choose members: {names}.  [default: {first}]",
 )
 @click.option(
     "--thresholds",
     cls=Named,
     names=rules,
     default=None,
-    help="How labels are decided: {names}.  [default: {first}]",
+    help="How to decide labels: {names}.  [default: {first}]",
 )
-@click.option("--max-members", type=click.IntRange(1, 50), default=None, help="The most models that take part.  [default: 5]")
-@click.option("--apply", "folder", type=FOLDER, default=None, help="Label rows with the ensemble in this folder.")
-@click.option("--probabilities", type=FOLDER, default=None, help="With --apply: an .npz or .csv for the probabilities.")
+@click.option("--max-members", type=click.IntRange(1, 50), default=None, help="Largest number of members.  [default: 5]")
+@click.option(
+    "--apply",
+    "folder",
+    type=FOLDER,
+    default=None,
+    help="Folder of an ensemble to label the rows with.  [default: make a new ensemble]",
+)
+@click.option(
+    "--probabilities", type=FOLDER, default=None, help="With --apply: file for the probabilities, .npz or .csv.  [default: none]"
+)
 @unwatched
 @told
 def ensemble(predictions: Path, out: Path, logits: bool, folder: Path | None, probabilities: Path | None, **how: Any) -> None:
-    """Combine predictions that were made anywhere, and say honestly how good the result is.
+    """Combine predictions of models made anywhere, and estimate the ensemble's macro F1 honestly.
 
     \b
-    .npz: arrays `ids` (n) and `labels` (n x 28 of 0 and 1), `groups` (n) where
-          rows belong together, and one n x 28 array for each model, by its name.
-    .csv: columns Id, Target ("16 0"), Group where rows belong together, and
-          NAME_0 ... NAME_27 for each model.
+    .npz: arrays `ids` (n) and `labels` (n x 28 of 0 and 1); `groups` (n) if some
+          rows belong together. One n x 28 array for each model, by its name.
+    .csv: columns Id and Target ("16 0"); Group if some rows belong together.
+          Columns NAME_0 to NAME_27 for each model.
 
-    The values are of rows that the models were not trained on. Rows that are labelled with --apply need no labels.
+    No model may have been trained on these rows. Rows for --apply need no labels.
     """
     given = {name: value for name, value in how.items() if value is not None}
     if folder is None:
         if probabilities is not None:
-            raise UserError("--probabilities: goes with --apply; classes.csv and members.csv tell of the ensemble itself")
+            raise UserError("--probabilities: works only with --apply; classes.csv and members.csv describe the ensemble itself")
         _make_ensemble(predictions, out, logits, given)
         return
     if given:
@@ -80,14 +88,22 @@ def _make_ensemble(predictions: Path, out: Path, logits: bool, how: dict[str, An
 @click.command()
 @click.argument("bundle", type=PLACE)
 @click.argument("images", type=PLACE)
-@click.option("--out", type=PLACE, default="submission.csv", show_default=True)
-@click.option("--list", "listed", type=FOLDER, default=None, help="The Ids that are wanted: one a line, or CSV with a column Id.")
-@click.option("--probabilities", type=PLACE, default=None, help="An .npz or .csv file for the calibrated probabilities.")
+@click.option("--out", type=PLACE, default="submission.csv", show_default=True, help="CSV file for the labels.")
+@click.option(
+    "--list",
+    "listed",
+    type=FOLDER,
+    default=None,
+    help="File with the Ids to label: one a line, or CSV with a column Id.  [default: all images]",
+)
+@click.option(
+    "--probabilities", type=PLACE, default=None, help="File for the calibrated probabilities, .npz or .csv.  [default: none]"
+)
 @CACHE
 @unwatched
 @told
 def predict(bundle: Any, images: Any, out: Any, listed: Path | None, probabilities: Any, cache: Path) -> None:
-    """Label IMAGES, a folder of <Id>_<colour>.png or a dataset (its test/, else its train/), with BUNDLE."""
+    """Label IMAGES with BUNDLE. IMAGES is a folder of <Id>_<colour>.png, or a dataset: its test/, or else its train/."""
     from hpa_search.bundle.labelling import predict_folder
 
     console = console_here(aside=is_standard_output(out, probabilities))

@@ -1,4 +1,4 @@
-"""The command `hpa-search` as a whole: its output, and what a signal does to it."""
+"""The group of all commands: standard streams, and exit code 130 after a signal."""
 
 import signal
 import threading
@@ -15,15 +15,15 @@ from hpa_search.cli.searching import leave_at_once
 
 
 class Program(click.Group):
-    """A group of commands that print any text, and that a signal ends in order with exit code 130."""
+    """A group of commands. Each can print any text, and a signal ends it in order with exit code 130."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run the command that the arguments name."""
+        """Run the command that the ``arguments`` name."""
         with standard_streams():
             return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; Ctrl-C, SIGTERM and a closed terminal end it as a KeyboardInterrupt."""
+        """Run a command; Ctrl-C, SIGTERM and a closed terminal raise KeyboardInterrupt in it."""
         try:
             with _signals():
                 _check_folder()
@@ -35,7 +35,7 @@ class Program(click.Group):
 
 
 def _check_folder() -> None:
-    """Refuse a current folder that was removed: libraries end the process where they ask for its name."""
+    """Refuse a removed current folder: libraries end the process when they ask for its name."""
     try:
         Path.cwd()
     except OSError:
@@ -44,10 +44,11 @@ def _check_folder() -> None:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP raise KeyboardInterrupt as SIGINT does, so that what was begun is cleared away.
+    """Raise KeyboardInterrupt for SIGTERM and SIGHUP too, so that a command clears away unfinished work.
 
-    A hang-up that is ignored, as by nohup, stays so; SIGINT is taken also where a script starts the command in the background.
+    An ignored SIGHUP stays ignored, as under nohup. An ignored SIGINT is handled: scripts start background jobs that way.
     """
+    # Python sets handlers in the main thread only.
     if threading.current_thread() is not threading.main_thread():
         yield
         return

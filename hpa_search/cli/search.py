@@ -1,4 +1,4 @@
-"""Searching and what follows: run, finish, compare, tensorboard."""
+"""Run a search and use its results: run, finish, compare, tensorboard."""
 
 import sys
 from functools import partial
@@ -10,25 +10,27 @@ import click
 from hpa_search.cli.names import Named, rules, selections, test_time
 from hpa_search.cli.options import CACHE, FOLDER, PLACE, STUDY, console_here, told
 from hpa_search.cli.output import unwatched
-from hpa_search.cli.searching import leave, prepare
+from hpa_search.cli.searching import leave
 from hpa_search.errors import UserError
 
 
 @click.command()
 @click.argument("space", type=FOLDER)
-@click.option("--data", "folder", type=PLACE, required=True, help="The dataset, in the Kaggle layout.")
-@click.option(
-    "--out", type=PLACE, required=True, help="Where everything about the search goes; one that is there is gone on with."
-)
-@click.option("--external", type=PLACE, default=None, help="Images from elsewhere, such as HPAv18, to be trained on too.")
+@click.option("--data", "folder", type=PLACE, required=True, help="The dataset in the Kaggle layout: a folder or a URL.")
+@click.option("--out", type=PLACE, required=True, help="Folder or URL that the search writes to; an existing search is resumed.")
+@click.option("--external", type=PLACE, default=None, help="More training images, such as HPAv18.  [default: none]")
 @STUDY
-@click.option("--ray", "address", default=None, help="A Ray to join, such as auto or HOST:6379; without it one is started here.")
+@click.option(
+    "--ray", "address", default=None, help="A Ray to join, such as auto or HOST:6379.  [default: a Ray on this machine]"
+)
 @CACHE
 @unwatched
 @told
 def run(space: Path, folder: Any, out: Any, external: Any, study: str | None, address: str | None, cache: Path) -> None:
-    """Search the space of the file SPACE, finish, and export the winner."""
-    prepare(address)
+    """Search the space of the file SPACE, choose an ensemble and write its bundle."""
+    from hpa_search.control import settle_environment
+
+    settle_environment(address, click.echo)
     from hpa_search.run import run as run_all
 
     outcome = run_all(space, folder, out, cache, external=external, study=study, ray_address=address, console=console_here())
@@ -37,51 +39,63 @@ def run(space: Path, folder: Any, out: Any, external: Any, study: str | None, ad
 
 @click.command()
 @click.argument("out", type=PLACE)
-@click.option("--data", "folder", type=PLACE, default=None, help="Where the dataset is now, if it was moved.")
-@click.option("--also", type=PLACE, multiple=True, help="Another search on the same split, whose trials may become members too.")
-@click.option("--max-members", type=int, default=None, help="At most so many members.  [default: final.max_members]")
+@click.option("--data", "folder", type=PLACE, default=None, help="New place of the dataset, if it was moved.")
+@click.option(
+    "--also",
+    type=PLACE,
+    multiple=True,
+    help="OUT of another search on the same split; its trials may become members too. Repeatable.",
+)
+@click.option("--max-members", type=int, default=None, help="Largest number of members.  [default: final.max_members]")
 @click.option(
     "--ensemble",
     cls=Named,
     names=selections,
     default=None,
-    help="How members are chosen: {names}.  [default: final.ensemble]",
+    help="How to choose members: {names}.  [default: final.ensemble]",
 )
 @click.option(
     "--thresholds",
     cls=Named,
     names=rules,
     default=None,
-    help="How labels are decided: {names}.  [default: final.thresholds]",
+    help="How to decide labels: {names}.  [default: final.thresholds]",
 )
 @click.option(
     "--tta",
     cls=Named,
     names=test_time,
     default=None,
-    help="Judge by eight views of an image: {names}.  [default: final.tta]",
+    help="How to merge eight views of an image: {names}; none takes one view.  [default: final.tta]",
 )
-@click.option("--onnx/--no-onnx", default=None, help="Write the ensemble as an ONNX graph too.  [default: final.onnx]")
-@click.option("--folds", is_flag=True, help="Train the chosen members on the other folds too (a search with split.folds).")
-@click.option("--ray", "address", default=None, help="With --folds: a Ray to join; without it one is started here.")
+@click.option("--onnx/--no-onnx", default=None, help="Also write the ensemble as an ONNX graph.  [default: final.onnx]")
+@click.option("--folds", is_flag=True, help="Also train the chosen members on the other folds; needs a search with split.folds.")
+@click.option(
+    "--ray",
+    "address",
+    default=None,
+    help="With --folds: a Ray to join, such as auto or HOST:6379.  [default: a Ray on this machine]",
+)
 @CACHE
 @unwatched
 @told
 def finish(out: Any, folder: Any, also: tuple[Any, ...], folds: bool, address: str | None, cache: Path, **changes: Any) -> None:
-    """Choose the ensemble and write the bundle from what is in OUT now."""
+    """Choose the ensemble from the present trials in OUT, and write its bundle."""
     if folds:
-        prepare(address)
+        from hpa_search.control import settle_environment
+
+        settle_environment(address, click.echo)
     from hpa_search.finish.folds import train_folds
     from hpa_search.finish.stage import finish as finish_search
     from hpa_search.finish.summary import summary
 
     if address is not None and not folds:
-        raise UserError("--ray: only --folds trains anything; leave it out, or give --folds too")
+        raise UserError("--ray: finish trains only with --folds; leave --ray out, or add --folds")
     train = partial(train_folds, cache=cache, ray_address=address, console=console_here()) if folds else None
     given = {name: value for name, value in changes.items() if value is not None}
     result = finish_search(out, cache, data=folder, also=also, changes=given, train_folds=train, say=click.echo)
     if result is None:
-        click.echo(f"Stopped; what is trained is in {out / 'folds'}. To go on, give the same command again.")
+        click.echo(f"Stopped; the folds trained so far are in {out / 'folds'}. To resume, give the same command again.")
         sys.exit(130)
     for line in summary(out, result):
         click.echo(line)
@@ -89,11 +103,11 @@ def finish(out: Any, folder: Any, also: tuple[Any, ...], folds: bool, address: s
 
 @click.command()
 @click.argument("out", type=PLACE)
-@click.option("--by", multiple=True, help="A dimension to compare by; again for more (default: all but replicate).")
-@click.option("--data", "folder", type=PLACE, default=None, help="Where the dataset is now, if it was moved.")
+@click.option("--by", multiple=True, help="Dimension to compare by. Repeatable.  [default: all but replicate]")
+@click.option("--data", "folder", type=PLACE, default=None, help="New place of the dataset, if it was moved.")
 @told
 def compare(out: Any, by: tuple[str, ...], folder: Any) -> None:
-    """Compare the settings of the study in OUT: macro AP on the validation rows, with paired bootstrap intervals."""
+    """Compare the settings of the study in OUT by macro AP, with paired bootstrap intervals on the validation rows."""
     from hpa_search.finish.compare import compare as compare_study
     from hpa_search.finish.compare import table
 
@@ -103,11 +117,11 @@ def compare(out: Any, by: tuple[str, ...], folder: Any) -> None:
 
 @click.command()
 @click.argument("out", type=PLACE)
-@click.option("--port", type=click.IntRange(1, 65535), default=6006, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=6006, show_default=True, help="TCP port to serve on.")
 @CACHE
 @told
 def tensorboard(out: Any, port: int, cache: Path) -> None:
-    """Serve TensorBoard on the trials of the search in OUT; one in an object store is looked at anew every few seconds."""
+    """Serve TensorBoard on the trials of the search in OUT. An OUT in an object store is read again every few seconds."""
     from hpa_search.search.tensorboard import serve
 
     sys.exit(serve(out, cache, port, say=click.echo))

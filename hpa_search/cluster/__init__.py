@@ -1,1 +1,1 @@
-"""Searches as jobs on a Ray cluster, seen from a machine that reaches only the cluster's dashboard (Ray's Jobs API)."""
+"""Searches as jobs on a Ray cluster that is reached by its dashboard alone (Ray's Jobs API)."""

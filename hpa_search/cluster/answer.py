@@ -1,4 +1,7 @@
-"""Runs commands of ours on the cluster for someone elsewhere: python -m hpa_search.cluster.answer '[["status", "OUT"]]'."""
+"""Run our own commands on the cluster and print their answers as JSON.
+
+To call it: `python -m hpa_search.cluster.answer '[["status", "OUT"]]'`.
+"""
 
 import io
 import json
@@ -10,11 +13,11 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 
 MARK = "hpa-search answers: "
-"""Begins the line of the log that holds the answers, as JSON: for each command `code`, `out` and `err`."""
+"""Begins the log's line with the answers: a JSON list with `code`, `out` and `err` of each command."""
 
 
 def run(command: Sequence[str]) -> dict[str, int | str]:
-    """Run one of our own commands in this process; return its exit code and what it wrote to stdout and stderr."""
+    """Run one of our commands in this process; return its exit code, stdout and stderr."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     sys.argv = ["hpa-search", *command]
     with redirect_stdout(out), redirect_stderr(err):
@@ -29,7 +32,7 @@ def run(command: Sequence[str]) -> dict[str, int | str]:
 
 
 if __name__ == "__main__":
-    os.environ["RAY_API_SERVER_ADDRESS"] = ""  # it is to be done here, and not sent to a cluster again
+    os.environ["RAY_API_SERVER_ADDRESS"] = ""  # a command with an address would be sent to a cluster again
     commands = json.loads(sys.argv[1])
     answers = [run(command) for command in commands]
     print(f"\n{MARK}{json.dumps(answers)}", flush=True)

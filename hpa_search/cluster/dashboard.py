@@ -1,4 +1,4 @@
-"""The dashboard of a Ray cluster: Ray's own client, whose every fault becomes one message."""
+"""A Ray cluster's dashboard, by Ray's own client. Each of its errors becomes one message."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ _TALKATIVE = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_
 
 
 class _RefusedError(Exception):
-    """The dashboard answered with a status that is no success."""
+    """The dashboard answered with an HTTP status other than success."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__((text.strip().splitlines() or ["no reason given"])[-1])
@@ -32,7 +32,7 @@ class _RefusedError(Exception):
 
 
 class _Client(JobSubmissionClient):
-    """Ray's client; it gives up on a dashboard that is silent, and keeps the status of a refusal."""
+    """Ray's client with time limits, and with the HTTP status of a refusal."""
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
         return super()._do_request(method, endpoint, **{"timeout": (CONNECT_SECONDS, ANSWER_SECONDS), **options})
@@ -42,27 +42,28 @@ class _Client(JobSubmissionClient):
 
 
 class Dashboard:
-    """The dashboard at ``address``, such as http://HEAD:8265, which is asked at once whether it is there.
+    """The dashboard at ``address``, such as http://HEAD:8265. The constructor contacts it at once.
 
-    Every method raises Unreachable if it does not answer or is in trouble itself, and UserError if it refuses.
+    Every method raises Unreachable if no dashboard answers, or with an HTTP status of 500 or more. Every other refusal raises
+    UserError.
     """
 
     def __init__(self, address: str) -> None:
         self.address = _whole(address)
-        spare_loopback()
+        spare_loopback()  # a dashboard on this machine, or behind ssh -L, needs no proxy
         for name in _TALKATIVE:
             logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
-        with self._told("connect"), _alone(ADDRESS_VARIABLE, self.address):
+        with self._explained("connect"), _set(ADDRESS_VARIABLE, self.address):
             self._client = _Client(self.address, headers=auth_headers())
 
     def jobs(self) -> list[JobDetails]:
-        """Return all jobs that this cluster remembers."""
-        with self._told("list its jobs"):
+        """Return every job that the cluster remembers."""
+        with self._explained("list its jobs"):
             return self._client.list_jobs()
 
     def job(self, name: str) -> JobDetails | None:
-        """Return the job called ``name``; None if there is none."""
-        with self._told(f"show {name}"):
+        """Return the job ``name``, or None."""
+        with self._explained(f"show {name}"):
             try:
                 return self._client.get_job_info(name)
             except _RefusedError as error:
@@ -71,35 +72,36 @@ class Dashboard:
                 raise
 
     def log(self, name: str) -> str:
-        """Return all that a job has written so far."""
-        with self._told(f"show the log of {name}"):
+        """Return the log of a job so far."""
+        with self._explained(f"show the log of {name}"):
             return self._client.get_job_logs(name)
 
     async def tail(self, name: str) -> AsyncIterator[str]:
-        """Yield a job's log from its beginning, in pieces, as it is written; the end of this says nothing of the job's."""
-        with self._told(f"show the log of {name}"):
+        """Yield the log of a job in pieces, from its beginning, as it is written. The end does not mean that the job ended."""
+        with self._explained(f"show the log of {name}"):
             async for piece in self._client.tail_job_logs(name):
                 yield piece
 
     def send(self, name: str, entrypoint: str, runtime_env: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-        """Start a job."""
-        with self._told("take the job"):
+        """Start the job ``name``, which runs the shell command ``entrypoint``."""
+        with self._explained("take the job"):
             self._client.submit_job(
                 entrypoint=entrypoint, submission_id=name, runtime_env=dict(runtime_env), metadata=dict(metadata)
             )
 
     def stop(self, name: str) -> None:
-        """Ask Ray to end a job: SIGTERM, and SIGKILL when its time for that is over."""
-        with self._told(f"stop {name}"):
+        """Ask Ray to end a job by SIGTERM, and later by SIGKILL."""
+        with self._explained(f"stop {name}"):
             self._client.stop_job(name)
 
     def forget(self, name: str) -> None:
-        """Strike a job that has ended off the cluster's list."""
-        with self._told(f"forget {name}"):
+        """Remove an ended job from the cluster's list."""
+        with self._explained(f"forget {name}"):
             self._client.delete_job(name)
 
     @contextmanager
-    def _told(self, deed: str) -> Iterator[None]:
+    def _explained(self, deed: str) -> Iterator[None]:
+        """Turn each error of Ray's client into Unreachable or UserError, with the ``deed`` that failed."""
         try:
             yield
         except AuthenticationError:
@@ -118,20 +120,20 @@ class Dashboard:
 
 
 _NO_DASHBOARD = (
-    "no Ray dashboard answers there; give the address that the cluster's dashboard has from here, such as http://HEAD:8265, "
-    "or open a way to it, such as ssh -L 8265:localhost:8265 HEAD"
+    "no Ray dashboard answers there; give the address of the dashboard as seen from here, such as http://HEAD:8265, or forward "
+    "its port, such as ssh -L 8265:localhost:8265 HEAD"
 )
 
 
 def _by_proxy(address: str) -> str:
-    """Return what is to be said of the proxy through which ``address`` was asked; an empty text where there is none."""
+    """Return a hint at the proxy for ``address``, or an empty text."""
     proxy = get_environ_proxies(address).get(urlsplit(address).scheme)
     host = urlsplit(address).hostname
-    return f". It was asked through the proxy {proxy}; add {host} to NO_PROXY if it can be reached directly" if proxy else ""
+    return f". The request went through the proxy {proxy}; add {host} to NO_PROXY if no proxy is needed" if proxy else ""
 
 
 def _whole(address: str) -> str:
-    """Return an address with its scheme and without a slash at its end."""
+    """Return the address with a scheme and without a trailing slash. Refuse other kinds of addresses."""
     whole = address if "://" in address else f"http://{address}"
     try:
         parts = urlsplit(whole)
@@ -139,13 +141,13 @@ def _whole(address: str) -> str:
     except ValueError:
         known = False
     if not known:
-        raise UserError(f"--address {address}: is no dashboard's address, such as http://HEAD:8265")
+        raise UserError(f"--address {address}: not the address of a dashboard; give one such as http://HEAD:8265")
     return whole.rstrip("/")
 
 
 @contextmanager
-def _alone(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable for a moment; Ray lets this one, and else RAY_ADDRESS, overrule the address it is given."""
+def _set(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable while the block runs. Ray takes this one, or RAY_ADDRESS, over the address it is given."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:

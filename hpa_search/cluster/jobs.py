@@ -1,4 +1,4 @@
-"""Our jobs among all that a cluster remembers: read from the metadata that they were sent with."""
+"""Jobs of searches. Their metadata distinguishes them from the other jobs of a cluster."""
 
 import posixpath
 import re
@@ -13,18 +13,22 @@ from hpa_search.hints import command
 from hpa_search.storage.patience import PATIENCE, Tell, Unreachable, patiently
 
 SEARCH, OUT, CACHE = "hpa_search", "out", "cache"
-"""The keys of a job's metadata; a job without the first is none of ours, and a helper (see `remote`) has none of them."""
+"""Keys of a job's metadata. A job without the first is not ours; a helper of `remote` has none of them."""
 
 State = Literal["PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED"]
 MOST_SHOWN = 10
+"""How many jobs a message names."""
 POLL_SECONDS = 1.0
 START_SECONDS = 60.0
+"""How long to retry sending a job to a cluster that has just come up."""
 
 
 class Job(Record):
-    """A search's job: ``name`` is Ray's submission id, ``out`` as the cluster's nodes see it; times are Unix seconds.
+    """The job of a search.
 
-    ``started`` is when it was submitted. ``message`` is what Ray says of its state.
+    ``name`` is Ray's submission id, and ``search`` the name in the search file. ``out`` and ``cache`` are places as the
+    cluster's nodes see them. ``started`` (the submission) and ``ended`` are Unix seconds. ``message`` is Ray's comment on the
+    state.
     """
 
     name: str
@@ -38,27 +42,27 @@ class Job(Record):
 
     @property
     def over(self) -> bool:
-        """Whether its state is final."""
+        """Whether the state is final."""
         return self.state not in ("PENDING", "RUNNING")
 
 
 class Target(Record):
-    """A search on a cluster: its folder there, and its newest job, if the cluster remembers one."""
+    """A search on a cluster: its OUT there, and its newest job, if any is known."""
 
     out: str
     job: Job | None
 
 
 def our_jobs(dashboard: Dashboard) -> list[Job]:
-    """Return the jobs of searches, the newest first."""
+    """Return the jobs of searches, newest first."""
     found = [_ours(details) for details in dashboard.jobs()]
     return sorted((job for job in found if job is not None), key=lambda job: (-(job.started or 0), job.name))
 
 
 def find_job(dashboard: Dashboard, name: str) -> Job:
-    """Return the job called ``name``, or else the newest of the search in the folder ``name``.
+    """Return the job ``name``, or else the newest job of the OUT ``name``.
 
-    Raises UserError that lists what is there, if this is not.
+    Raises UserError, with the known jobs, if there is neither.
     """
     jobs = our_jobs(dashboard)
     for job in jobs:
@@ -71,20 +75,23 @@ def find_job(dashboard: Dashboard, name: str) -> Job:
 
 
 def find_target(dashboard: Dashboard, target: str) -> Target:
-    """Return the search that a job's name or its folder on the cluster names.
+    """Return the search that ``target`` names: a job's name, or an OUT on the cluster.
 
-    A folder may be one that no job is known of, for a cluster that was started anew has forgotten its jobs. Raises
-    UserError that lists what is there.
+    An OUT needs no known job: a restarted cluster has forgotten its jobs. Raises UserError, with the known jobs, for any other
+    text.
     """
     jobs = our_jobs(dashboard)
     outs = [job.out for job in jobs if job.name == target] or [tidy(target)] * _is_place(target)
     if not outs:
-        raise UserError(f"{dashboard.address} knows no job {target}, and this is no whole path or URL; {in_words(jobs)}")
+        raise UserError(
+            f"{dashboard.address} knows no job {target}; {in_words(jobs)}. Give the name of a job, or an OUT as an absolute path "
+            "or a URL"
+        )
     return Target(out=outs[0], job=next((job for job in jobs if job.out == outs[0]), None))
 
 
 def in_words(jobs: Iterable[Job]) -> str:
-    """Return which jobs there are, in one line."""
+    """Return a line that names the jobs, at most `MOST_SHOWN`."""
     shown = [f"{job.name} ({job.out}, {job.state})" for job in jobs]
     if not shown:
         return "it knows no job of hpa-search at all"
@@ -95,35 +102,35 @@ def in_words(jobs: Iterable[Job]) -> str:
 def start_job(
     dashboard: Dashboard, name: str, entrypoint: str, runtime_env: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> None:
-    """Start a job, waiting for a cluster that has just come up: its dashboard answers some time before it can take jobs.
+    """Start a job; retry for `START_SECONDS`, because a new dashboard answers before it takes jobs.
 
-    Raises Unreachable when it has been waited for long enough, UserError if the job is refused.
+    Raises Unreachable when the time is over, and UserError if the job is refused.
     """
 
     def once() -> None:
-        if dashboard.job(name) is None:  # an answer may have been lost on its way
+        if dashboard.job(name) is None:  # an earlier try may have worked, and only its answer be lost
             dashboard.send(name, entrypoint, runtime_env, metadata)
 
     patiently(once, dashboard.address, transient=is_away, seconds=START_SECONDS)
 
 
 def look_again(dashboard: Dashboard, job: Job, tell: Tell, seconds: float = PATIENCE) -> Job:
-    """Return ``job`` as it is now, waiting for a dashboard that is away.
+    """Return ``job`` in its present state; wait up to ``seconds`` for an absent dashboard.
 
-    Raises UserError if the cluster has forgotten it, and Unreachable when the wait is over.
+    Raises UserError if the cluster has forgotten the job, and Unreachable when the wait is over.
     """
     details = patiently(lambda: dashboard.job(job.name), dashboard.address, transient=is_away, seconds=seconds, tell=tell)
     found = _ours(details) if details is not None else None
     if found is None:
         raise UserError(
-            f"{dashboard.address} does not know {job.name} any more; was the cluster started anew? "
-            f"To go on with its search: {command('resume', job.out, '--address', dashboard.address)}"
+            f"{dashboard.address} does not know {job.name} any more; was the cluster restarted? "
+            f"To resume its search: {command('resume', job.out, '--address', dashboard.address)}"
         )
     return found
 
 
 def wait_for_end(dashboard: Dashboard, job: Job, seconds: float, say: Callable[[str], None]) -> Job:
-    """Return ``job`` when its state is final, or after ``seconds`` as it is then."""
+    """Return ``job`` once its state is final, or in its present state after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
         job = look_again(dashboard, job, say)
@@ -133,7 +140,7 @@ def wait_for_end(dashboard: Dashboard, job: Job, seconds: float, say: Callable[[
 
 
 def is_away(error: Exception) -> bool:
-    """Whether asking again may help."""
+    """Whether a retry may help."""
     return isinstance(error, Unreachable)
 
 
@@ -143,7 +150,7 @@ def is_url(place: str) -> bool:
 
 
 def tidy(place: str) -> str:
-    """Return a path or URL as it is written in metadata, so that one folder has one name."""
+    """Return a path or URL as metadata has it: each folder has one name."""
     return place.rstrip("/") if is_url(place) else posixpath.normpath(place)
 
 

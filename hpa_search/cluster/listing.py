@@ -1,4 +1,4 @@
-"""The list of our jobs, for people and for programs."""
+"""The list of jobs, for people and for programs."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,14 +10,17 @@ TITLES = ("JOB", "SEARCH", "STATE", "STARTED", "DURATION", "OUT")
 
 
 def table(jobs: Sequence[Job], now: float) -> list[str]:
-    """Return the lines of a table; ``now`` is in Unix seconds, times are shown as local ones."""
+    """Return the lines of a table with local times; ``now`` is in Unix seconds."""
     rows = [TITLES, *(_row(job, now) for job in jobs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(TITLES))]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def for_programs(jobs: Sequence[Job], now: float) -> list[dict[str, Any]]:
-    """Return what JSON shows; ``started`` and ``ended`` are Unix seconds, ``seconds`` is the time between, or until ``now``."""
+    """Return the fields of each job for JSON, and in ``seconds`` how long it ran.
+
+    ``now``, ``started`` and ``ended`` are Unix seconds. A running job counts until ``now``.
+    """
     return [{**job.model_dump(), "seconds": _seconds(job, now)} for job in jobs]
 
 
@@ -38,7 +41,7 @@ def _row(job: Job, now: float) -> tuple[str, ...]:
 
 
 def _seconds(job: Job, now: float) -> float | None:
-    """The clocks of cluster and laptop may differ; no job lasts less than nothing."""
+    """Return how long the job ran. It is at least 0: the clocks of cluster and laptop may differ."""
     if job.started is None:
         return None
     return round(max((job.ended or now) - job.started, 0.0), 1)

@@ -1,4 +1,4 @@
-"""What a job is given: this very installation's code, and an environment in which it ends gracefully."""
+"""The runtime environment of a job: this installation's code, and settings for an orderly end."""
 
 import shutil
 import tempfile
@@ -10,22 +10,22 @@ from typing import Any
 import hpa_search
 
 STOP_SECONDS = 60
-"""How long a job may take to end by itself when it is stopped; Ray's default of 3 s would cut it off."""
+"""How long a stopped job may take to end by itself. Ray's default, 3 s, is too short for a driver."""
 
 ENVIRONMENT = {
-    # Ray's supervisor of the job, which runs in the job's environment, reads both (job_supervisor.py of Ray 2.60).
+    # Ray's supervisor of the job runs in this environment and reads both (job_supervisor.py of Ray 2.60).
     "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS),
     "RAY_JOB_STOP_SIGNAL": "SIGTERM",
-    # What runs on the cluster is where it belongs, even if the head's environment names a dashboard.
+    # The head may have an address set, and commands of the job would be sent to a cluster again.
     "RAY_API_SERVER_ADDRESS": "",
 }
 
 
 @contextmanager
 def packed(search: str | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the runtime environment of a job; ``search`` is the text of the search.yaml in its working folder, if it needs one.
+    """Yield the runtime environment of a job. ``search`` is the text of its search.yaml.
 
-    Ray names packages by their content, so that the same code is sent to a cluster once.
+    Without ``search`` the job has no working folder. Ray names packages by their content: a cluster gets the same code once.
     """
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder) / "code" / "hpa_search"

@@ -1,51 +1,34 @@
-"""Sending the job of a search to a cluster: one that was sent before and goes on, or whatever `submit` has made ready."""
+"""Send the job of a search to a cluster, for `submit` and `resume`."""
 
 import re
 import shlex
 import uuid
 
 from hpa_search.cluster.dashboard import Dashboard
-from hpa_search.cluster.jobs import CACHE, OUT, SEARCH, Target, our_jobs, start_job
+from hpa_search.cluster.jobs import CACHE, OUT, SEARCH, our_jobs, start_job
 from hpa_search.cluster.package import packed
-from hpa_search.cluster.places import place_options
 from hpa_search.errors import UserError
 
 RAY = ("--ray", "auto")
-"""The job's driver joins the Ray that it runs on."""
-
-
-def resume(
-    dashboard: Dashboard, target: Target, *, data: str | None = None, external: str | None = None, cache: str | None = None
-) -> list[str]:
-    """Send a job that goes on with the search of ``target``.
-
-    ``data`` and ``external`` are the new places of its dataset and external images, if these were moved. ``cache`` is the job's
-    before, if None. Returns the lines that tell how to go on from there. Raises UserError while a job is at work on it.
-    """
-    check_idle(dashboard, target.out)
-    before = target.job
-    cache = cache or (before.cache if before else None)
-    given = place_options({"--data": data, "--external": external, "--cache": cache})
-    name = before.search if before else target.out.rsplit("/", 1)[-1]
-    return send(dashboard, ["resume", target.out, *given, *RAY], search=name, out=target.out, cache=cache)
+"""The driver of a job joins the Ray that the job runs on."""
 
 
 def next_steps(name: str, address: str) -> list[str]:
-    """Return the commands for the job ``name``."""
+    """Return the lines that show the commands for the job ``name``."""
     steps = {
         "Its log:": f"logs {name} --address {address} --follow",
         "Its state:": f"status {name} --address {address} --watch",
         "Pause it:": f"pause {name} --address {address}",
         "Stop it:": f"stop {name} --address {address}",
-        "Go on:": f"resume {name} --address {address}",
-        "More of it:": f"extend {name} --address {address} --trials 20",
+        "Resume it:": f"resume {name} --address {address}",
+        "Extend it:": f"extend {name} --address {address} --trials 20",
         "All jobs:": f"list --address {address}",
     }
     return [f"{title:<12}hpa-search {step}" for title, step in steps.items()]
 
 
 def check_idle(dashboard: Dashboard, out: str) -> None:
-    """Raise UserError while a job is at work on ``out``, or waits to be."""
+    """Refuse an ``out`` on which a job runs or waits to start."""
     for job in our_jobs(dashboard):
         if job.out == out and not job.over:
             raise UserError(
@@ -57,9 +40,10 @@ def check_idle(dashboard: Dashboard, out: str) -> None:
 def send(
     dashboard: Dashboard, command: list[str], *, search: str, out: str, cache: str | None, text: str | None = None
 ) -> list[str]:
-    """Send the job that runs ``command`` of ours; return the lines that tell how to go on from there.
+    """Send the job that runs our ``command``; return the lines with its name and commands.
 
-    ``search``, ``out`` and ``cache`` are its metadata; ``text`` is what its search.yaml holds, if it needs one.
+    ``search``, ``out`` and ``cache`` are the job's metadata. ``text`` is the content of its search.yaml, None for no file.
+    Raises UserError if the cluster refuses the job.
     """
     name = f"{re.sub('[^A-Za-z0-9_.-]+', '-', search)}-{uuid.uuid4().hex[:8]}"
     metadata = {SEARCH: search, OUT: out} | ({CACHE: cache} if cache else {})

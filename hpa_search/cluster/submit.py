@@ -20,12 +20,14 @@ def submit(
     cache: str | None = None,
     study: str | None = None,
 ) -> list[str]:
-    """Send the search of the file ``space`` to the cluster whose dashboard is at ``address``, such as http://HEAD:8265.
+    """Send the search of the file ``space`` to the cluster with the dashboard ``address``.
 
-    ``data``, ``out``, ``external`` and ``cache`` are as the cluster's nodes see them: whole paths, or but for the cache URLs
-    such as s3://bucket/folder; ``study`` is the URL of a database for the ledger. The job runs this very installation's code,
-    so the nodes need its dependencies only. Returns the lines that tell how to go on from there. Raises UserError if the file
-    is at fault, the cluster cannot be reached or refuses the job, or a job is at work on ``out`` already.
+    The address is such as http://HEAD:8265. ``data``, ``out`` and ``external`` are places as the cluster's nodes see them:
+    absolute paths, or URLs such as s3://bucket/folder. ``cache`` is an absolute path on each node. ``study`` is the URL of a
+    database for the ledger. The job brings the code of this installation, so the nodes need only its dependencies.
+
+    Returns the job's name and the commands for it, as lines. Raises UserError for a faulty file and for an ``out``
+    that has a running job. Raises UserError too if the cluster cannot be reached or refuses the job.
     """
     search, text = read_search(space)
     places = {"--data": data, "--out": tidy(out), "--external": external, "--cache": cache}
@@ -37,5 +39,5 @@ def submit(
     command = ["run", "search.yaml", *given, *RAY]
     lines = send(dashboard, command, search=search.name, out=tidy(out), cache=cache, text=text)
     if "://" in out and study is None:
-        lines.append(f"Where no search has begun in {out}, the job will ask for --study: an object store holds no study.")
+        lines.append(f"If {out} holds no search yet, the job will fail: a new search in an object store needs --study.")
     return lines

@@ -1,4 +1,4 @@
-"""The token that a cluster with authentication asks for."""
+"""The token for a cluster with authentication."""
 
 import os
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 from hpa_search.errors import UserError
 
 NO_TOKEN = (
-    "the cluster asks for a token, and this is not its own, or there is none. Copy the file that `ray get-auth-token` "
-    "shows on the cluster's head to ~/.ray/auth_token here, or set RAY_AUTH_TOKEN"
+    "the cluster asks for a token, and the token here is missing or wrong. Copy the token that `ray get-auth-token` "
+    "prints on the cluster's head into ~/.ray/auth_token here, or set RAY_AUTH_TOKEN"
 )
 
 
 def auth_headers() -> dict[str, str]:
-    """Return the HTTP header with the token that is at hand, found where Ray looks for it; none if there is no token.
+    """Return the HTTP header with the token, or no header without a token.
 
-    Ray's own client sends a token only where RAY_AUTH_MODE says so; where that is set, this is left to it.
-    Raises UserError if RAY_AUTH_TOKEN_PATH names a file that cannot be read.
+    The places are Ray's: RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token. With RAY_AUTH_MODE set, Ray's own
+    client sends the token, and no header is returned. Raises UserError if RAY_AUTH_TOKEN_PATH names an unreadable file.
     """
     if os.environ.get("RAY_AUTH_MODE"):
         return {}
@@ -31,4 +31,6 @@ def _from_file() -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: the token for the cluster cannot be read ({error}); see RAY_AUTH_TOKEN_PATH") from None
+        raise UserError(
+            f"{path}: the token for the cluster cannot be read ({error}); correct RAY_AUTH_TOKEN_PATH or the file"
+        ) from None

@@ -1,4 +1,4 @@
-"""A stand-in for a dashboard, and no token of whoever runs the tests."""
+"""A stand-in for a dashboard, and an environment without the user's tokens."""
 
 import pytest
 

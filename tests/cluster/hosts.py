@@ -1,7 +1,7 @@
-"""Hosts that are one machine: network namespaces on a bridge, each with processes, mounts and a name of its own.
+"""Hosts on one machine: network namespaces on a bridge, each with its own processes, mounts and name.
 
-A host has its own address, its own /tmp, shared memory and home, and sees its own processes only; what the test serves on
-the bridge's address, all of them reach. Made and removed by the test. Needs root and iproute2.
+A host has its own address, /tmp, shared memory and home, and sees only its own processes. All hosts reach the servers on the
+bridge's address. The test makes and removes them, and needs root and iproute2.
 """
 
 import os
@@ -51,7 +51,7 @@ needs_hosts = pytest.mark.skipif(not _works(), reason="hosts in network namespac
 
 @dataclass
 class Host:
-    """One host; ``process`` is the first of its processes, whose end is the end of all."""
+    """One host. The end of ``process``, its first process, ends all others on it."""
 
     name: str
     address: str
@@ -76,11 +76,11 @@ class Host:
         return [one for one in psutil.Process(self.process.pid).children(recursive=True) if title in _title(one)]
 
     def cut_off(self) -> None:
-        """Pull its network cable; its processes go on."""
+        """Pull the network cable; the processes keep running."""
         run("ip", "link", "set", f"b-{self.name}", "down")
 
     def die(self) -> None:
-        """Switch it off."""
+        """Switch the host off."""
         if self.process is not None and self.process.poll() is None:
             everything = self.processes()
             self.process.send_signal(signal.SIGKILL)
@@ -90,7 +90,7 @@ class Host:
 
 @dataclass
 class Network:
-    """A bridge, ``address`` on it being this machine's, and the hosts on it."""
+    """A bridge and its hosts; ``address`` is this machine's address on the bridge."""
 
     number: int
     folder: Path
@@ -106,7 +106,7 @@ class Network:
         return f"10.77.{self.number}.1"
 
     def add(self, name: str) -> Host:
-        """Connect a host; it is not booted yet."""
+        """Connect a host without booting it."""
         name, address = f"{name}{self.number}", f"10.77.{self.number}.{11 + len(self.hosts)}"
         run("ip", "netns", "add", name)
         host = self.hosts[name] = Host(name, address, self.folder / f"{name}.log", self.environment)
@@ -133,8 +133,8 @@ class Network:
 
 @contextmanager
 def network(folder: Path, environment: Mapping[str, str]) -> Iterator[Network]:
-    """Yield a network without hosts; everything on it is gone afterwards. ``environment`` is added to what hosts see."""
-    # What runs in a host finds this checkout and its environment by their paths, and keeps to itself all else.
+    """Yield a network without hosts, and remove everything on it afterwards. Hosts see ``environment`` too."""
+    # A host shares this checkout and its Python environment by path, and nothing else.
     seen = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_", "PG", "HPA_"))},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -155,7 +155,7 @@ def network(folder: Path, environment: Mapping[str, str]) -> Iterator[Network]:
     finally:
         for host in made.hosts.values():
             host.die()
-            # By itself its end of the cable goes only some time after its namespace.
+            # The kernel removes this end of the cable only some time after the namespace.
             subprocess.run(["ip", "link", "delete", f"b-{host.name}"], capture_output=True, check=False)
             run("ip", "netns", "delete", host.name)
         run("ip", "link", "delete", made.bridge)

@@ -1,4 +1,4 @@
-"""The cluster's end of a helper: our own commands, each with its exit code and both of its outputs."""
+"""A helper on the cluster: our own commands, each with its exit code, stdout and stderr."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from hpa_search.cluster.answer import MARK
 
 def test_each_command_is_answered_on_one_line(tmp_path):
     commands = json.dumps([["status", str(tmp_path), "--json"], ["--version"], ["status", str(tmp_path)], ["no-such"]])
-    # Were this address taken, the commands would be sent to a cluster again.
+    # With this address, the commands would be sent to a cluster again.
     environment = {**os.environ, "RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}
     command = [sys.executable, "-m", "hpa_search.cluster.answer", commands]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)

@@ -82,7 +82,7 @@ def test_a_proxy_that_does_not_lead_there_is_named(monkeypatch):
 
 @pytest.mark.parametrize("address", ["ray://x:10001", "http://", "http://127.0.0.1:99999999", "", "/shared/out"])
 def test_an_address_that_is_none(address):
-    with pytest.raises(UserError, match=rf"--address {address}: is no dashboard's address"):
+    with pytest.raises(UserError, match=rf"--address {address}: not the address of a dashboard; give one such as"):
         Dashboard(address)
 
 

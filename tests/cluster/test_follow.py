@@ -1,4 +1,4 @@
-"""A log is shown whole and once, whatever happens to the connections; the job's state decides on its end."""
+"""A log is shown whole and once, whatever happens to the connections. The job's state decides on its end."""
 
 import threading
 import time

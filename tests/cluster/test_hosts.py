@@ -38,12 +38,12 @@ resources: {{cpus: 1, gpus: 0}}
 """
 TRIALS = 5
 LONG = 2
-"""The batch size of a search long enough for Ray to miss a host, which takes it half a minute, and for one to join."""
+"""The batch size of a search that lasts until Ray misses a host (half a minute) and another host joins."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The hosts, and what a user outside of them has: the servers' addresses and a search file."""
+    """The hosts, and the view of a user outside: the servers' addresses and a search file."""
 
     net: Network
     folder: Path
@@ -104,7 +104,7 @@ class Cluster:
         return find_job(Dashboard(self.dashboard), job).state
 
     def trials(self) -> list[dict]:
-        """Return what the ledger says of each trial, asked from outside; none before the search has begun."""
+        """Return each trial of the ledger, read from outside; an empty list before the search begins."""
         try:
             return json.loads(self.ask("status", self.out, "--json"))["trials"]
         except AssertionError:
@@ -122,7 +122,7 @@ class Cluster:
         assert self.state(job) == state, Dashboard(self.dashboard).log(job)[-3000:]
 
     def check_complete(self) -> None:
-        """Each trial is accounted for once, the bundle is there, and nothing of the search is left on any host."""
+        """Each trial is accounted for once, the bundle exists, and no host has remains of the search."""
         found = json.loads(self.ask("status", self.out, "--json"))
         assert found["state"] == "finished"
         assert [trial["number"] for trial in found["trials"]] == list(range(TRIALS))
@@ -134,7 +134,7 @@ class Cluster:
         wait_until(lambda: not self.left(), 60, f"left: {self.left()}")
 
     def left(self) -> list[str]:
-        """Return what of a search is still there: workers and actors that are not idle, placement groups."""
+        """Return the remains of a search: busy workers and actors, and placement groups."""
         titles = [
             " ".join(one.cmdline()) for host in self.net.hosts.values() for one in host.processes("ray::") if one.is_running()
         ]

@@ -1,4 +1,4 @@
-"""Our jobs are told from others' by their metadata."""
+"""Jobs of searches are recognised by their metadata."""
 
 import pytest
 

@@ -15,7 +15,7 @@ def test_whole_paths_and_urls_pass(place):
 
 @pytest.mark.parametrize("place", ["shared/hpa", "./hpa", "~/hpa", "", "s3:/bucket"])
 def test_a_path_that_is_not_whole_is_refused(place):
-    with pytest.raises(UserError, match="--data .*: give a whole path or a URL"):
+    with pytest.raises(UserError, match="--data .*: give an absolute path or a URL"):
         check_place("--data", place)
 
 

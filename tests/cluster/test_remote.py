@@ -1,4 +1,4 @@
-"""A helper's answer becomes ours, and the helper leaves no trace."""
+"""The answer of a helper becomes our answer, and the helper leaves no trace."""
 
 import json
 
@@ -33,14 +33,14 @@ def test_a_refusal_is_told_as_it_was(stand_in, dashboard):
     with pytest.raises(RemoteError) as refusal:
         Answer(code=2, out="", err="a warning\nError: /x: no search here;\ngive another\n").checked()
     assert (str(refusal.value), refusal.value.exit_code) == ("/x: no search here;\ngive another", 2)
-    with pytest.raises(RemoteError, match="broke off on the cluster: KeyError: 1") as broken:
+    with pytest.raises(RemoteError, match="crashed on the cluster: KeyError: 1") as broken:
         Answer(code=1, out="", err="Traceback\nKeyError: 1\n").checked()
     assert broken.value.exit_code == 1
 
 
 def test_a_helper_that_cannot_run_is_explained_and_removed(stand_in, dashboard):
     stand_in.on_send = answering("", "FAILED", "runtime_env setup failed:\n no room")
-    with pytest.raises(UserError, match="`hpa-search status /x` could not be run there: runtime_env setup failed: no room"):
+    with pytest.raises(UserError, match="`hpa-search status /x` could not run there: runtime_env setup failed: no room"):
         ask(dashboard, ["status", "/x"])
     assert stand_in.jobs == {}
 

@@ -1,13 +1,10 @@
-"""What a job is sent with."""
+"""The command, metadata and environment of a submitted job."""
 
 import shlex
 
 import pytest
 
 from hpa_search.cluster import jobs
-from hpa_search.cluster.control import resumable
-from hpa_search.cluster.jobs import find_target
-from hpa_search.cluster.sending import resume
 from hpa_search.cluster.submit import submit
 from hpa_search.errors import UserError
 
@@ -53,7 +50,7 @@ def test_a_job_carries_its_search_and_folder(stand_in, dashboard, space):
 )
 def test_a_folder_in_a_store_without_a_study_is_spoken_of(stand_in, dashboard, space, out, study, said):
     lines = submit(space, dashboard.address, "/data", out, study=study)
-    assert any("the job will ask for --study" in line for line in lines) == said
+    assert any("a new search in an object store needs --study" in line for line in lines) == said
 
 
 def test_a_cluster_that_has_just_come_up_is_waited_for(stand_in, dashboard, space):
@@ -80,8 +77,8 @@ def test_the_same_code_has_the_same_name(stand_in, dashboard, space):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"data": "data"}, "--data data: give a whole path"),
-        ({"out": "out"}, "--out out: give a whole path"),
+        ({"data": "data"}, "--data data: give an absolute path"),
+        ({"out": "out"}, "--out out: give an absolute path"),
         ({"external": "more"}, "--external more"),
         ({"cache": "cache"}, "--cache cache"),
         ({"out": "s3://me:hush@bucket/out"}, "leave user, password and keys out"),
@@ -100,28 +97,6 @@ def test_a_search_that_is_being_run_is_not_sent_again(stand_in, dashboard, space
     submit(space, dashboard.address, "/data", "/out")
     with pytest.raises(UserError, match=r"toy-\w+ is PENDING on /out already"):
         submit(space, dashboard.address, "/data", "/out/")
-    with pytest.raises(UserError, match="already"):
-        resume(dashboard, find_target(dashboard, "/out"))
     only_job(stand_in)["status"] = "FAILED"
     submit(space, dashboard.address, "/data", "/out")
     assert len(stand_in.jobs) == 2
-
-
-def test_resume_sends_what_the_job_before_had(stand_in, dashboard, space):
-    submit(space, dashboard.address, "/data", "/out", cache="/local")
-    before = only_job(stand_in)
-    before["status"] = "SUCCEEDED"
-    target = resumable(dashboard, before["submission_id"])
-    resume(dashboard, target, data="/moved")
-    job = list(stand_in.jobs.values())[-1]
-    assert job["metadata"] == before["metadata"]
-    assert shlex.split(job["entrypoint"])[3:] == ["resume", "/out", "--data", "/moved", "--cache", "/local", "--ray", "auto"]
-    assert "working_dir" not in job["runtime_env"]
-
-
-def test_a_search_that_no_job_is_known_of_is_called_after_its_folder(stand_in, dashboard):
-    resume(dashboard, find_target(dashboard, "/shared/my search"))
-    job = only_job(stand_in)
-    assert job["metadata"] == {"hpa_search": "my search", "out": "/shared/my search"}
-    assert job["submission_id"].startswith("my-search-")
-    assert shlex.split(job["entrypoint"])[4] == "/shared/my search"

@@ -1,7 +1,7 @@
-"""What a KubeRay manifest may hold, as far as ours use it, and what each of ours must hold.
+"""The fields that our KubeRay manifests may hold, and the settings that each of them must hold.
 
 Fields and types of ray.io/v1: "KubeRay CRD API reference" on docs.ray.io, release 1.7. Those of pods: the Kubernetes API
-reference, core/v1. Only fields that our manifests use are listed: a new one is looked up there and added.
+reference, core/v1. Only the fields of our manifests are listed: look a new field up there, and add it.
 """
 
 import re
@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 
 class Whole(int):
-    """Marks an int32 field, for which YAML's true and false will not do."""
+    """Marks an int32 field, which refuses YAML's true and false."""
 
 
 WORDS = {"": str}  # object (keys: string, values: string)
@@ -93,7 +93,7 @@ def groups(cluster: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def faults(manifest: dict[str, Any]) -> list[str]:
-    """Return what is wrong with a manifest, one line each; none if it may be applied."""
+    """Return the faults of a manifest, one line each; an empty list if it may be applied."""
     if manifest.get("apiVersion") != "ray.io/v1" or manifest.get("kind") not in KINDS:
         return [f"not a RayCluster or RayJob of ray.io/v1: {manifest.get('apiVersion')}, {manifest.get('kind')}"]
     shape = {"apiVersion": str, "kind": str, "metadata": {"name": str}, "spec": KINDS[manifest["kind"]]}
@@ -109,10 +109,10 @@ def faults(manifest: dict[str, Any]) -> list[str]:
 
 
 def unknown(value: Any, shape: Any, place: str) -> Iterator[str]:
-    """Yield a line for each field that the shape does not know, or whose value is of another type."""
+    """Yield a line for each field that is unknown or has a value of another type."""
     if isinstance(shape, set):
         if value not in shape:
-            yield f"{place}: {value!r} is none of {sorted(shape)}"
+            yield f"{place}: {value!r} is not one of {sorted(shape)}"
     elif isinstance(shape, list):
         if not isinstance(value, list):
             yield f"{place}: not a list"
@@ -122,7 +122,7 @@ def unknown(value: Any, shape: Any, place: str) -> Iterator[str]:
     elif isinstance(shape, dict):
         yield from unknown_fields(value, shape, place)
     elif type(value) is not (int if shape is Whole else shape):
-        yield f"{place}: {value!r} is no {shape.__name__}"
+        yield f"{place}: {value!r} is not a {shape.__name__}"
 
 
 def unknown_fields(value: Any, shape: dict[str, Any], place: str) -> Iterator[str]:
@@ -141,18 +141,18 @@ def head_faults(head: dict[str, Any]) -> Iterator[str]:
     container = pod["containers"][0]
     words = {variable["name"]: variable.get("value") for variable in container["env"]}
     if words.get("RAY_JOB_STOP_SIGNAL") != "SIGINT":
-        yield "head: a stopped job is not told so by SIGINT"
+        yield "head: a stopped job gets no SIGINT"
     wait = int(words.get("RAY_JOB_STOP_WAIT_TIME_S") or 3)
     if wait < 60:
         yield f"head: a stopped job is killed after {wait} s"
     if pod.get("terminationGracePeriodSeconds", 30) < wait + 30:
-        yield "head: the pod is killed before its searches and Ray can have ended"
+        yield "head: the pod is killed before its searches and Ray can end"
     if not any(
         "end-searches" in word for word in container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])
     ):
-        yield "head: a pod that goes does not end its searches first"
+        yield "head: a leaving pod does not end its searches first"
     if head["rayStartParams"].get("num-cpus") != "0":
-        yield "head: trains, beside driving"
+        yield "head: trains besides running drivers"
     if "PGPASSWORD" not in words:
         yield "head: cannot open a study that asks for a password"
 
@@ -166,16 +166,16 @@ def pod_faults(pod: dict[str, Any]) -> Iterator[str]:
     for container in pod["containers"]:
         name, mounted = container["name"], {mount["name"] for mount in container["volumeMounts"]}
         yield from (f"{name}: does not mount {volume}" for volume in sorted(set(volumes) - mounted))
-        yield from (f"{name}: mounts {volume}, which the pod has not" for volume in sorted(mounted - set(volumes)))
+        yield from (f"{name}: mounts {volume}, which the pod lacks" for volume in sorted(mounted - set(volumes)))
         yield from (f"{name}: has no {key}" for key in sorted(NODES_NEED - {variable["name"] for variable in container["env"]}))
         if container["resources"]["requests"] != container["resources"]["limits"]:
-            yield f"{name}: may be given less than Ray is told it has"
+            yield f"{name}: may get less than Ray counts on"
     if not pod.get("securityContext", {}).get("runAsNonRoot"):
         yield "the pod runs as root"
 
 
 def words_faults(value: Any) -> Iterator[str]:
-    """Yield a line for each secret that stands in the manifest itself."""
+    """Yield a line for each secret written in the manifest itself."""
     if isinstance(value, dict):
         name = value.get("name")
         if "value" in value and isinstance(name, str) and SECRET_NAME.search(name):

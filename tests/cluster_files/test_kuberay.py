@@ -1,4 +1,4 @@
-"""The KubeRay manifests hold known fields only, and what a search needs; each check is shown to fail."""
+"""The KubeRay manifests hold known fields only, and the settings that a search needs. Each check is seen to fail."""
 
 import re
 import shlex
@@ -39,27 +39,27 @@ def test_nothing_is_wrong(path):
     assert rules.faults(rules.read_manifest(path)) == []
 
 
-# What breaks a manifest, and a part of what is then said of it.
+# Each change breaks a manifest; the text is part of the fault it causes.
 BREAKS = {
     "kind": (lambda m: m.update(kind="RayService"), "RayService"),
     "misspelled": (lambda m: rules.cluster_of(m).update(workerGroupSpec=[]), "workerGroupSpec: no such field"),
     "deep": (lambda m: container(m, 1)["resources"]["limits"].update({"nvidia.com/gpus": "1"}), "nvidia.com/gpus: no such field"),
-    "number": (lambda m: head(m)["rayStartParams"].update({"num-cpus": 0}), "0 is no str"),
-    "truth": (lambda m: rules.cluster_of(m)["workerGroupSpecs"][0].update(replicas=True), "True is no Whole"),
-    "mode": (lambda m: rules.cluster_of(m)["authOptions"].update(mode="tokens"), "none of"),
+    "number": (lambda m: head(m)["rayStartParams"].update({"num-cpus": 0}), "0 is not a str"),
+    "truth": (lambda m: rules.cluster_of(m)["workerGroupSpecs"][0].update(replicas=True), "True is not a Whole"),
+    "mode": (lambda m: rules.cluster_of(m)["authOptions"].update(mode="tokens"), "not one of"),
     "no token": (lambda m: rules.cluster_of(m).pop("authOptions"), "asks for no token"),
-    "no signal": (lambda m: drop(container(m)["env"], "RAY_JOB_STOP_SIGNAL"), "not told so by SIGINT"),
+    "no signal": (lambda m: drop(container(m)["env"], "RAY_JOB_STOP_SIGNAL"), "gets no SIGINT"),
     "hurry": (lambda m: drop(container(m)["env"], "RAY_JOB_STOP_WAIT_TIME_S"), "killed after 3 s"),
     "short grace": (lambda m: head(m)["template"]["spec"].pop("terminationGracePeriodSeconds"), "before its searches"),
     "no hook": (lambda m: container(m).pop("lifecycle"), "does not end its searches"),
-    "busy head": (lambda m: head(m)["rayStartParams"].clear(), "trains, beside driving"),
+    "busy head": (lambda m: head(m)["rayStartParams"].clear(), "trains besides running drivers"),
     "clear": (lambda m: variable(m, "PGPASSWORD").update(value="x"), "PGPASSWORD: stands here in clear"),
     "no password": (lambda m: drop(container(m)["env"], "PGPASSWORD"), "cannot open a study"),
     "no keys": (lambda m: container(m, 1)["env"].clear(), "has no AWS_ACCESS_KEY_ID"),
     "no mount": (lambda m: drop(container(m, 1)["volumeMounts"], "shared"), "does not mount shared"),
-    "no volume": (lambda m: drop(head(m)["template"]["spec"]["volumes"], "shared"), "which the pod has not"),
+    "no volume": (lambda m: drop(head(m)["template"]["spec"]["volumes"], "shared"), "which the pod lacks"),
     "far cache": (lambda m: head(m)["template"]["spec"]["volumes"][1].pop("emptyDir"), "not local"),
-    "less": (lambda m: container(m, 1)["resources"]["requests"].update(cpu="1"), "given less"),
+    "less": (lambda m: container(m, 1)["resources"]["requests"].update(cpu="1"), "get less"),
     "root": (lambda m: head(m)["template"]["spec"].pop("securityContext"), "as root"),
 }
 
@@ -130,7 +130,7 @@ def test_their_names_do_not_collide():
 
 
 def test_retries_find_the_search_again():
-    """Each retry is a new cluster, so data, OUT and study lie outside of it, and the search file is mounted."""
+    """Each retry is a new cluster: data, OUT and study lie outside of it, and the search file is mounted."""
     manifest = rules.read_manifest(RAY_JOB)
     assert manifest["spec"]["backoffLimit"] > 0 and manifest["spec"]["shutdownAfterJobFinishes"]
     mounts = {mount["name"]: mount["mountPath"] + "/" for mount in container(manifest)["volumeMounts"]}

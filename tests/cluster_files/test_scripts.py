@@ -1,4 +1,4 @@
-"""The shell scripts: their syntax, shellcheck's opinion, and what they do to Ray and to searches that run."""
+"""The shell scripts: their syntax, shellcheck, and their effect on Ray and on running searches."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ def test_shellcheck_finds_nothing(script):
 
 @pytest.fixture
 def run_plain(tmp_path):
-    """Run a script of plain/ in a home of its own, with a `ray` that tells what it is given."""
+    """Run a script of plain/ in a home of its own, with a `ray` that prints its arguments and variables."""
     ray = tmp_path / "bin" / "ray"
     ray.parent.mkdir()
     ray.write_text('#!/bin/sh\necho "ray $*"\nenv | grep "^RAY_"\n')

@@ -164,7 +164,7 @@ def test_when_the_time_is_nearly_up_the_search_ends_and_goes_on_later(submit):
     job.wait_for((job.state / "driver.up").exists)
     job.tell(signal.SIGUSR1)
     code, said = job.end()
-    assert code == 130 and "goes on when Slurm starts this job again" in said
+    assert code == 130 and "resumes when Slurm starts this job again" in said
     log = job.log()
     assert log[-1] == f"scontrol requeue {job.number}"  # after everything has ended
     assert position(log, "driver told") < position(log, "ended")

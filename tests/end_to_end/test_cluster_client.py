@@ -143,7 +143,7 @@ def test_a_search_from_its_submission_to_its_end_with_everything_between(head, p
     log = start("logs", out, *there, "--follow")
     wait_until(training(out, before))
     assert "is RUNNING on" in hpa("resume", out, *there, code=2)
-    assert "goes on for 2 trials more" in hpa("extend", second, *there, "--trials", 2)
+    assert "is extended by 2 trials" in hpa("extend", second, *there, "--trials", 2)
     (python,) = [process for process in drivers(head, out) if "python" in process.name()]
     python.send_signal(signal.SIGKILL)
     _, notes = log.communicate(timeout=60)

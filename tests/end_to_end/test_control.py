@@ -98,11 +98,11 @@ def test_commands_on_a_running_search_and_after_its_driver_was_killed(searched):
     assert read_status(out)["state"] == "paused"
     assert not searched.left_behind()
     at_pause = {trial.number: trial.reports for trial in Ledger.open(out).trials()}
-    assert "Extended by 2 trials; this counts as soon as" in searched.ask("extend", out, "--trials", 2)
+    assert "Extended by 2 trials, from the next resume on" in searched.ask("extend", out, "--trials", 2)
 
     driver = searched.start("resume", out)
     searched.wait_for_epochs(2)
-    assert "goes on for 1 trials more" in searched.ask("extend", out, "--trials", 1)
+    assert "is extended by 1 trials" in searched.ask("extend", out, "--trials", 1)
     assert "ends now" in searched.ask("stop", out, "--wait")
     assert driver.wait(60) == 0
     assert read_status(out)["state"] == "stopped"

@@ -59,7 +59,7 @@ def test_options_that_make_no_sense_together(made, tmp_path):
     for options in (["--ensemble", "single"], ["--thresholds", "half"], ["--max-members", 3]):
         assert f"{options[0]}: was decided when the ensemble was made" in refused(*apply, *options)
     choose = ["--predictions", place / "predictions.npz", "--out", tmp_path / "b"]
-    assert "--probabilities: goes with --apply" in refused(*choose, "--probabilities", tmp_path / "p.csv")
+    assert "--probabilities: works only with --apply" in refused(*choose, "--probabilities", tmp_path / "p.csv")
     assert "did you mean 'greedy'" in refused(*choose, "--ensemble", "gredy")
     assert "--max-members" in refused(*choose, "--max-members", 51)
     assert "Missing option '--predictions'" in refused("--out", tmp_path / "b")
