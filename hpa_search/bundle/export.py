@@ -18,6 +18,7 @@ from hpa_search.errors import UserError
 from hpa_search.files import check_writable, whole, write_json
 from hpa_search.labels import LABELS, NUM_LABELS, to_vector
 from hpa_search.scoring.calibration import Platt
+from hpa_search.scoring.records import Calibration, Rule
 from hpa_search.scoring.thresholds import DecisionRule
 
 
@@ -63,7 +64,7 @@ def write_bundle(
         mean=tuple(mean),  # type: ignore[arg-type]
         std=tuple(std),  # type: ignore[arg-type]
         members=tuple(_copy(bundle, place, *member) for place, member in enumerate(members)),
-        rule=rule.to_json(),
+        rule=Rule.of(rule),
         tta=tta,
         provenance=dict(provenance),
     )
@@ -81,7 +82,7 @@ def _copy(bundle: Path, place: int, candidate: Candidate, weight: float, platt: 
         trial=candidate.trial,
         epoch=candidate.epoch,
         weight=weight,
-        map=platt.to_json(),
+        map=Calibration.of(platt),
         config=_without_place(candidate.config),
         file=file,
         sha256=sha256(bundle / file),

@@ -60,10 +60,10 @@ class Decided(nn.Module):
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__()
-        rule = manifest.decision_rule
-        shares = torch.tensor(manifest.weights, dtype=torch.float64)[:, None] * torch.from_numpy(manifest.covers)
+        ensemble = manifest.ensemble
+        rule, maps = ensemble.rule, ensemble.maps
+        shares = torch.from_numpy(ensemble.weights)[:, None] * torch.from_numpy(manifest.covers)
         total = shares.sum(dim=0)
-        maps = manifest.maps
         values = {
             "shares": (shares / torch.where(total > 0, total, 1.0))[:, None, :],
             "slopes": torch.tensor(np.stack([platt.slope for platt in maps]))[:, None, :],

@@ -18,8 +18,9 @@ from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.kinds import START, foreign, kind_of
 from hpa_search.labels import LABELS, NUM_LABELS, to_vector
-from hpa_search.rounding import settled, sum_fault
-from hpa_search.scoring.calibration import Platt
+from hpa_search.rounding import settled
+from hpa_search.scoring.final import Ensemble
+from hpa_search.scoring.records import Calibration, Rule, check_weights, combined
 from hpa_search.scoring.thresholds import DecisionRule
 from hpa_search.system_errors import hides_content, refused
 
@@ -39,7 +40,7 @@ class Member(Record):
     trial: int = Field(ge=0)
     epoch: int = Field(ge=1)
     weight: float = bounded(gt=0, le=1)
-    map: dict[str, Any]
+    map: Calibration
     config: TrialConfig
     file: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors$",
@@ -76,7 +77,7 @@ class Manifest(Record):
     mean: tuple[float, float, float, float]
     std: tuple[float, float, float, float]
     members: tuple[Member, ...] = Field(min_length=1)
-    rule: dict[str, Any]
+    rule: Rule
     tta: TestTime = "none"
     onnx: OnnxFile | None = None
     provenance: dict[str, Any]
@@ -87,32 +88,21 @@ class Manifest(Record):
             raise ValueError(f"format {self.format} is not known to this version, which reads format {FORMAT}")
         if self.labels != LABELS or self.channels != COLOURS:
             raise ValueError("labels or channels are not those of this task")
-        if total := sum_fault(self.weights):
-            raise ValueError(f"the members' weights do not add up to 1, but to {total}")
+        check_weights("members", self.members)
         object.__setattr__(self, "std", tuple(settled(std, 0.0) for std in self.std))
         if min(self.std) < 0:
             raise ValueError(f"std {list(self.std)} has a negative entry")
-        for number, platt in enumerate(self.maps):
-            if platt.slope.size != NUM_LABELS:
-                raise ValueError(f"members.{number}.map: {platt.slope.size} slopes; expected {NUM_LABELS}")
-        if self.decision_rule.thresholds.size != NUM_LABELS:
-            raise ValueError(f"rule: {self.decision_rule.thresholds.size} thresholds; expected {NUM_LABELS}")
         return self
 
     @property
     def decision_rule(self) -> DecisionRule:
         """The calibration and thresholds of the ensemble."""
-        return DecisionRule.from_json(self.rule)
+        return self.rule.decision
 
     @property
-    def weights(self) -> tuple[float, ...]:
-        """The members' shares."""
-        return tuple(member.weight for member in self.members)
-
-    @property
-    def maps(self) -> tuple[Platt, ...]:
-        """The maps of the members' logits to one scale."""
-        return tuple(Platt.from_json(member.map) for member in self.members)
+    def ensemble(self) -> Ensemble:
+        """The ensemble as a function of the members' logits (m, n, 28)."""
+        return combined(self.members, self.rule, self.covers)
 
     @property
     def covers(self) -> NDArray[np.bool_]:

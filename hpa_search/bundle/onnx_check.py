@@ -14,7 +14,6 @@ from hpa_search.data.resize import resize
 from hpa_search.errors import UserError
 from hpa_search.models.build import Network
 from hpa_search.models.symmetries import Symmetric
-from hpa_search.scoring.ensemble import combine
 from hpa_search.scoring.thresholds import DecisionRule
 
 CLOSE = 1e-4
@@ -33,8 +32,8 @@ def reference(manifest: Manifest, networks: Sequence[Network], images: NDArray[n
         _logits(network if manifest.tta == "none" else Symmetric(network, manifest.tta), member.config, images)
         for network, member in zip(networks, manifest.members, strict=True)
     ]
-    members = combine(np.stack(logits), manifest.weights, manifest.maps, manifest.covers)
-    return manifest.decision_rule.probabilities(members)
+    ensemble = manifest.ensemble
+    return ensemble.rule.probabilities(ensemble.logits(np.stack(logits)))
 
 
 def _logits(network: torch.nn.Module, config: TrialConfig, images: NDArray[np.uint8]) -> NDArray[np.float64]:

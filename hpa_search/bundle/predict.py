@@ -18,7 +18,6 @@ from hpa_search.errors import UserError
 from hpa_search.labels import NUM_LABELS
 from hpa_search.models.build import Network, build_network
 from hpa_search.models.symmetries import Symmetric
-from hpa_search.scoring.ensemble import combine
 from hpa_search.training.device import choose_device
 from hpa_search.training.gradients import predict
 from hpa_search.training.memory import Portion
@@ -134,4 +133,5 @@ def _combined(
         members[place] = judge(images, rows)
         if progress:
             progress(place + 1, len(members))
-    return manifest.decision_rule.probabilities(combine(members, manifest.weights, manifest.maps, manifest.covers))
+    ensemble = manifest.ensemble
+    return ensemble.rule.probabilities(ensemble.logits(members))

@@ -19,6 +19,7 @@ from hpa_search.scoring.appraisal import Appraisal, Tell, appraise
 from hpa_search.scoring.ensemble import SELECTIONS
 from hpa_search.scoring.estimate import usual_folds
 from hpa_search.scoring.final import POOL, FinalChoice
+from hpa_search.scoring.records import Calibration, Rule
 from hpa_search.scoring.rules import DEFAULT, RULES
 from hpa_search.system_files import is_users_file
 
@@ -111,8 +112,8 @@ def _chosen(given: Predictions, choice: FinalChoice, appraisal: Appraisal) -> Ch
         labels=LABELS,
         ensemble=choice.ensemble,
         thresholds=choice.thresholds,
-        models=tuple(Model(name=name, weight=weight, map=platt.to_json()) for name, weight, platt in triples),
-        rule=found.rule.to_json(),
+        models=tuple(Model(name=name, weight=weight, map=Calibration.of(platt)) for name, weight, platt in triples),
+        rule=Rule.of(found.rule),
     )
 
 
