@@ -24,11 +24,12 @@ from hpa_search.explain import explain
 from hpa_search.files import write_json
 from hpa_search.finish.fold_members import FoldMembers
 from hpa_search.finish.material import NEEDED, Material, read_material
-from hpa_search.finish.measure import appraise_pool, measure
+from hpa_search.finish.measure import appraise_pool, as_json, measure
 from hpa_search.finish.pool import Pool, best_on_top
 from hpa_search.finish.views import under_views
 from hpa_search.locks import HeldError, Lock
 from hpa_search.scoring.final import Ensemble, FinalChoice
+from hpa_search.scoring.measured import MeasuredSearch
 from hpa_search.space.settings import FinalStage
 from hpa_search.storage.opened import Opened, opened
 from hpa_search.storage.place import Location
@@ -55,7 +56,7 @@ def finish(
     changes: Mapping[str, Any] | None = None,
     train_folds: TrainFolds | None = None,
     say: Callable[[str], None] = print,
-) -> dict[str, Any] | None:
+) -> MeasuredSearch | None:
     """Choose the ensemble of the search in ``out`` from what is there now, export it, and return what was measured.
 
     Writes bundle/, result.json and, where the dataset has a test/, submission.csv. ``data`` is where the dataset is
@@ -102,7 +103,7 @@ def _finish(
     changes: Mapping[str, Any] | None,
     train_folds: TrainFolds | None,
     say: Callable[[str], None],
-) -> dict[str, Any] | None:
+) -> MeasuredSearch | None:
     try:
         final = FinalStage.model_validate({**material.search.final.model_dump(), **(changes or {})})
     except ValidationError as error:
@@ -118,20 +119,19 @@ def _finish(
     return _conclude(material, final, cache, say)
 
 
-def _conclude(material: Material, final: FinalStage, cache: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def _conclude(material: Material, final: FinalStage, cache: Path, say: Callable[[str], None]) -> MeasuredSearch:
     out, choice = material.out, _choice(material.pool, final)
-    ensemble, appraisal = appraise_pool(material, choice)
+    ensemble, nested = appraise_pool(material, choice)
     material.obtain([*np.flatnonzero(ensemble.weights).tolist(), material.pool.best_single])
     with _building(out) as building:
         manifest = _export(material, ensemble, final, building, say)
-        result = measure(material, choice, appraisal, building, manifest)
-        result["submission"] = len(material.dataset.test_ids)
-        write_card(building, manifest, result)
+        measured = measure(material, choice, nested, building, manifest)
+        write_card(building, manifest, measured)
         _publish(material.work, building, manifest)
-    write_json(out / "result.json", result)
+    write_json(out / "result.json", as_json(measured))
     if material.dataset.test_ids:
         _submit(out, manifest, material.dataset, cache)
-    return result
+    return measured
 
 
 @contextmanager
