@@ -12,7 +12,6 @@ from hpa_search.data.kaggle import COLOURS, read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError
-from hpa_search.finish.compare import compare, table
 from hpa_search.finish.stage import finish
 from hpa_search.finish.summary import summary
 from hpa_search.phantom.dataset import make_phantom
@@ -110,18 +109,6 @@ def test_searches_on_other_rows_are_not_combined(searches, train, tmp_path):
     train(tmp_path / "other", space("other", seed=1), searches / "data", searches / "cache")
     with pytest.raises(UserError, match="not on the same split of the same data"):
         finish(searches / "all", searches / "cache", also=[tmp_path / "other"])
-
-
-def test_a_study_is_compared_by_its_settings(searches):
-    found = compare(searches / "all")
-    assert {one.name for one in found} == {"channels rgby", "channels g"}
-    assert all(one.trials == 2 for one in found)
-    lines = table(found)
-    assert len(lines) == 4 and lines[2].startswith(f"| {found[0].name} | 2 | {found[0].macro_ap.value:.4f}")
-    by_seed = compare(searches / "all", by=["replicate"])
-    assert {one.name for one in by_seed} == {"replicate 0", "replicate 1"}
-    with pytest.raises(UserError, match="--by chanels: no dimension of the search; did you mean 'channels'"):
-        compare(searches / "all", by=["chanels"])
 
 
 @pytest.fixture(scope="module")
