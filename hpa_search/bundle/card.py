@@ -1,4 +1,4 @@
-"""The model card: which networks a bundle combines, how good it is, and the threshold of each label."""
+"""The model card of a bundle."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,10 @@ from hpa_search.scoring.report import Row, caveats, interval, naive, over, rule_
 
 
 def write_card(bundle: Path, manifest: Manifest, measured: MeasuredSearch) -> None:
-    """Write MODEL_CARD.md: the scores and the rows they rest on, the members, the other choices, and a table of the labels."""
+    """Write MODEL_CARD.md into ``bundle``.
+
+    It holds the scores and the rows they rest on, and the members. Tables compare other choices, and show each label.
+    """
     parts = [
         _head(manifest, measured),
         ["## Members", "", *table(_member_rows(manifest))],
@@ -36,8 +39,8 @@ def _scores(measured: MeasuredSearch) -> list[str]:
         ]
     if (nested := measured.nested) is not None:
         lines += [
-            f"Nested estimate on {nested.rows} rows{labels}: {interval(nested.macro_f1)}. Members, calibration and thresholds are "
-            "chosen again in each fold. But the search chose trials and epochs on these rows, which flatters the estimate",
+            f"Nested estimate on {nested.rows} rows{labels}: {interval(nested.macro_f1)}. Members, calibration and thresholds "
+            "are chosen again in each fold. But the search chose trials and epochs on these rows, which flatters the estimate",
             *(f"In the nested estimate, {line}" for line in caveats(nested)),
             f"The naive number on the same rows, which chose everything: {naive(nested)}",
         ]
@@ -71,8 +74,8 @@ def _choices(measured: MeasuredSearch, nested: Nested) -> list[str]:
     return [
         "## Choices",
         "",
-        f"Members by `{measured.ensemble}`, thresholds by `{measured.thresholds}`, test-time augmentation `{measured.tta}`. Other "
-        "ways to choose members, with the same thresholds:",
+        f"Members by `{measured.ensemble}`, thresholds by `{measured.thresholds}`, test-time augmentation `{measured.tta}`. "
+        "Other ways to choose members, with the same thresholds:",
         "",
         *table(way_rows(measured, nested)),
         "",
@@ -115,5 +118,5 @@ def _class_rows(manifest: Manifest, measured: MeasuredSearch) -> list[Row]:
 
 
 def _short(found: Interval) -> str:
-    """Return an F1 with its interval, cut off at the ends of the scale."""
+    """Return an F1 with its interval, cut off at 0 and 1."""
     return f"{found.value:.3f} ({max(found.low, 0):.3f} to {min(found.high, 1):.3f})"

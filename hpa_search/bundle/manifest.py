@@ -1,6 +1,6 @@
-"""What a bundle's JSON file says, as frozen records; and the bundle as it lies on disk, checked by hash.
+"""The JSON file of a bundle as frozen records, and the check of its files by hash.
 
-Nothing here or in `predict` unpickles: weights are safetensors, the rest is JSON.
+Nothing here or in `predict` unpickles: weights are safetensors, and the rest is JSON.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ FORMAT = 3
 
 
 class Member(Record):
-    """One network of the ensemble: a trial of a search at an epoch, its share, and its weights' file and hash.
+    """One network of the ensemble: a trial of a search at an epoch.
 
-    ``map``, the slope and offset of each label, brings its logits to the scale of the others before they are averaged.
-    ``labels`` are the ids of the only labels that it was trained for, None for all.
+    ``map`` brings the network's logits to the scale of the others before they are averaged. ``labels`` are the ids that the
+    network was trained for, None for all. ``file`` holds the weights, and ``sha256`` is its hash.
     """
 
     search: str
@@ -50,10 +50,10 @@ class Member(Record):
 
 
 class OnnxFile(Record):
-    """The whole ensemble as one graph: its file in the bundle's folder, and the ``pixels`` of the images that it takes.
+    """The whole ensemble as one graph in the bundle's folder.
 
-    There is no field for further files: a graph whose weights lie outside it is not part of a bundle. Predicting never
-    opens it.
+    It takes images of ``pixels`` pixels. The record has no field for further files: the graph holds its weights. Predicting
+    never opens the graph.
     """
 
     file: str = Field(
@@ -65,9 +65,9 @@ class OnnxFile(Record):
 
 
 class Manifest(Record):
-    """Everything a bundle needs to predict, and where it comes from.
+    """Everything that a bundle needs to predict, and its provenance.
 
-    ``tta`` says how each member judges an image (see `config.TestTime`); ``onnx`` is None where there is no graph.
+    ``tta`` is the test-time augmentation of the members; see `config.TestTime`. ``onnx`` is None without a graph.
     """
 
     format: int
@@ -83,7 +83,7 @@ class Manifest(Record):
     provenance: dict[str, Any]
 
     @model_validator(mode="after")
-    def _sound(self) -> "Manifest":
+    def _check(self) -> "Manifest":
         if self.format != FORMAT:
             raise ValueError(f"format {self.format} is not known to this version, which reads format {FORMAT}")
         if self.labels != LABELS or self.channels != COLOURS:
@@ -106,21 +106,21 @@ class Manifest(Record):
 
     @property
     def covers(self) -> NDArray[np.bool_]:
-        """The classes (m, 28) that each member was trained for."""
+        """The labels (m, 28) that each member was trained for."""
         everything = np.ones(NUM_LABELS, dtype=bool)
         return np.stack([everything if m.labels is None else to_vector(m.labels) for m in self.members])
 
 
 def sha256(path: Path) -> str:
-    """Return the hash of a file in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_manifest(bundle: Path) -> Manifest:
-    """Read a bundle's manifest and check every file of it.
+    """Read a bundle's manifest and check every file that it names.
 
-    Raises UserError that names the file which is missing, damaged or foreign.
+    Raises UserError that names the file that is missing, damaged or foreign.
     """
     path = bundle / MANIFEST
     try:
@@ -129,7 +129,7 @@ def read_manifest(bundle: Path) -> Manifest:
         if hides_content(error):
             raise refused(error, path, doing="the bundle cannot be read") from None
         raise UserError(
-            f"{bundle} is no bundle: {MANIFEST} cannot be read ({error.strerror}); give the bundle/ of a search's --out"
+            f"{bundle} is not a bundle: {MANIFEST} cannot be read ({error.strerror}); give the bundle/ of a search's --out"
         ) from None
     again = "The bundle is damaged or foreign; export it again with `hpa-search finish`"
     if kind := foreign(content[:START]):

@@ -1,4 +1,4 @@
-"""How good the bundle is: on test rows that nothing was chosen on, and by repeating every choice inside folds."""
+"""Measure the bundle on test rows, and the choice of its members inside folds."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -27,9 +27,9 @@ SAMPLES = 1000
 
 
 def appraise_pool(material: Material, choice: FinalChoice) -> tuple[Ensemble, Nested | None]:
-    """Choose on all rows of the pool, and repeat the choice inside folds of the rows to measure it.
+    """Choose an ensemble on all rows of the pool, and repeat the choice inside folds to measure it.
 
-    Returns the ensemble and its nested estimate, None where the rows are all of one group.
+    Returns the ensemble and its nested estimate. The estimate is None if the rows are all of one group.
     """
     pool = material.pool
     labels, groups = material.labels(pool.rows), material.groups(pool.rows)
@@ -43,9 +43,9 @@ def appraise_pool(material: Material, choice: FinalChoice) -> tuple[Ensemble, Ne
 
 
 def measure(material: Material, choice: FinalChoice, nested: Nested | None, bundle: Path, manifest: Manifest) -> MeasuredSearch:
-    """Return what is known of the exported ``bundle``, and write its test predictions into the search's folder.
+    """Return what was measured of the exported ``bundle``; ``test`` is None without test rows.
 
-    ``test`` is None where the split has no test rows.
+    Writes test_predictions.npz into the search's folder.
     """
     pool = material.pool
     rows = {part: getattr(material.split, part) for part in PARTS}
@@ -131,7 +131,10 @@ def _snapshot(candidate: Candidate) -> Snapshot:
 
 
 def _runner_up(material: Material) -> RunnerUp | None:
-    """Compare the best single trial with the best other trial for the same labels: macro AP, paired over redraws of the rows."""
+    """Compare the best single trial with the best other trial for the same labels.
+
+    Macro AP of both is paired over redraws of the rows.
+    """
     pool = material.pool
     first = pool.candidates[pool.best_single]
     others = [
@@ -174,7 +177,10 @@ def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manif
 
 
 def _best_single(material: Material, choice: FinalChoice, manifest: Manifest) -> NDArray[np.bool_]:
-    """Return the labels (n, 28) that the best single entry gives to the test rows, with the test-time augmentation of the bundle."""
+    """Return the labels (n, 28) that the best single entry gives to the test rows.
+
+    The entry predicts with the test-time augmentation of the bundle.
+    """
     pool, provenance = material.pool, material.provenance
     networks = pool.networks[pool.best_single]
     rule = choice.rule(pool.logits[pool.best_single], material.labels(pool.rows), networks[0].covers)

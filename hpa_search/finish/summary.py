@@ -1,4 +1,4 @@
-"""The last lines of a search: how good the bundle is, where it is, and what to type next."""
+"""The last lines of a search: the scores of the bundle, its place, and the next commands."""
 
 from hpa_search.hints import command
 from hpa_search.scoring.measured import HeldOut, MeasuredSearch, Snapshot
@@ -9,7 +9,7 @@ MOST_NAMED = 5
 
 
 def summary(out: Location, measured: MeasuredSearch) -> list[str]:
-    """Return the lines for what was ``measured`` in the search in ``out``."""
+    """Return the lines about what was ``measured`` in the search in ``out``."""
     return [
         _members_line(measured),
         *(
@@ -44,7 +44,7 @@ def _test_lines(measured: MeasuredSearch, test: HeldOut) -> list[str]:
 
 
 def _of(measured: MeasuredSearch) -> str:
-    """Return the name of the best single trial's search, empty where all trials are of one search."""
+    """Return the name of the best single trial's search, empty if all trials are of one search."""
     best = measured.best_single.search
     searches = {member.source.search for member in measured.members if isinstance(member.source, Snapshot)}
     return f"{best} " if len(searches | {best}) > 1 else ""
@@ -55,8 +55,8 @@ def _nested_lines(measured: MeasuredSearch) -> list[str]:
     if nested is None:
         return ["No nested estimate: the validation rows are all of one group."]
     return [
-        f"Nested estimate on {nested.rows} rows{over(measured.labels)}: {interval(nested.macro_f1)}; the search chose its trials on "
-        "these rows, which flatters the estimate",
+        f"Nested estimate on {nested.rows} rows{over(measured.labels)}: {interval(nested.macro_f1)}; the search chose its trials "
+        "on these rows, which flatters the estimate",
         f"  chosen and measured on the same rows it would be {naive(nested)}",
         *(f"  {line}" for line in caveats(nested)),
     ]

@@ -1,4 +1,4 @@
-"""The ensemble on disk: its models with their weights, and the rule for their mean, as `ensemble.json`."""
+"""The ensemble on disk, `ensemble.json`: its models with their weights, and the rule for their mean."""
 
 from codecs import BOM_UTF8
 from pathlib import Path
@@ -20,7 +20,10 @@ FORMAT = 1
 
 
 class Model(Record):
-    """A model by its name in the predictions. ``map`` brings its logits to the others' scale; weight 0 leaves it out."""
+    """A model by its name in the predictions.
+
+    ``map`` brings its logits to the scale of the others. A model of weight 0 takes no part.
+    """
 
     name: str = Field(min_length=1)
     weight: float = bounded(ge=0, le=1)
@@ -28,9 +31,9 @@ class Model(Record):
 
 
 class Chosen(Record):
-    """An ensemble of models: the mean of weight x mapped logits, and the rule that turns the mean into labels.
+    """An ensemble of models: the weighted mean of their mapped logits, and the rule that labels it.
 
-    ``ensemble`` and ``thresholds`` name the selection and the rule that chose it.
+    ``ensemble`` and ``thresholds`` name the selection and the rule that made it.
     """
 
     format: int

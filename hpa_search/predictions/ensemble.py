@@ -1,4 +1,4 @@
-"""The final stage on predictions that were made anywhere: choose an ensemble, measure it, and write both down."""
+"""Choose an ensemble of predictions that were made anywhere, measure it, and write it down."""
 
 import os
 from collections.abc import Callable
@@ -40,11 +40,12 @@ def make_ensemble(
     say: Callable[[str], None] = print,
     tell: Tell | None = None,
 ) -> Measured:
-    """Choose an ensemble of the models in the file ``path``, write it to the folder ``out``, and return what was measured.
+    """Choose an ensemble of the models in ``path``, write it to ``out``, and return what was measured.
 
-    `reading.read_labelled` describes ``path``. ``ensemble`` and ``thresholds`` are names in SELECTIONS and RULES. Writes
-    ensemble.json (which `apply` reads), estimate.json (the nested macro F1 over all 28 labels and its comparisons),
-    classes.csv, members.csv and SUMMARY.md. Calls ``tell`` with the folds done and the number of all.
+    `reading.read_labelled` describes the file ``path``. ``ensemble`` and ``thresholds`` are names in SELECTIONS and RULES.
+    The folder ``out`` gets ensemble.json, which `apply` reads, and estimate.json, the nested macro F1 over all 28 labels with
+    its comparisons. It also gets classes.csv, members.csv and SUMMARY.md. ``tell`` gets the finished folds and the number of
+    folds.
     Raises UserError for a file at fault, an unknown name, and a folder that holds anything but an ensemble.
     """
     for name, registry in ((ensemble, SELECTIONS), (thresholds, RULES)):
@@ -80,7 +81,7 @@ def _check_folder(out: Path) -> None:
 
 
 def _folds(path: Path, given: Predictions) -> int:
-    """Return the number of folds that the rows allow. Raises UserError where nothing can be held out."""
+    """Return the number of folds that the rows allow. Raises UserError if nothing can be held out."""
     assert given.labels is not None
     units = len(given.ids if given.groups is None else set(given.groups.tolist()))
     if units < 2:
@@ -162,7 +163,10 @@ def as_json(measured: Measured, nested: Nested) -> dict[str, Any]:
 
 
 def _write(out: Path, given: Predictions, chosen: Chosen, measured: Measured) -> None:
-    """Write all files. A kill may leave an ensemble without its tables, but never beside the tables of another."""
+    """Write all files.
+
+    A kill may leave an ensemble without its tables, but never beside the tables of another ensemble.
+    """
     assert measured.nested is not None
     out.mkdir(parents=True, exist_ok=True)
     for name in (ESTIMATE, CLASSES, MEMBERS, SUMMARY):

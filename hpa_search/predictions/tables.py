@@ -1,4 +1,4 @@
-"""What `ensemble` shows: tables for programs, a page for a person, and the last lines of the command."""
+"""The output of `ensemble`: tables for programs, a page for a person, and the last lines of the command."""
 
 import csv
 import io
@@ -15,7 +15,10 @@ from hpa_search.scoring.report import Row, caveats, compared, interval, naive, n
 
 
 def member_rows(given: Predictions, chosen: Chosen) -> list[Row]:
-    """Return a row for each model, the largest weight first: its name, its weight, and its own macro AP."""
+    """Return a row for each model: its name, its weight, and its own macro AP.
+
+    The largest weight comes first.
+    """
     assert given.labels is not None
     rows = [
         {
@@ -29,7 +32,7 @@ def member_rows(given: Predictions, chosen: Chosen) -> list[Row]:
 
 
 def class_rows(measured: Measured) -> list[Row]:
-    """Return a row for each label; F1 and its interval are nested."""
+    """Return a row for each label. F1 and its interval are nested."""
     platt = measured.rule.platt
     return [
         {
@@ -50,7 +53,7 @@ def class_rows(measured: Measured) -> list[Row]:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Return ``rows`` as CSV with a header; floats have six digits."""
+    """Return ``rows`` as CSV with a header. Floats have six digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(rows[0])
@@ -64,21 +67,21 @@ def summary(measured: Measured, members: Sequence[Row], classes: Sequence[Row]) 
     parts = [
         "# Ensemble",
         "\n".join(f"- {line}" for line in headline(measured)),
-        f"A nested number is measured on rows that took no part in the choice: in {nested.folds} folds, models, weights, calibration "
-        "and thresholds are chosen again on the other rows. Intervals are from bootstrap redraws of the rows.",
+        f"A nested number is measured on rows that took no part in the choice: in {nested.folds} folds, models, weights, "
+        "calibration and thresholds are chosen again on the other rows. Intervals are from bootstrap redraws of the rows.",
         "## Ways to choose",
         "\n".join(table(way_rows(measured, nested))),
         "## Models",
         "\n".join(table(members)),
-        "A weight is a model's share of the mean of logits. Before, each model is calibrated and brought to one scale. Macro AP is "
-        "the model's own.",
+        "A weight is a model's share of the mean of logits. Before, each model is calibrated and brought to one scale. "
+        "Macro AP is the model's own.",
         "## Thresholds by other rules",
         "\n".join(table(rule_rows(nested))),
         "Members are chosen and the rule is fitted again in each fold.",
         "## Classes",
         "\n".join(table(classes)),
-        "A threshold is on the calibrated probability, sigmoid(slope x logit + offset). A verdict says how a label was decided that "
-        "has too few positives.",
+        "A threshold is on the calibrated probability, sigmoid(slope x logit + offset). A verdict says how a label with too "
+        "few positives was decided.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -97,7 +100,7 @@ def headline(measured: Measured) -> list[str]:
 
 
 def last_lines(out: Path, measured: Measured) -> list[str]:
-    """Return the last lines of the command: how good the ensemble is, where it is, and what to type next."""
+    """Return the last lines of the command: the headline, the files, and the next command."""
     return [
         *headline(measured),
         f"Written: {out / 'SUMMARY.md'}, and ensemble.json, estimate.json, classes.csv, members.csv beside it",

@@ -1,6 +1,7 @@
-"""What a final stage measured, as one frozen record; `report` turns it into text, and each command into its own file.
+"""What a final stage measured, as one frozen record.
 
-`Measured` holds what every final stage knows. `MeasuredSearch` adds what only the trials of a search can show.
+`Measured` holds the numbers of every final stage. `MeasuredSearch` adds the numbers of a search's trials. `report` turns both
+into text. Each command writes them into its own file.
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Member:
-    """A member of the ensemble and its weight. Its source is a trial's epoch, or the name of a model in a file."""
+    """A member of the ensemble and its weight.
+
+    ``source`` is a trial's epoch, or the name of a model in a file of predictions.
+    """
 
     source: Snapshot | str
     weight: float
@@ -31,13 +35,13 @@ class Member:
 
 @dataclass(frozen=True)
 class Nested:
-    """Macro F1 by predictions that took no part in the choice: each fold's rows are judged by what the other folds chose.
+    """Macro F1 by nested predictions: the choice is repeated in each fold on the rows of the other folds.
 
-    ``naive`` is macro F1 on the rows that chose everything, and ``optimism`` how much higher it is. The numbers rest on
-    ``rows`` rows in ``folds`` folds; ``groups`` counts the groups that stay whole, None without groups. Each row is judged
-    by one of the ``networks`` of a member. ``filled`` rows reached no threshold and got their likeliest label. ``classes``
-    are the scored labels, ``absent`` those without a positive, which count as 0, and ``present_only`` the mean of the others.
-    ``ways``, ``differences`` and ``rules`` compare other choices; see `appraisal.Appraisal`.
+    ``naive`` is macro F1 on the rows that chose everything. ``optimism`` is naive minus nested. ``rows`` rows lie in
+    ``folds`` folds. ``groups`` counts the groups, which stay whole; it is None without groups. One of the ``networks`` of a
+    member predicts each row. ``filled`` rows reached no threshold and got their likeliest label. ``classes`` are the scored
+    labels. ``absent`` are those without a positive. They count as 0, and ``present_only`` is the mean of the others.
+    ``ways``, ``differences`` and ``rules`` score other choices; see `appraisal.Appraisal`.
     """
 
     macro_f1: Interval
@@ -57,7 +61,7 @@ class Nested:
 
     @classmethod
     def of(cls, appraisal: Appraisal, *, rows: int, groups: int | None, folds: int, networks: int = 1) -> "Nested":
-        """Return the numbers of ``appraisal``, with the rows, groups and folds that it was made on."""
+        """Return the numbers of ``appraisal``, which was made on so many rows, groups and folds."""
         return cls(
             macro_f1=appraisal.interval,
             naive=appraisal.estimate.naive,
@@ -78,11 +82,11 @@ class Nested:
 
 @dataclass(frozen=True)
 class Measured:
-    """An ensemble, how it was chosen among ``candidates``, and how good it is.
+    """An ensemble, its choice among ``candidates`` members, and its scores.
 
-    ``labels`` are the ids that macro F1 averages. ``ensemble`` and ``thresholds`` name the selection and the rule, and
-    ``max_members`` limits the members. ``rule`` holds the calibration and the thresholds. ``nested`` is None where the
-    rows are all of one group.
+    ``labels`` are the ids that macro F1 averages. ``ensemble`` names the selection of members, and ``thresholds`` the rule.
+    At most ``max_members`` members stay. ``rule`` holds the calibration and the thresholds. ``nested`` is None if the rows
+    are all of one group.
     """
 
     labels: tuple[int, ...]
@@ -97,9 +101,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class RunnerUp:
-    """The best trial after the best single one: macro AP (best, this one), and the difference best minus this one.
+    """The best other trial, compared with the best single trial on the rows that ranked both.
 
-    Both were ranked by these very rows, so the difference is too large rather than too small.
+    ``macro_ap`` is that of the best trial and that of this one. ``difference`` is the first minus the second. Because these
+    rows ranked the two, it is too large rather than too small.
     """
 
     source: Snapshot
@@ -109,10 +114,11 @@ class RunnerUp:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Macro F1 on test rows, which nothing was chosen on; ``difference`` is the ensemble minus the best single trial.
+    """Macro F1 on test rows, which nothing was chosen on.
 
-    ``floor`` is macro F1 of every label on every image. ``filled`` rows reached no threshold and got their likeliest label.
-    ``classes`` is F1 of the ensemble for each of the 28 labels.
+    ``difference`` is the ensemble minus the best single trial. ``floor`` is the score of every label on every image.
+    ``filled`` rows reached no threshold and got their likeliest label. ``classes`` is the ensemble's F1 for each of the 28
+    labels.
     """
 
     ensemble: Interval
@@ -125,11 +131,11 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class MeasuredSearch(Measured):
-    """What a search's final stage measured.
+    """What the final stage of a search measured.
 
-    ``rows`` and ``positives`` (28,) are counts of each part of the split: train, validation, test. ``runner_up`` is None
-    where no other trial is comparable, ``test`` where the split has no test rows. ``submission`` counts the test images
-    of the dataset that got labels.
+    ``rows`` and ``positives`` (28,) are counts for each part: train, validation, test. ``runner_up`` is None without another
+    trial for the same labels. ``test`` is None without test rows. ``submission`` is the number of test images that got
+    labels.
     """
 
     tta: TestTime

@@ -1,6 +1,6 @@
-"""The calibration, the decision rule and the weights of an ensemble, as the records that files hold.
+"""The calibration, the rule and the weights of an ensemble, as files hold them.
 
-`bundle.json` and `ensemble.json` share them. A record holds the numbers, and a property gives the function of them.
+`bundle.json` and `ensemble.json` share these records. A record holds numbers, and its property is the function of them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ _NUMBERS = f"a list of {NUM_LABELS} numbers"
 
 
 class Calibration(Record):
-    """The slope and the offset of each label's logit, 28 of each; `platt` is the map that they define."""
+    """The slope and the offset of each label's logit, 28 of each. `platt` is their map."""
 
     slope: tuple[float, ...] = Field(description=_NUMBERS)
     offset: tuple[float, ...] = Field(description=_NUMBERS)
@@ -44,9 +44,9 @@ class Calibration(Record):
 
 
 class Rule(Record):
-    """The calibration of an ensemble's mean logit, the threshold of each label, and whether an empty row is filled.
+    """The calibration of an ensemble's mean logit, and the threshold of each label.
 
-    `decision` is the rule that they define; see `thresholds.DecisionRule`.
+    ``fill`` gives a row below all thresholds its likeliest label. `decision` is the rule; see `thresholds.DecisionRule`.
     """
 
     platt: Calibration
@@ -70,7 +70,7 @@ class Rule(Record):
 
 
 class Weighted(Protocol):
-    """A record with the weight of a member, and the map that brings the member's logits to the scale of the others."""
+    """A record with the weight of a member and the map of its logits."""
 
     @property
     def weight(self) -> float:
@@ -78,16 +78,19 @@ class Weighted(Protocol):
 
     @property
     def map(self) -> Calibration:
-        """The map of the member's logits."""
+        """The map that brings the member's logits to the scale of the others."""
 
 
 def combined(members: Sequence[Weighted], rule: Rule, covers: Booleans | None = None) -> Ensemble:
-    """Return the ensemble of ``members`` under ``rule``; ``covers`` (m, 28) are the labels each was trained for, None for all."""
+    """Return the ensemble of ``members`` under ``rule``.
+
+    ``covers`` (m, 28) are the labels that each member was trained for, None for all.
+    """
     weights = np.array([member.weight for member in members])
     return Ensemble(weights, tuple(member.map.platt for member in members), rule.decision, covers)
 
 
 def check_weights(name: str, members: Iterable[Weighted]) -> None:
-    """Raise ValueError that begins with ``name`` unless the weights of ``members`` add up to 1."""
+    """Raise ValueError, beginning with ``name``, unless the weights of ``members`` add up to 1."""
     if total := sum_fault(member.weight for member in members):
         raise ValueError(f"{name}: the weights do not add up to 1, but to {total}")

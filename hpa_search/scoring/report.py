@@ -1,4 +1,4 @@
-"""What a final stage measured, as text: the lines and tables that the terminal, the model card and the summary page share."""
+"""What a final stage measured, as the text that terminal, model card and summary page share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,18 +17,24 @@ def interval(found: Interval) -> str:
 
 
 def compared(difference: Interval) -> str:
-    """Return whether a difference exceeds the chance of the rows, and by how much: "better (+0.0200 [+0.0100, +0.0300] 90%)"."""
+    """Return whether a difference exceeds the chance of the rows, with its numbers.
+
+    An example is "better (+0.0200 [+0.0100, +0.0300] 90%)".
+    """
     verdict = "better" if difference.low > 0 else "worse" if difference.high < 0 else "not distinguishable"
     return f"{verdict} ({difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}] {difference.level:.0%})"
 
 
 def over(labels: Sequence[int]) -> str:
-    """Return the words that name the labels of a macro F1, empty if they are all."""
+    """Return the words that name the labels of a macro F1, empty for all labels."""
     return "" if len(labels) == NUM_LABELS else f" over the {len(labels)} labels {', '.join(map(str, labels))} alone"
 
 
 def named(members: Sequence[Member]) -> str:
-    """Return the members with their weights; a trial's search is named only where the members come from several."""
+    """Return the members with their weights.
+
+    A trial is named with its search only if the members come from several searches.
+    """
     several = len({one.source.search for one in members if isinstance(one.source, Snapshot)}) > 1
     return ", ".join(f"{_source(one.source, several)} x {one.weight:.2f}" for one in members)
 
@@ -40,12 +46,12 @@ def _source(source: Snapshot | str, with_search: bool) -> str:
 
 
 def naive(nested: Nested) -> str:
-    """Return macro F1 on the rows that chose everything, and how much it promises too much."""
+    """Return macro F1 on the rows that chose everything, and its optimism."""
     return f"{nested.naive:.4f} (optimism {nested.optimism:+.4f})"
 
 
 def caveats(nested: Nested) -> list[str]:
-    """Return the sentences that say why the nested estimate is too low, without a full stop; none where nothing makes it so."""
+    """Return the reasons why the nested estimate is too low, as sentences without a full stop."""
     lines, scored = [], len(nested.classes)
     if absent := len(nested.absent):
         most = (scored - absent) / scored
@@ -55,13 +61,14 @@ def caveats(nested: Nested) -> list[str]:
         )
     if nested.networks > 1:
         lines.append(
-            f"each row is judged by one network of a member, and the rule is fitted to that; the bundle averages {nested.networks}"
+            "each row is predicted by one network of a member, and the rule is fitted to that; "
+            f"the bundle averages {nested.networks}"
         )
     return lines
 
 
 def way_rows(measured: Measured, nested: Nested) -> list[Row]:
-    """Return a row for the choice that was made and for each other way to choose members."""
+    """Return a row for the choice that was made, and one for each other way to choose members."""
     count = min(measured.max_members, measured.candidates)
     names = {"single": "single: the best alone", "uniform": f"uniform: the best {count} with equal weights"}
     chosen = _way_row(f"{measured.ensemble}: this ensemble", nested.macro_f1, "")
@@ -74,12 +81,15 @@ def _way_row(members: str, found: Interval, chosen_is: str) -> Row:
 
 
 def rule_rows(nested: Nested) -> list[Row]:
-    """Return a row for each rule for thresholds, the best first; members are chosen in the same way."""
+    """Return a row for each rule for thresholds, the best first."""
     return [{"thresholds": name, "nested macro F1": f1} for name, f1 in sorted(nested.rules.items(), key=lambda pair: -pair[1])]
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Return the lines of a Markdown table. Floats have four digits; a "|" in a text is escaped, a line break is a space."""
+    """Return the lines of a Markdown table.
+
+    Floats have four digits. A "|" in a text is escaped, and a line break becomes a space.
+    """
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
     return [f"| {' | '.join(line)} |" for line in lines]
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpa_search.bundle.graph import Decided, Judged
+from hpa_search.bundle.graph import BatchedNetwork, Decided
 from hpa_search.config import TrialConfig
 from hpa_search.models.build import build_network
 from hpa_search.models.symmetries import Symmetric
@@ -67,4 +67,4 @@ def test_crops_and_views_as_one_batch_are_what_they_are_one_after_another(crop, 
     batch = torch.randint(0, 256, (images, 4, 48, 48), dtype=torch.uint8)
     with torch.inference_mode():
         expected = (network if how == "none" else Symmetric(network, how))(batch)
-        torch.testing.assert_close(Judged(network, how)(batch), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(BatchedNetwork(network, how)(batch), expected, rtol=0, atol=1e-5)

@@ -168,7 +168,7 @@ def test_a_bundle_that_was_written_before_is_read(tmp_path):
 def test_a_folder_or_a_file_that_is_no_bundle(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file", tmp_path / "missing"):
-        with pytest.raises(UserError, match="is no bundle"):
+        with pytest.raises(UserError, match="is not a bundle"):
             read_manifest(path)
 
 

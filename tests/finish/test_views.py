@@ -21,20 +21,19 @@ def test_the_best_entries_judge_the_rows_anew(material, tta):
             candidate.config, candidate.weights, provenance.mean, provenance.std, material.images, found.rows, tta
         )
         np.testing.assert_array_equal(logits, expected)
-    assert said == [
-        f"Judging {len(found.rows)} images by their eight views, with {len(found.networks)} of {len(material.pool.networks)} candidates."
-    ]
+    taken = f"{len(found.networks)} of {len(material.pool.networks)}"
+    assert said == [f"Predicting {len(found.rows)} images by their eight views, with {taken} candidates."]
 
 
 def test_each_row_is_judged_by_the_network_that_was_not_trained_on_it(material):
     one, other = material.pool.candidates[:2]
-    judge = np.arange(len(material.pool.rows)) % 2
-    pool = replace(material.pool, networks=((one, other),), logits=material.pool.logits[:1], judge=judge)
+    predictor = np.arange(len(material.pool.rows)) % 2
+    pool = replace(material.pool, networks=((one, other),), logits=material.pool.logits[:1], predictor=predictor)
     found = under_views(replace(material, pool=pool), FinalChoice(ensemble="single"), "mean", print)
     provenance = material.provenance
     for place, candidate in enumerate((one, other)):
-        rows = pool.rows[judge == place]
+        rows = pool.rows[predictor == place]
         expected = network_logits(
             candidate.config, candidate.weights, provenance.mean, provenance.std, material.images, rows, "mean"
         )
-        np.testing.assert_array_equal(found.logits[0][judge == place], expected)
+        np.testing.assert_array_equal(found.logits[0][predictor == place], expected)
