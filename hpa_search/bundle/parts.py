@@ -88,7 +88,7 @@ def _folder(place: Destination, keys: Sequence[str | None], cache: Path | None) 
 def chunk_key(computed: str, folder: Path, ids: Sequence[str]) -> str | None:
     """Return the key of the images ``ids`` of ``folder``, None if a file is missing.
 
-    ``computed`` names the bundle and the way the images are computed.
+    ``computed`` names the bundle, the device and the precision.
     """
     digest = hashlib.sha256(f"parts {FORMAT}\n{computed}\n".encode())
     try:

@@ -71,9 +71,10 @@ def network_logits(
     rows: NDArray[np.int64],
     tta: TestTime = "none",
 ) -> NDArray[np.float32]:
-    """Return one network's logits (n, 28), with the device, precision and batches of its training.
+    """Return one network's logits (n, 28), computed as in training.
 
-    With ``tta`` a logit is the log odds of a label over eight views of an image; see `models.symmetries`.
+    The kind of device, the precision and the batch size are those of the training. With ``tta`` a logit is the log odds of a
+    label over eight views of an image; see `models.symmetries`.
     """
     return _Predictor(config, weights, mean, std, tta)(images, rows)
 

@@ -15,8 +15,8 @@ class FoldMembers:
 
     ``candidates[i][f]`` is member i trained without fold f. For the fold that judged the search it is the member itself.
     ``rows`` (n,) are all rows but the test rows, in rising order. ``fold`` (n,) is the fold of each row. ``logits`` are
-    float32 (m, n, 28). Each row is predicted by the network trained without its fold. ``kept`` (m,) are the places of the members in
-    the request. A member whose training failed on a fold is missing.
+    float32 (m, n, 28). Each row is predicted by the network trained without its fold. ``kept`` (m,) are the places of the
+    members in the request. A member whose training failed on a fold is missing.
     Raises ValueError for shapes that do not fit.
     """
 

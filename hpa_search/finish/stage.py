@@ -152,7 +152,7 @@ def _publish(work: Opened, building: Path, manifest: Manifest) -> None:
         if mirror is None:
             return
         mirror.push("bundle/*.safetensors")
-        # The new graph overwrites the old: until it is there, the manifest names none, for the hash of the old does not fit.
+        # The new graph overwrites the old file. Until it is there, the manifest must not name a graph: the hash would not fit.
         bare = manifest.model_copy(update={"onnx": None})
         mirror.store.write(f"bundle/{MANIFEST}", bare.model_dump_json(indent=2).encode())
         mirror.push("bundle/*.onnx")

@@ -1,4 +1,4 @@
-"""A whole search whose data and OUT lie in an object store, without Ray: made ready, trained, finished, compared, predicted with."""
+"""A whole search with data and OUT in an object store, without Ray: prepare, train, finish, compare, predict."""
 
 import io
 import json
