@@ -1,1 +1,1 @@
-"""The exported winner and its predictions."""
+"""The exported ensemble, and predictions with it."""

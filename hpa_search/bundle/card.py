@@ -1,157 +1,122 @@
-"""The model card: what a bundle is, how good, and of what it is made."""
+"""The model card of a bundle."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hpa_search.bundle.manifest import Manifest
 from hpa_search.files import write_text
-from hpa_search.labels import NUM_LABELS
+from hpa_search.scoring.intervals import Interval
+from hpa_search.scoring.measured import MeasuredSearch, Nested
+from hpa_search.scoring.report import Row, caveats, interval, naive, over, rule_rows, table, way_rows
 
 
-def write_card(bundle: Path, manifest: Manifest, result: Mapping[str, Any]) -> None:
-    """Write the model card: what was measured and on which rows, the members, the thresholds of each class."""
-    write_text(
-        bundle / "MODEL_CARD.md",
-        "\n".join(
-            [
-                *_card_head(manifest, result),
-                "",
-                *_card_members(manifest),
-                *_card_ways(manifest, result),
-                "",
-                *_card_classes(manifest, result),
-            ]
-        )
-        + "\n",
-    )
+def write_card(bundle: Path, manifest: Manifest, measured: MeasuredSearch) -> None:
+    """Write MODEL_CARD.md into ``bundle``.
 
-
-def _card_head(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"# {manifest.name}",
-        "",
-        f"An ensemble that labels images of four stained channels with {len(result['labels'])} protein locations.",
-        "",
+    It holds the scores and the rows they rest on, and the members. Tables compare other choices, and show each label.
+    """
+    parts = [
+        _head(manifest, measured),
+        ["## Members", "", *table(_member_rows(manifest))],
+        *([_choices(measured, measured.nested)] if measured.nested else []),
+        _classes(manifest, measured),
     ]
-    if result["test"] is not None:
-        test = result["test"]["ensemble"]
+    write_text(bundle / "MODEL_CARD.md", "\n\n".join("\n".join(part) for part in parts) + "\n")
+
+
+def _head(manifest: Manifest, measured: MeasuredSearch) -> list[str]:
+    title = f"An ensemble that labels images of four stained channels with {len(measured.labels)} protein locations."
+    return [f"# {manifest.name}", "", title, "", *(f"- {line}." for line in _scores(measured))]
+
+
+def _scores(measured: MeasuredSearch) -> list[str]:
+    lines, labels = [], over(measured.labels)
+    if (test := measured.test) is not None:
         lines += [
-            f"- Test macro F1{_over(result)}: {_interval(test)}, on {result['rows']['test']} images that nothing was chosen on.",
-            f"- Best single trial, same rows: {_interval(result['test']['best_single'])}.",
-            f"- Predicting every label on every image: {result['test']['floor']:.4f}.",
+            f"Test macro F1{labels}: {interval(test.ensemble)}, on {measured.rows['test']} images that nothing was chosen on",
+            f"Best single trial, same rows: {interval(test.best_single)}",
+            f"Predicting every label on every image: {test.floor:.4f}",
         ]
-    if (nested := result["nested"]) is not None:
+    if (nested := measured.nested) is not None:
         lines += [
-            f"- Nested estimate on the validation rows{_over(result)}: {_interval(nested)}. Members, calibration and thresholds are chosen again "
-            "in each fold; but the search chose trials and epochs on these rows, which flatters it.",
-            *_card_caveats(result, nested),
-            f"- The naive number on the same rows, which chose everything: {nested['naive']:.4f} (optimism {nested['optimism']:+.4f}).",
+            f"Nested estimate on {nested.rows} rows{labels}: {interval(nested.macro_f1)}. Members, calibration and thresholds "
+            "are chosen again in each fold. But the search chose trials and epochs on these rows, which flatters the estimate",
+            *(f"In the nested estimate, {line}" for line in caveats(nested)),
+            f"The naive number on the same rows, which chose everything: {naive(nested)}",
         ]
     return lines
 
 
-def _card_caveats(result: Mapping[str, Any], nested: Mapping[str, Any]) -> list[str]:
-    lines = []
-    if absent := len(nested["classes_absent"]):
-        lines.append(
-            f"- {absent} of the {len(result['labels'])} labels have no positive among these rows and count as 0 in the nested "
-            f"estimate; over the others it is {nested['macro_f1_present']:.4f}."
-        )
-    if nested["networks"] > 1:
-        lines.append(
-            "- In the nested estimate each row is judged by one network a member, and the rule was fitted so; the bundle averages "
-            f"{nested['networks']}."
-        )
-    return lines
-
-
-def _card_ways(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
-    """Tell what else might have been done, by the nested estimate."""
-    nested, final = result["nested"], result["final"]
-    if nested is None:
-        return []
-    ways = [f"| {name} | {_interval(found)} | {_signed(nested['differences'][name])} |" for name, found in nested["ways"].items()]
-    rules = [f"| {name} | {value:.4f} |" for name, value in nested["rules"].items()]
+def _member_rows(manifest: Manifest) -> list[Row]:
     return [
-        "",
-        "## Choices",
-        "",
-        f"Members by `{final['ensemble']}`, thresholds by `{final['thresholds']}`, test-time augmentation `{manifest.tta}`. Other "
-        "ways to choose members, with the same thresholds:",
-        "",
-        "| members | nested macro F1 | the chosen way minus this |",
-        "|---|---|---|",
-        *ways,
-        "",
-        "Other rules, with members chosen in the same way:",
-        "",
-        "| thresholds | nested macro F1 |",
-        "|---|---|",
-        *rules,
+        {
+            "search": member.search,
+            "trial": member.trial,
+            "epoch": member.epoch,
+            "weight": f"{member.weight:.2f}",
+            "backbone": member.config.backbone,
+            "resolution": member.config.resolution,
+            "px": member.config.input_size,
+            "channels": member.config.channels,
+            "loss": member.config.loss,
+            "trained for": _trained_for(member.labels),
+        }
+        for member in manifest.members
     ]
 
 
-def _signed(found: Mapping[str, float]) -> str:
-    return f"{found['value']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})"
-
-
-def _trained_for(labels: tuple[int, ...] | None) -> str:
+def _trained_for(labels: Sequence[int] | None) -> str:
     return "all labels" if labels is None else f"labels {', '.join(map(str, labels))}"
 
 
-def _over(result: Mapping[str, Any]) -> str:
-    labels = result["labels"]
-    return "" if len(labels) == NUM_LABELS else f" over the labels {', '.join(map(str, labels))} alone"
-
-
-def _card_members(manifest: Manifest) -> list[str]:
-    rows = [
-        f"| {member.search} | {member.trial} | {member.epoch} | {member.weight:.2f} | {member.config.backbone} | {member.config.resolution} | "
-        f"{member.config.input_size} | {member.config.channels} | {member.config.loss} | {_trained_for(member.labels)} |"
-        for member in manifest.members
-    ]
+def _choices(measured: MeasuredSearch, nested: Nested) -> list[str]:
+    """Return the nested estimates of the choices that were not made."""
     return [
-        "## Members",
+        "## Choices",
         "",
-        "| search | trial | epoch | weight | backbone | resolution | px | channels | loss | trained for |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-        *rows,
+        f"Members by `{measured.ensemble}`, thresholds by `{measured.thresholds}`, test-time augmentation `{measured.tta}`. "
+        "Other ways to choose members, with the same thresholds:",
+        "",
+        *table(way_rows(measured, nested)),
+        "",
+        "Other rules for thresholds, with members chosen in the same way:",
+        "",
+        *table(rule_rows(nested)),
     ]
 
 
-def _card_classes(manifest: Manifest, result: Mapping[str, Any]) -> list[str]:
-    thresholds, tests = manifest.decision_rule.thresholds, result["test"]["classes"] if result["test"] else None
-    nested = {one["label"]: one for one in result["classes"]}
-    rows = []
-    for index, name in enumerate(manifest.labels):
-        one = nested.get(index)
-        cells = (
-            str(index),
-            name,
-            str(result["positives"]["validation"][index]),
-            str(result["positives"]["test"][index]),
-            f"{thresholds[index]:.4f}",
-            _between(one["f1"]) if one else "",
-            _between(tests[index]) if tests else "",
-            one["verdict"] if one else "",
-        )
-        rows.append(f"| {' | '.join(cells)} |")
+def _classes(manifest: Manifest, measured: MeasuredSearch) -> list[str]:
     return [
         "## Classes",
         "",
         "A threshold is on the calibrated probability. F1 is nested on the rows that chose, and measured on the test rows, each "
         "with its 90 % interval.",
         "",
-        "| id | label | positives, validation | positives, test | threshold | F1, nested | F1, test | remark |",
-        "|---|---|---|---|---|---|---|---|",
-        *rows,
+        *table(_class_rows(manifest, measured)),
     ]
 
 
-def _between(found: Mapping[str, float]) -> str:
-    return f"{found['value']:.3f} ({max(found['low'], 0):.3f} to {min(found['high'], 1):.3f})"
+def _class_rows(manifest: Manifest, measured: MeasuredSearch) -> list[Row]:
+    tests = measured.test.classes if measured.test else None
+    nested = {score.label: score for score in measured.nested.classes} if measured.nested else {}
+    rows: list[Row] = []
+    for label, name in enumerate(manifest.labels):
+        score = nested.get(label)
+        rows.append(
+            {
+                "id": label,
+                "label": name,
+                "positives, validation": measured.positives["validation"][label],
+                "positives, test": measured.positives["test"][label],
+                "threshold": measured.rule.thresholds[label],
+                "F1, nested": _short(score.f1) if score else "",
+                "F1, test": _short(tests[label]) if tests else "",
+                "remark": score.verdict if score else "",
+            }
+        )
+    return rows
 
 
-def _interval(found: Mapping[str, float]) -> str:
-    return f"{found['value']:.4f} ({found['level']:.0%} interval {found['low']:.4f} to {found['high']:.4f})"
+def _short(found: Interval) -> str:
+    """Return an F1 with its interval, cut off at 0 and 1."""
+    return f"{found.value:.3f} ({max(found.low, 0):.3f} to {min(found.high, 1):.3f})"

@@ -1,4 +1,4 @@
-"""Writing the winner: the members' weights, how to combine them, and the thresholds."""
+"""Write a bundle: the weights of the members, their shares, and the thresholds."""
 
 import errno
 import os
@@ -17,13 +17,17 @@ from hpa_search.errors import UserError
 from hpa_search.files import check_writable, whole, write_json
 from hpa_search.labels import LABELS, NUM_LABELS, to_vector
 from hpa_search.scoring.calibration import Platt
+from hpa_search.scoring.records import Calibration, Rule
 from hpa_search.scoring.thresholds import DecisionRule
 from hpa_search.stains import COLOURS
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trial of a search at an epoch whose weights exist; ``labels`` are the only ones it was trained for, None for all."""
+    """A trial of a search at an epoch whose weights exist.
+
+    ``labels`` are the ids that the trial was trained for, None for all.
+    """
 
     search: str
     trial: int
@@ -34,7 +38,7 @@ class Candidate:
 
     @property
     def covers(self) -> NDArray[np.bool_]:
-        """The classes (28,) that it was trained for."""
+        """The labels (28,) that the trial was trained for."""
         return np.ones(NUM_LABELS, dtype=bool) if self.labels is None else to_vector(self.labels)
 
 
@@ -49,9 +53,10 @@ def write_bundle(
     provenance: Mapping[str, Any],
     tta: TestTime = "none",
 ) -> Manifest:
-    """Write a bundle of ``members`` with their weights and maps into a fresh folder; what a killed export left there goes.
+    """Write a bundle of ``members`` with their weights and maps into a fresh folder; return its manifest.
 
-    ``tta`` is how the members judge an image; the ``rule`` is to have been fitted to their logits under it.
+    Files that a killed export left in the folder are removed. ``tta`` is the test-time augmentation of the members. The
+    ``rule`` must be fitted to their logits under ``tta``.
     """
     shutil.rmtree(bundle, ignore_errors=True)
     bundle.mkdir(parents=True)
@@ -63,7 +68,7 @@ def write_bundle(
         mean=tuple(mean),  # type: ignore[arg-type]
         std=tuple(std),  # type: ignore[arg-type]
         members=tuple(_copy(bundle, place, *member) for place, member in enumerate(members)),
-        rule=rule.to_json(),
+        rule=Rule.of(rule),
         tta=tta,
         provenance=dict(provenance),
     )
@@ -72,7 +77,7 @@ def write_bundle(
 
 
 def _copy(bundle: Path, place: int, candidate: Candidate, weight: float, platt: Platt) -> Member:
-    # Two searches may have one name.
+    # The number comes first, because two searches may have one name.
     file = f"member-{place:02d}-{candidate.search}-trial-{candidate.trial:04d}-epoch-{candidate.epoch:03d}.safetensors"
     shutil.copyfile(candidate.weights, bundle / file)
     return Member(
@@ -81,7 +86,7 @@ def _copy(bundle: Path, place: int, candidate: Candidate, weight: float, platt: 
         trial=candidate.trial,
         epoch=candidate.epoch,
         weight=weight,
-        map=platt.to_json(),
+        map=Calibration.of(platt),
         config=_without_place(candidate.config),
         file=file,
         sha256=sha256(bundle / file),
@@ -89,19 +94,23 @@ def _copy(bundle: Path, place: int, candidate: Candidate, weight: float, platt: 
 
 
 def _without_place(config: TrialConfig) -> TrialConfig:
-    """Name the file of weights that training started from without its folder, which is of this machine alone."""
+    """Replace the path of the weights that training started from by the file's name.
+
+    The folder of that file is this machine's own.
+    """
     start = Path(config.weights)
     return config.model_copy(update={"weights": f"file {start.name}"}) if start.is_absolute() else config
 
 
 _ENDINGS = (".json", ".safetensors", ".onnx", ".md", ".data")
-"""How the names of a bundle's files end."""
+"""The endings of the files in a bundle."""
 
 
 def check_place(bundle: Path) -> None:
-    """Raise OSError where `publish` could not put a bundle: its folder has to be there, also that of a link's target.
+    """Raise OSError if `publish` could not put a bundle here.
 
-    Raises UserError where ``bundle`` is a link to a folder of other files, which would go with the old bundle.
+    The folder above must exist, and the folder above a link's target too. Raises UserError if ``bundle`` is a link to a
+    folder of other files, which `publish` would remove.
     """
     _check_ours(bundle)
     folder = Path(os.path.realpath(bundle)).parent
@@ -110,11 +119,10 @@ def check_place(bundle: Path) -> None:
 
 
 def publish(building: Path, bundle: Path) -> None:
-    """Put the new bundle in the old one's place; at no moment is there a bundle that is half of each.
+    """Replace the old bundle by the new; no reader ever finds half of each.
 
-    The old one steps aside to a hidden folder meanwhile. A kill between the two renames leaves it there, alone;
-    then it goes once the next bundle is in place. Where ``bundle`` is a symbolic link, it stays one: the folder that it
-    names, be it there or not, is the bundle.
+    The old bundle is renamed to a hidden folder first. A kill between the two renames leaves it there alone. The next
+    `publish` removes it. A symbolic link ``bundle`` stays a link. Its target is replaced, or made if it does not exist.
     """
     if bundle.is_symlink():
         _check_ours(bundle)
@@ -135,7 +143,7 @@ def publish(building: Path, bundle: Path) -> None:
 
 
 def _check_ours(bundle: Path) -> None:
-    """Refuse a link to what is no bundle: whoever made it may keep other things there."""
+    """Refuse a link to a folder of other files, which somebody may want to keep."""
     if not bundle.is_symlink() or not bundle.exists():
         return
     found = [] if bundle.is_dir() else [Path(os.path.realpath(bundle))]
@@ -145,13 +153,13 @@ def _check_ours(bundle: Path) -> None:
             found = list(bundle.iterdir())
     if found:
         raise UserError(
-            f"{bundle} is a link to {os.path.realpath(bundle)}, which holds what is no bundle's ({found[0].name}); link it to a "
-            "folder of its own, which need not be there yet"
+            f"{bundle} is a link to {os.path.realpath(bundle)}, which holds other files than a bundle's ({found[0].name}); "
+            "link it to a folder of its own, which need not exist yet"
         )
 
 
 def _brought_beside(building: Path, bundle: Path) -> Path:
-    """Move the new bundle to the folder of the old one, which may be on another disk; return where it is."""
+    """Move the new bundle next to the old one, perhaps to another disk. Return its path."""
     beside = bundle.with_name(f".{bundle.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     try:

@@ -1,4 +1,4 @@
-"""A bundle as one module, from images at their native size to probabilities and labels: what is exported to ONNX."""
+"""A bundle as one PyTorch module for the export to ONNX."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,10 +16,11 @@ from hpa_search.scoring.calibration import LARGEST_LOGIT
 from hpa_search.scoring.ensemble import NOBODY
 
 
-class Judged(nn.Module):
-    """A network that takes its crops and views as one batch: images (b, 4, s, s) -> logits (b, 28), float32.
+class BatchedNetwork(nn.Module):
+    """A network that takes its crops and views as one batch.
 
-    `Network` and `Symmetric` look at crops and views one after another; in a graph each would be the network once more.
+    Images (b, 4, s, s) -> logits (b, 28), float32. `Network` and `Symmetric` loop over crops and views. In a graph each turn
+    of the loop would be a copy of the network.
     """
 
     def __init__(self, network: Network, test_time: TestTime) -> None:
@@ -44,7 +45,7 @@ class Judged(nn.Module):
 
 
 class Decided(nn.Module):
-    """What `ensemble.combine` and `DecisionRule` do in numpy, in float64 as there.
+    """`Ensemble` and `DecisionRule` in PyTorch, in float64 as in numpy.
 
     Logits (m, b, 28) -> calibrated probabilities (b, 28), float32, and labels (b, 28), bool.
     """
@@ -60,10 +61,10 @@ class Decided(nn.Module):
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__()
-        rule = manifest.decision_rule
-        shares = torch.tensor(manifest.weights, dtype=torch.float64)[:, None] * torch.from_numpy(manifest.covers)
+        ensemble = manifest.ensemble
+        rule, maps = ensemble.rule, ensemble.maps
+        shares = torch.from_numpy(ensemble.weights)[:, None] * torch.from_numpy(manifest.covers)
         total = shares.sum(dim=0)
-        maps = manifest.maps
         values = {
             "shares": (shares / torch.where(total > 0, total, 1.0))[:, None, :],
             "slopes": torch.tensor(np.stack([platt.slope for platt in maps]))[:, None, :],
@@ -91,9 +92,9 @@ class Decided(nn.Module):
 
 
 class WholeBundle(nn.Module):
-    """Images uint8 (b, 4, native, native), red, green, blue, yellow -> probabilities (b, 28), float32, and labels, bool.
+    """Images uint8 (b, 4, native, native) -> probabilities (b, 28), float32, and labels (b, 28), bool.
 
-    ``networks`` are those of the manifest's members, in order.
+    The channels are red, green, blue, yellow. ``networks`` are those of the manifest's members, in their order.
     """
 
     def __init__(self, manifest: Manifest, networks: Sequence[Network], native: int) -> None:
@@ -101,7 +102,7 @@ class WholeBundle(nn.Module):
         self.native = native
         self.sizes = [member.config.input_size for member in manifest.members]
         self.resizings = nn.ModuleDict({str(px): resizing(native, px) for px in sorted(set(self.sizes))})
-        self.members = nn.ModuleList(Judged(network, manifest.tta) for network in networks)
+        self.members = nn.ModuleList(BatchedNetwork(network, manifest.tta) for network in networks)
         self.decided = Decided(manifest)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

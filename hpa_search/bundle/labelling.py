@@ -1,4 +1,4 @@
-"""Labelling a folder of images with a bundle: in chunks, with progress, going on after a kill."""
+"""Label a folder of images with a bundle. A killed run can resume."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -28,7 +28,7 @@ from hpa_search.system_errors import refusing
 from hpa_search.training.device import choose_device
 
 CHUNK = 256
-"""Images that are decoded, predicted and kept at a time: at 512 x 512 pixels a file of 268 MB in the cache."""
+"""The number of images decoded, predicted and kept at a time: at 512 x 512 pixels a file of 268 MB in the cache."""
 
 Tell = Callable[[int, int], None]
 
@@ -43,13 +43,13 @@ def predict_folder(
     listed: Path | None = None,
     probabilities: Location | None = None,
 ) -> None:
-    """Label a folder of images, or a dataset, with a bundle and write the submission to ``out``.
+    """Label a folder of images, or a dataset, with a bundle; write the submission to ``out``.
 
-    ``listed`` is a file with the ids of those that are wanted; see `listing.find_images`. ``probabilities`` is an .npz or
-    .csv file for the calibrated probabilities. Each place may be in an object store: what is read is fetched into ``cache``,
-    what is written goes there in the end. After a kill the same call goes on with the chunk at which it was.
-    Raises UserError for a damaged bundle, damaged images (all of them, before any is predicted), a list that is at fault,
-    a folder without images, or a place that cannot be written.
+    ``listed`` is a file of Ids that selects images; see `listing.find_images`. ``probabilities`` is an .npz or .csv file for
+    the calibrated probabilities. Each place may be in an object store. Inputs are fetched into ``cache``. Outputs are
+    uploaded in the end. After a kill the same call resumes at the chunk that was running.
+    Raises UserError for a damaged bundle, a faulty list, and a folder without images. Raises UserError for a place that
+    cannot be written. Raises DatasetFaults that lists all damaged images, before any image is predicted.
     """
     target, kept = Place.of(out), None if probabilities is None else Place.of(probabilities)
     _check_places(target, kept)
@@ -67,7 +67,7 @@ def predict_folder(
 def _label(
     bundle: Path, images: tuple[Path, Path | None], out: Path, probabilities: Path | None, cache: Path, console: Console
 ) -> tuple[int, str]:
-    """Label the ``images``, of a folder and a list; return how many there were, and what is to be said of their labels."""
+    """Label the ``images`` of a folder and a list. Return their number, and a remark on their labels."""
     manifest = read_manifest(bundle)
     work = _plan(bundle, manifest, *find_images(*images), cache)
     parts = Parts(out, work.keys, cache)
@@ -84,11 +84,14 @@ def _label(
 
 
 def _check_places(out: Place, probabilities: Place | None) -> None:
-    """Refuse, before hours of predicting, a place that no file can be written to; `delivered` asks object stores."""
+    """Refuse a local file that cannot be written, before hours of predicting.
+
+    `delivered` checks the places in object stores.
+    """
     if probabilities is not None:
         check_ending(probabilities)
         if str(probabilities.resolve()) == str(out.resolve()):
-            raise UserError(f"{out}: --out and --probabilities are the same file")
+            raise UserError(f"{out}: --out and --probabilities are the same file; give --probabilities another name")
     for place in (out, probabilities):
         if place is not None and place.is_local:
             _check_local(place.local, "--out" if place is out else "--probabilities")
@@ -101,7 +104,7 @@ def _check_local(path: Path, option: str) -> None:
 
 @dataclass(frozen=True)
 class _Work:
-    """What is to be predicted: the images ``ids`` of ``folder`` in ``chunks`` of rows, each with its key."""
+    """The images ``ids`` of ``folder`` to predict, in ``chunks`` of rows, each with its key."""
 
     bundle: Path
     manifest: Manifest
@@ -128,7 +131,7 @@ def _plan(bundle: Path, manifest: Manifest, folder: Path, ids: tuple[str, ...], 
 
 
 def _predict(work: _Work, parts: Parts, console: Console) -> NDArray[np.float64]:
-    """Return the probabilities (n, 28) of all images, those of earlier runs among them."""
+    """Return the probabilities (n, 28) of all images, including those of earlier runs."""
     found = np.empty((len(work.ids), NUM_LABELS))
     left = []
     for chunk, rows in enumerate(work.chunks):
@@ -138,7 +141,7 @@ def _predict(work: _Work, parts: Parts, console: Console) -> NDArray[np.float64]
             found[rows.start : rows.stop] = kept
     ready = len(work.ids) - sum(len(work.chunks[chunk]) for chunk in left)
     if ready:
-        console.print(f"{ready} of {len(work.ids)} images were predicted before; going on with the others.", highlight=False)
+        console.print(f"{ready} of {len(work.ids)} images were predicted before; resuming with the others.", highlight=False)
     if not left:
         return found
     networks = OpenBundle(work.bundle, work.manifest)
@@ -154,7 +157,7 @@ def _predict(work: _Work, parts: Parts, console: Console) -> NDArray[np.float64]
 
 
 def _decode(work: _Work, chunks: Sequence[int], console: Console) -> None:
-    """Decode every image into the cache, a chunk at a time; DatasetFaults that lists all that are damaged."""
+    """Decode every image into the cache, a chunk at a time. Raises DatasetFaults that lists all damaged images."""
     faults: list[str] = []
     sizes: dict[int, str] = {}
     total = sum(len(work.chunks[chunk]) for chunk in chunks)
@@ -174,7 +177,10 @@ def _decode(work: _Work, chunks: Sequence[int], console: Console) -> None:
 def _check_sizes(work: _Work, found: dict[int, str], console: Console) -> None:
     if len(found) > 1:
         (one, first), (other, second) = list(found.items())[:2]
-        raise UserError(f"{work.folder}: images of several sizes: '{first}' has {one} pixels, '{second}' has {other}; part them")
+        raise UserError(
+            f"{work.folder}: images of several sizes: '{first}' has {one} pixels, '{second}' has {other}; "
+            "put each size into a folder of its own"
+        )
     wanted = sorted({member.config.input_size for member in work.manifest.members})
     if wanted != list(found):
         console.print(
@@ -188,5 +194,5 @@ def _offset(tell: Tell, before: int, total: int) -> Tell:
 
 
 def _scaled(tell: Tell, before: int, rows: int, total: int) -> Tell:
-    """Return a progress of member passes over ``rows`` images that tells of images."""
+    """Return a progress that counts images from one that counts passes of members over ``rows`` images."""
     return lambda passes, of: tell(before + rows * passes // of, total)

@@ -1,4 +1,4 @@
-"""Which images are to be labelled, and in which order: those of a folder, of a dataset, or of a list."""
+"""Find the images to label, and their order."""
 
 import os
 from collections.abc import Sequence
@@ -18,9 +18,10 @@ Entry = tuple[int, str]
 def find_images(images: Path, listed: Path | None = None) -> tuple[Path, tuple[str, ...]]:
     """Return the folder of the images and their ids.
 
-    ``images`` is a folder of <Id>_<colour>.png or a dataset: its test/ in the order of sample_submission.csv, else its
-    train/ in that of train.csv. With ``listed``, the ids of that file in its order, of whichever folder of a dataset has
-    them. Raises UserError where there are no images, DatasetFaults where Ids, names of files or the list are at fault.
+    ``images`` is a folder of <Id>_<colour>.png, or a dataset. A dataset with a test/ gives its images in the order of
+    sample_submission.csv. Another dataset gives its train/ in the order of train.csv. ``listed`` is a file of ids. These are
+    returned in their order, from the part of the dataset that has most of them.
+    Raises UserError without images, and DatasetFaults for faulty Ids, file names, or lines of the list.
     """
     if not images.is_dir():
         raise UserError(f"{images} is not a folder; give a folder of <Id>_<colour>.png or a dataset")
@@ -64,7 +65,7 @@ def _listed_images(images: Path, listed: Path) -> tuple[Path, tuple[str, ...]]:
 
 
 def _hint(identifier: str, there: set[str]) -> str:
-    """Return what may be meant by an Id that no image has, or an empty string."""
+    """Return the Id that an unknown Id may mean, as the end of a message, or an empty text."""
     stem = identifier.removesuffix(".png")
     meant = next((short for colour in COLOURS if (short := stem.removesuffix(f"_{colour}")) in there), None)
     meant = meant or other_form(identifier, there)
@@ -72,14 +73,15 @@ def _hint(identifier: str, there: set[str]) -> str:
 
 
 def read_list(path: Path) -> list[Entry]:
-    """Read the ids of a text or CSV file with their lines: one Id a line, or the column of a header that has `Id`.
+    """Read the ids of a text or CSV file with their line numbers.
 
-    Blank lines are passed over. Raises UserError where the file is no such list, DatasetFaults that names the lines of
-    Ids that are empty, cannot be those of an image, or are there before.
+    The file has one Id a line, or a header with the column `Id`. Blank lines are skipped.
+    Raises UserError for a file of another kind. Raises DatasetFaults with the lines of Ids that are empty, repeated, or not
+    possible for an image.
     """
     rows = _rows(path)
     if not rows:
-        raise UserError(f"{path}: no Id in it; expected one a line, or CSV with a column Id")
+        raise UserError(f"{path}: no Id in it; write one Id a line, or CSV with a column Id")
     column = rows[0].values.index("Id") if "Id" in rows[0].values else None
     faults: list[str] = []
     ids = Ids("", faults)
@@ -92,12 +94,12 @@ def read_list(path: Path) -> list[Entry]:
     if faults:
         raise DatasetFaults(path, faults)
     if not ids.lines:
-        raise UserError(f"{path}: no Id below its header")
+        raise UserError(f"{path}: no Id below its header; write one Id a line")
     return [(line, identifier) for identifier, line in ids.lines.items()]
 
 
 def _identifier(values: Sequence[str], column: int | None) -> tuple[str, str]:
-    """Return what is wrong with the values of a line, or an empty text, and the Id."""
+    """Return the fault of a line's values, or an empty text, and the Id."""
     if column is None and len(values) != 1:
         return f"{len(values)} values; expected one Id a line, or a header with a column Id", ""
     identifier = values[column or 0] if len(values) > (column or 0) else ""
@@ -105,21 +107,22 @@ def _identifier(values: Sequence[str], column: int | None) -> tuple[str, str]:
 
 
 def _rows(path: Path) -> list[Row]:
-    """Return the lines that are not blank, split into values without spaces around them, with their numbers."""
+    """Return the lines that are not blank, with their numbers, split into stripped values."""
     if why := _unreadable(path):
         raise UserError(f"{path}: cannot be read ({why}); give --list a file of Ids")
     faults: list[str] = []
     records = read_records(path, ("Id",), faults)
     if records is None:
-        raise UserError(f"{path.parent / faults[0]}; so it is no text or CSV file in UTF-8; give --list a file of Ids")
+        raise UserError(f"{path.parent / faults[0]}; so it is not a text or CSV file in UTF-8; give --list a file of Ids")
     stripped = (Row(line, tuple(value.strip() for value in values)) for line, values in records)
     return [row for row in stripped if any(row.values)]
 
 
 def _unreadable(path: Path) -> str:
-    """Return why the file ``path`` cannot be read, or an empty string. It may be a pipe, which is read only once."""
+    """Return why the file ``path`` cannot be read, or an empty text."""
     if path.is_dir():
         return "a folder"
+    # Asked, not tried: the path may be a pipe, which can be read only once.
     if not path.exists():
         return missing(path)
     return "" if os.access(path, os.R_OK) else "no permission"

@@ -1,6 +1,6 @@
-"""What a bundle's JSON file says, as frozen records; and the bundle as it lies on disk, checked by hash.
+"""The JSON file of a bundle as frozen records, and the check of its files by hash.
 
-Nothing here or in `predict` unpickles: weights are safetensors, the rest is JSON.
+Nothing here or in `predict` unpickles: weights are safetensors, and the rest is JSON.
 """
 
 import hashlib
@@ -17,8 +17,9 @@ from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.kinds import START, foreign, kind_of
 from hpa_search.labels import LABELS, NUM_LABELS, to_vector
-from hpa_search.rounding import settled, sum_fault
-from hpa_search.scoring.calibration import Platt
+from hpa_search.rounding import settled
+from hpa_search.scoring.final import Ensemble
+from hpa_search.scoring.records import Calibration, Rule, check_weights, combined
 from hpa_search.scoring.thresholds import DecisionRule
 from hpa_search.stains import COLOURS
 from hpa_search.system_errors import hides_content, refused
@@ -28,10 +29,10 @@ FORMAT = 3
 
 
 class Member(Record):
-    """One network of the ensemble: a trial of a search at an epoch, its share, and its weights' file and hash.
+    """One network of the ensemble: a trial of a search at an epoch.
 
-    ``map``, the slope and offset of each label, brings its logits to the scale of the others before they are averaged.
-    ``labels`` are the ids of the only labels that it was trained for, None for all.
+    ``map`` brings the network's logits to the scale of the others before they are averaged. ``labels`` are the ids that the
+    network was trained for, None for all. ``file`` holds the weights, and ``sha256`` is its hash.
     """
 
     search: str
@@ -39,7 +40,7 @@ class Member(Record):
     trial: int = Field(ge=0)
     epoch: int = Field(ge=1)
     weight: float = bounded(gt=0, le=1)
-    map: dict[str, Any]
+    map: Calibration
     config: TrialConfig
     file: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors$",
@@ -49,10 +50,10 @@ class Member(Record):
 
 
 class OnnxFile(Record):
-    """The whole ensemble as one graph: its file in the bundle's folder, and the ``pixels`` of the images that it takes.
+    """The whole ensemble as one graph in the bundle's folder.
 
-    There is no field for further files: a graph whose weights lie outside it is not part of a bundle. Predicting never
-    opens it.
+    It takes images of ``pixels`` pixels. The record has no field for further files: the graph holds its weights. Predicting
+    never opens the graph.
     """
 
     file: str = Field(
@@ -64,9 +65,9 @@ class OnnxFile(Record):
 
 
 class Manifest(Record):
-    """Everything a bundle needs to predict, and where it comes from.
+    """Everything that a bundle needs to predict, and its provenance.
 
-    ``tta`` says how each member judges an image (see `config.TestTime`); ``onnx`` is None where there is no graph.
+    ``tta`` is the test-time augmentation of the members; see `config.TestTime`. ``onnx`` is None without a graph.
     """
 
     format: int
@@ -76,61 +77,50 @@ class Manifest(Record):
     mean: tuple[float, float, float, float]
     std: tuple[float, float, float, float]
     members: tuple[Member, ...] = Field(min_length=1)
-    rule: dict[str, Any]
+    rule: Rule
     tta: TestTime = "none"
     onnx: OnnxFile | None = None
     provenance: dict[str, Any]
 
     @model_validator(mode="after")
-    def _sound(self) -> "Manifest":
+    def _check(self) -> "Manifest":
         if self.format != FORMAT:
             raise ValueError(f"format {self.format} is not known to this version, which reads format {FORMAT}")
         if self.labels != LABELS or self.channels != COLOURS:
             raise ValueError("labels or channels are not those of this task")
-        if total := sum_fault(self.weights):
-            raise ValueError(f"the members' weights do not add up to 1, but to {total}")
+        check_weights("members", self.members)
         object.__setattr__(self, "std", tuple(settled(std, 0.0) for std in self.std))
         if min(self.std) < 0:
             raise ValueError(f"std {list(self.std)} has a negative entry")
-        for number, platt in enumerate(self.maps):
-            if platt.slope.size != NUM_LABELS:
-                raise ValueError(f"members.{number}.map: {platt.slope.size} slopes; expected {NUM_LABELS}")
-        if self.decision_rule.thresholds.size != NUM_LABELS:
-            raise ValueError(f"rule: {self.decision_rule.thresholds.size} thresholds; expected {NUM_LABELS}")
         return self
 
     @property
     def decision_rule(self) -> DecisionRule:
         """The calibration and thresholds of the ensemble."""
-        return DecisionRule.from_json(self.rule)
+        return self.rule.decision
 
     @property
-    def weights(self) -> tuple[float, ...]:
-        """The members' shares."""
-        return tuple(member.weight for member in self.members)
-
-    @property
-    def maps(self) -> tuple[Platt, ...]:
-        """The maps of the members' logits to one scale."""
-        return tuple(Platt.from_json(member.map) for member in self.members)
+    def ensemble(self) -> Ensemble:
+        """The ensemble as a function of the members' logits (m, n, 28)."""
+        return combined(self.members, self.rule, self.covers)
 
     @property
     def covers(self) -> NDArray[np.bool_]:
-        """The classes (m, 28) that each member was trained for."""
+        """The labels (m, 28) that each member was trained for."""
         everything = np.ones(NUM_LABELS, dtype=bool)
         return np.stack([everything if m.labels is None else to_vector(m.labels) for m in self.members])
 
 
 def sha256(path: Path) -> str:
-    """Return the hash of a file in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_manifest(bundle: Path) -> Manifest:
-    """Read a bundle's manifest and check every file of it.
+    """Read a bundle's manifest and check every file that it names.
 
-    Raises UserError that names the file which is missing, damaged or foreign.
+    Raises UserError that names the file that is missing, damaged or foreign.
     """
     path = bundle / MANIFEST
     try:
@@ -139,7 +129,7 @@ def read_manifest(bundle: Path) -> Manifest:
         if hides_content(error):
             raise refused(error, path, doing="the bundle cannot be read") from None
         raise UserError(
-            f"{bundle} is no bundle: {MANIFEST} cannot be read ({error.strerror}); give the bundle/ of a search's --out"
+            f"{bundle} is not a bundle: {MANIFEST} cannot be read ({error.strerror}); give the bundle/ of a search's --out"
         ) from None
     again = "The bundle is damaged or foreign; export it again with `hpa-search finish`"
     if kind := foreign(content[:START]):

@@ -1,8 +1,8 @@
-"""The whole ensemble as one ONNX graph in its bundle, for programs that have neither this package nor PyTorch.
+"""The whole ensemble as one ONNX graph in its bundle, for programs without this package and PyTorch.
 
 images         uint8 (batch, 4, S, S)    red, green, blue, yellow at the size S of the training data
 probabilities  float32 (batch, 28)       calibrated
-labels         bool (batch, 28)          what a submission lists
+labels         bool (batch, 28)          as a submission lists them
 """
 
 import json
@@ -30,14 +30,14 @@ from hpa_search.stains import NUM_STAINS
 MODEL = "model.onnx"
 
 LARGEST = 2 * 1000**3
-"""Bytes of weights: protobuf, which the file is written in, ends at 2^31 bytes."""
+"""The most bytes of weights: a protobuf file ends at 2^31 bytes."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What came of an export: the bundle's manifest as it is now, and the largest difference of a probability.
+    """The result of an export: the new manifest, and the largest difference of a probability.
 
-    Where there is no graph, ``reason`` says in one line why, and the bundle is as it was.
+    Without a graph, ``reason`` says why in one line, and the bundle is unchanged.
     """
 
     manifest: Manifest
@@ -46,13 +46,13 @@ class Exported:
 
 
 def write_onnx(bundle: Path, manifest: Manifest, images: NDArray[np.uint8]) -> Exported:
-    """Write model.onnx into ``bundle`` and its manifest, if on ``images`` it says what the bundle says.
+    """Write model.onnx into ``bundle`` and name it in the manifest, if both agree on ``images``.
 
-    ``images`` are uint8 (n, 4, S, S) with n >= 2 (a few will do), of the training data or like it; the graph will take
-    images of S pixels. All crops and views of an image pass through a network at once: with eight views of four crops of
-    384 pixels onnxruntime takes 1.3 GB an image, so that small batches are best.
-    Raises ValueError for other images, and UserError where the bundle's own weights do not fit. Whatever else fails is
-    the reason of the result: a bundle is whole without a graph.
+    ``images`` are uint8 (n, 4, S, S) with n >= 2, of the training data or like it. A few are enough. The graph will take
+    images of S pixels. All crops and views of an image pass through a network at once. With eight views of four crops of 384
+    pixels onnxruntime takes 1.3 GB an image. Small batches are best.
+    Raises ValueError for other images, and UserError if the bundle's weights do not fit their networks. Every other failure
+    becomes the result's reason, because a bundle is whole without a graph.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) < 2 or images.shape[2] != images.shape[3]:
         raise ValueError(f"images are {images.dtype} {images.shape}; expected uint8 (n, {NUM_STAINS}, S, S) with n >= 2")
@@ -70,9 +70,10 @@ def write_onnx(bundle: Path, manifest: Manifest, images: NDArray[np.uint8]) -> E
 
 
 def draw(manifest: Manifest, module: WholeBundle) -> onnx.ModelProto:
-    """Return ``module`` as an ONNX model with weights inside, any number of images a batch, and nothing of this machine.
+    """Return ``module`` as an ONNX model with its weights inside, for any number of images a batch.
 
-    Its metadata name the bundle, the labels in their order, and the thresholds. Raises what torch's exporter raises.
+    Its metadata name the bundle, the labels in their order, and the thresholds. Nothing in it describes this machine. Raises
+    what torch's exporter raises.
     """
     example = torch.zeros(DRAWN_FOR, len(manifest.channels), module.native, module.native, dtype=torch.uint8)
     with _quiet(), torch.no_grad():
@@ -97,7 +98,10 @@ def draw(manifest: Manifest, module: WholeBundle) -> onnx.ModelProto:
 
 
 def _strip(message: Any) -> None:
-    """Take every note of the exporter from a protobuf message: they hold source lines, paths and traces of the program that was exported."""
+    """Remove the exporter's notes from a protobuf message.
+
+    They hold source lines, paths and traces of this program.
+    """
     for field in ("metadata_props", "doc_string"):
         if field in message.DESCRIPTOR.fields_by_name:
             message.ClearField(field)
@@ -109,7 +113,7 @@ def _strip(message: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's warnings, which are about its own making, from the screen."""
+    """Hide the exporter's warnings, which are about its own code."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

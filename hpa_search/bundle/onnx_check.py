@@ -1,4 +1,4 @@
-"""Whether a graph says what its bundle says, on given images: onnxruntime against PyTorch, both in float32 on the CPU."""
+"""Check a graph against its bundle: onnxruntime against PyTorch, float32 on the CPU."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,27 +14,26 @@ from hpa_search.data.resize import resize
 from hpa_search.errors import UserError
 from hpa_search.models.build import Network
 from hpa_search.models.symmetries import Symmetric
-from hpa_search.scoring.ensemble import combine
 from hpa_search.scoring.thresholds import DecisionRule
 
 CLOSE = 1e-4
-"""By how much probabilities may differ; labels may where a probability is as near to its threshold."""
+"""The largest difference of a probability. A label may differ where a probability is as near to its threshold."""
 
 DRAWN_FOR = 3
-"""Images in the batch that a graph is drawn for; it is checked with fewer."""
+"""The batch that a graph is drawn for. The check uses smaller ones."""
 
 
 def reference(manifest: Manifest, networks: Sequence[Network], images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the probabilities (n, 28) of ``images`` uint8 (n, 4, s, s), computed as `predict` does it on a CPU.
+    """Return the probabilities (n, 28) of ``images`` uint8 (n, 4, s, s) as `predict` computes them on a CPU.
 
-    ``networks`` are those of the manifest's members, on the CPU and ready to predict.
+    ``networks`` are those of the manifest's members, on the CPU and in evaluation mode.
     """
     logits = [
         _logits(network if manifest.tta == "none" else Symmetric(network, manifest.tta), member.config, images)
         for network, member in zip(networks, manifest.members, strict=True)
     ]
-    members = combine(np.stack(logits), manifest.weights, manifest.maps, manifest.covers)
-    return manifest.decision_rule.probabilities(members)
+    ensemble = manifest.ensemble
+    return ensemble.rule.probabilities(ensemble.logits(np.stack(logits)))
 
 
 def _logits(network: torch.nn.Module, config: TrialConfig, images: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -44,9 +43,9 @@ def _logits(network: torch.nn.Module, config: TrialConfig, images: NDArray[np.ui
 
 
 def run_graph(path: Path, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the probabilities and labels (n, 28) of ``images`` by the graph at ``path``, two at once and then one at a time.
+    """Return the probabilities and labels (n, 28) of ``images`` by the graph at ``path``.
 
-    Raises what onnxruntime raises.
+    The graph gets two images at once, then one at a time. Raises what onnxruntime raises.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -56,7 +55,10 @@ def run_graph(path: Path, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32
 
 
 def _parts(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """Yield the first two images, then one at a time: a graph is drawn for `DRAWN_FOR`, and shall take any number."""
+    """Yield the first two images, then one at a time.
+
+    A graph is drawn for `DRAWN_FOR` images, and must take any number.
+    """
     yield images[:2]
     for row in range(2, len(images)):
         yield images[row : row + 1]
@@ -65,10 +67,10 @@ def _parts(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
 def compare(
     rule: DecisionRule, expected: NDArray[np.float64], probabilities: NDArray[np.float32], labels: NDArray[np.bool_]
 ) -> float:
-    """Return by how much ``probabilities`` (n, 28) differ at most from those ``expected``.
+    """Return the largest difference between ``probabilities`` (n, 28) and the ``expected`` ones.
 
-    Raises UserError where that is more than `CLOSE`, or where ``labels`` are not what ``rule`` makes of those expected
-    though no probability concerned is as close as that to its threshold.
+    Raises UserError for a difference above `CLOSE`. Raises UserError for ``labels`` that differ from those of ``rule``,
+    unless a probability that decides on the label is within `CLOSE` of its threshold.
     """
     difference = float(np.abs(probabilities - expected).max()) if np.isfinite(probabilities).all() else np.inf
     if difference > CLOSE:
@@ -84,7 +86,7 @@ def _unclear(rule: DecisionRule, probabilities: NDArray[np.float64]) -> NDArray[
     near = np.abs(probabilities - rule.thresholds) < CLOSE
     if not rule.fill:
         return near
-    # Whether a row is filled up hangs on all of its probabilities, and with which label on the two highest.
+    # All probabilities of a row decide whether it is filled, and the two highest decide with which label.
     first, second = np.sort(probabilities, axis=1)[:, :-3:-1].T
     empty = ~((probabilities >= rule.thresholds) & ~near).any(axis=1)
     unclear: NDArray[np.bool_] = near | (empty & (near.any(axis=1) | (first - second < CLOSE)))[:, None]

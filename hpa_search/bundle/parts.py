@@ -1,11 +1,11 @@
-"""What a long prediction has done so far, kept beside its output, so that after a kill it goes on where it was.
+"""The finished chunks of a long prediction, which a killed one resumes from.
 
-Where the output is a device or a pipe, or another process's file, it is kept in the cache.
+They are kept beside the output. If the output is a device, a pipe, or another process's file, they are kept in the cache.
 
-    .NAME.parts/00012-<key>.npy     the probabilities of one chunk of images, float64 (n, 28)
+    .NAME.parts/00012-<key>.npy     the probabilities of one chunk of images, float64 (n, 28).
 
-The key is a hash of the bundle, the images' names, sizes and modification times, and of how they are computed. A file
-under another key is of other work and goes.
+The key is a hash. It covers the bundle, the images' names, sizes and modification times, and the way they are computed. A
+file under another key belongs to other work and is removed.
 """
 
 import hashlib
@@ -33,9 +33,9 @@ _PART = re.compile(r"\.?\d{5}-")
 
 
 class Parts:
-    """The parts of the prediction that will be written to ``out``; ``keys`` has one for each chunk, None where it has none.
+    """The finished chunks of the prediction for ``out``.
 
-    Raises UserError where they cannot be kept.
+    ``keys`` has the key of each chunk. A chunk whose key is None is not kept. Raises UserError if the chunks cannot be kept.
     """
 
     def __init__(self, out: Path, keys: Sequence[str | None], cache: Path | None = None) -> None:
@@ -50,7 +50,7 @@ class Parts:
                     path.unlink()
 
     def read(self, chunk: int, rows: int) -> NDArray[np.float64] | None:
-        """Return the probabilities (rows, 28) of ``chunk``, None where they are not there as they should be."""
+        """Return the probabilities (rows, 28) of ``chunk``, None if they are missing or damaged."""
         path = self._paths[chunk]
         if path is None:
             return None
@@ -63,7 +63,7 @@ class Parts:
         return found if sound else None
 
     def write(self, chunk: int, probabilities: NDArray[np.float64]) -> None:
-        """Keep the ``probabilities`` (n, 28) of ``chunk``. Raises UserError where that cannot be written."""
+        """Keep the ``probabilities`` (n, 28) of ``chunk``. Raises UserError if they cannot be written."""
         path = self._paths[chunk]
         if path is None:
             return
@@ -71,7 +71,7 @@ class Parts:
             np.save(file, probabilities, allow_pickle=False)
 
     def remove(self) -> None:
-        """Remove everything, once the output is written."""
+        """Remove all chunks, once the output is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _refusing(self) -> AbstractContextManager[None]:
@@ -79,7 +79,7 @@ class Parts:
 
 
 def _folder(place: Destination, keys: Sequence[str | None], cache: Path | None) -> Path:
-    """Return where parts are kept: beside a file; in the cache, by what is predicted, where the output is none."""
+    """Return the folder of the chunks: beside a file, else in the cache under a hash of the keys."""
     if not place.stream:
         return hidden_beside(place.path, "parts")
     digest = hashlib.sha256("\n".join(map(str, keys)).encode()).hexdigest()[:16]
@@ -87,7 +87,10 @@ def _folder(place: Destination, keys: Sequence[str | None], cache: Path | None) 
 
 
 def chunk_key(computed: str, folder: Path, ids: Sequence[str]) -> str | None:
-    """Return the key of the images ``ids`` of ``folder``; ``computed`` says by what and how. None where a file is missing."""
+    """Return the key of the images ``ids`` of ``folder``, None if a file is missing.
+
+    ``computed`` names the bundle, the device and the precision.
+    """
     digest = hashlib.sha256(f"parts {FORMAT}\n{computed}\n".encode())
     try:
         for name in (image_file(identifier, colour) for identifier in ids for colour in COLOURS):

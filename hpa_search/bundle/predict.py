@@ -1,4 +1,4 @@
-"""Predicting with networks on disk, and with the bundle that holds them."""
+"""Predict with the networks of a bundle, or with one network on disk."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,6 @@ from hpa_search.errors import UserError
 from hpa_search.labels import NUM_LABELS
 from hpa_search.models.build import Network, build_network
 from hpa_search.models.symmetries import Symmetric
-from hpa_search.scoring.ensemble import combine
 from hpa_search.training.device import choose_device
 from hpa_search.training.gradients import predict
 from hpa_search.training.memory import Portion
@@ -29,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 
 class SizedImages(Protocol):
-    """Images that can be handed out at another size, such as the packed cache."""
+    """Images that are available at another size, such as the packed cache."""
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return uint8 (b, 4, s, s)."""
@@ -39,28 +38,28 @@ class SizedImages(Protocol):
 
 
 class OpenBundle:
-    """A bundle whose networks are all in memory, for images that come in parts."""
+    """A bundle with all networks in memory, for images that come in parts."""
 
     def __init__(self, bundle: Path, manifest: Manifest) -> None:
         self.manifest = manifest
-        self._judges = [_member_judge(bundle, manifest, member) for member in manifest.members]
+        self._predictors = [_member_predictor(bundle, manifest, member) for member in manifest.members]
 
     def probabilities(
         self, images: SizedImages, rows: NDArray[np.int64], progress: Progress | None = None
     ) -> NDArray[np.float64]:
-        """Return what `bundle_probabilities` does."""
-        return _combined(self.manifest, self._judges, images, rows, progress)
+        """Return the probabilities as `bundle_probabilities` does."""
+        return _combined(self.manifest, self._predictors, images, rows, progress)
 
 
 def bundle_probabilities(
     bundle: Path, manifest: Manifest, images: SizedImages, rows: NDArray[np.int64], progress: Progress | None = None
 ) -> NDArray[np.float64]:
-    """Return the ensemble's calibrated probabilities (n, 28) for the images at ``rows``; its networks are loaded one after another.
+    """Return the ensemble's calibrated probabilities (n, 28) for the images at ``rows``.
 
-    ``progress`` is called with the member passes done and the number of all.
+    Networks are loaded one after another. ``progress`` gets the finished passes of members, and the number of all passes.
     """
-    judges = (_member_judge(bundle, manifest, member) for member in manifest.members)
-    return _combined(manifest, judges, images, rows, progress)
+    predictors = (_member_predictor(bundle, manifest, member) for member in manifest.members)
+    return _combined(manifest, predictors, images, rows, progress)
 
 
 def network_logits(
@@ -72,17 +71,18 @@ def network_logits(
     rows: NDArray[np.int64],
     tta: TestTime = "none",
 ) -> NDArray[np.float32]:
-    """Return one network's logits (n, 28), computed as in training: same device, precision and batches' rows.
+    """Return one network's logits (n, 28), computed as in training.
 
-    With ``tta`` each is the log odds of a label over the eight views of an image; see `models.symmetries`.
+    The kind of device, the precision and the batch size are those of the training. With ``tta`` a logit is the log odds of a
+    label over eight views of an image; see `models.symmetries`.
     """
-    return _Judge(config, weights, mean, std, tta)(images, rows)
+    return _Predictor(config, weights, mean, std, tta)(images, rows)
 
 
 def load_network(config: TrialConfig, weights: Path, mean: Sequence[float], std: Sequence[float]) -> Network:
-    """Return the network of ``config`` with ``weights`` (safetensors), on the CPU and ready to predict.
+    """Return the network of ``config`` with ``weights`` (safetensors), on the CPU in evaluation mode.
 
-    Raises UserError that names the file where it is damaged, or of another network.
+    Raises UserError that names a file that is damaged, or of another network.
     """
     try:
         network = build_network(config, mean, std)
@@ -93,7 +93,7 @@ def load_network(config: TrialConfig, weights: Path, mean: Sequence[float], std:
     return network.eval()
 
 
-class _Judge:
+class _Predictor:
     """A network on this process's device: images and rows -> logits (n, 28)."""
 
     def __init__(self, config: TrialConfig, weights: Path, mean: Sequence[float], std: Sequence[float], tta: TestTime) -> None:
@@ -104,7 +104,7 @@ class _Judge:
         self._network: nn.Module = network if tta == "none" else Symmetric(network, tta).eval()
 
     def __call__(self, images: SizedImages, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the logits of the images at ``rows``; UserError where they are no numbers."""
+        """Return the logits of the images at ``rows``. Raises UserError for logits that are not finite."""
         sized, logits = images.at_size(self._config.input_size), np.empty((len(rows), NUM_LABELS), np.float32)
         parts = split_rows(np.arange(len(rows)), self._config.batch_size, training=False)
         no_labels = np.zeros((int(rows.max(initial=-1)) + 1, NUM_LABELS), dtype=bool)
@@ -114,24 +114,25 @@ class _Judge:
                 logits[part] = predict(self._network, batch.images, self._device, self._at_once).cpu().numpy()
         if not np.isfinite(logits).all():
             raise UserError(
-                f"{self._weights}: its network '{self._config.backbone}' gives values that are no numbers; leave it out"
+                f"{self._weights}: its network '{self._config.backbone}' gives values that are not finite; leave it out"
             )
         return logits
 
     def _say_less_memory(self, before: int, after: int) -> None:
-        logger.warning("%s: out of memory with %s images at a time; going on with %s", self._weights, before, after)
+        logger.warning("%s: out of memory with %s images at a time; continuing with %s", self._weights, before, after)
 
 
-def _member_judge(bundle: Path, manifest: Manifest, member: Member) -> _Judge:
-    return _Judge(member.config, bundle / member.file, manifest.mean, manifest.std, manifest.tta)
+def _member_predictor(bundle: Path, manifest: Manifest, member: Member) -> _Predictor:
+    return _Predictor(member.config, bundle / member.file, manifest.mean, manifest.std, manifest.tta)
 
 
 def _combined(
-    manifest: Manifest, judges: Iterable[_Judge], images: SizedImages, rows: NDArray[np.int64], progress: Progress | None
+    manifest: Manifest, predictors: Iterable[_Predictor], images: SizedImages, rows: NDArray[np.int64], progress: Progress | None
 ) -> NDArray[np.float64]:
     members = np.empty((len(manifest.members), len(rows), NUM_LABELS))
-    for place, judge in enumerate(judges):
-        members[place] = judge(images, rows)
+    for place, predictor in enumerate(predictors):
+        members[place] = predictor(images, rows)
         if progress:
             progress(place + 1, len(members))
-    return manifest.decision_rule.probabilities(combine(members, manifest.weights, manifest.maps, manifest.covers))
+    ensemble = manifest.ensemble
+    return ensemble.rule.probabilities(ensemble.logits(members))

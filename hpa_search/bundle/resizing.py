@@ -1,6 +1,6 @@
-"""`data.resize` as matrix products, for a graph that has to take images at their native size: the same bytes, to the last bit.
+"""`data.resize` as matrix products, exact to the last bit, for a graph that takes images of native size.
 
-Pillow works in whole numbers, below 2^53 throughout, so that float64 holds each of its sums exactly.
+Pillow works in whole numbers below 2^53, so float64 holds each of its sums exactly.
 """
 
 import numpy as np
@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 PRECISION = 22
-"""Binary places of Pillow's filter weights for images of eight bits (`PRECISION_BITS` of its Resample.c)."""
+"""The binary places of Pillow's filter weights for images of eight bits (`PRECISION_BITS` of its Resample.c)."""
 
 
 def resizing(native: int, px: int) -> nn.Module:
-    """Return what brings images uint8 (b, c, native, native) to (b, c, px, px) as `data.resize.resize` does."""
+    """Return a module that resizes as `data.resize.resize` does.
+
+    It brings images uint8 (b, c, native, native) to (b, c, px, px).
+    """
     if native == px:
         return nn.Identity()
     return BlockMean(native // px) if native % px == 0 else Triangle(native, px)
@@ -25,7 +28,7 @@ class BlockMean(nn.Module):
     def __init__(self, factor: int) -> None:
         super().__init__()
         self.factor, self.area = factor, factor * factor
-        # Pillow divides by multiplying with the reciprocal, of 24 binary places and cut off.
+        # Pillow multiplies with the reciprocal instead of dividing: 24 binary places, cut off.
         self.reciprocal = (1 << 24) // self.area / (1 << 24)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -36,7 +39,10 @@ class BlockMean(nn.Module):
 
 
 class Triangle(nn.Module):
-    """Pillow's bilinear filter in two passes: along the rows, rounded to eight bits, then along the columns (its Resample.c)."""
+    """Pillow's bilinear filter in two passes (its Resample.c).
+
+    The first pass runs along the rows and rounds to eight bits. The second runs along the columns.
+    """
 
     weights: Tensor
 
@@ -55,9 +61,10 @@ def _rounded(sums: Tensor) -> Tensor:
 
 
 def triangle_weights(native: int, px: int) -> NDArray[np.float64]:
-    """Return the weights (px, native), whole numbers in units of 2^-22, with which Pillow makes ``px`` pixels of ``native``.
+    """Return the weights (px, native) with which Pillow makes ``px`` pixels of ``native``.
 
-    The triangle is as wide as the factor by which the image shrinks, and no narrower than a pixel.
+    They are whole numbers in units of 2^-22. The triangle is as wide as the factor by which the image shrinks. It is at least
+    a pixel wide.
     """
     scale = native / px
     width = max(scale, 1.0)

@@ -1,4 +1,7 @@
-"""What predicting writes: a submission, `Id,Predicted`, and probabilities. A row is empty only where a bundle knows some labels alone."""
+"""Write predictions: a submission, `Id,Predicted`, and probabilities.
+
+A row of a submission is empty only if the bundle was trained for some labels.
+"""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -14,16 +17,16 @@ from hpa_search.storage.place import Location
 
 
 def write_submission(path: Path, ids: Sequence[str], labels: NDArray[np.bool_]) -> None:
-    """Write ``labels``, bool (n, 28), for the images ``ids``; a row without one has an empty field."""
+    """Write ``labels``, bool (n, 28), of the images ``ids``. A row without a label has an empty field."""
     rows = ((identifier, to_target(row)) for identifier, row in zip(ids, labels, strict=True))
     _write_csv(path, ("Id", "Predicted"), rows)
 
 
 def write_probabilities(path: Path, ids: Sequence[str], probabilities: NDArray[np.float64]) -> None:
-    """Write ``probabilities`` (n, 28) of the images ``ids``, as the ending of ``path`` says.
+    """Write ``probabilities`` (n, 28) of the images ``ids`` in the format that the ending of ``path`` names.
 
-    .npz: ``ids`` (n,), ``label_names`` (28,) and ``probabilities`` (n, 28), float64, readable without pickle. .csv: the
-    columns Id, 0 ... 27, with nine digits. Raises UserError for another ending.
+    .npz holds ``ids`` (n,), ``label_names`` (28,) and ``probabilities`` (n, 28), float64, readable without pickle. .csv has
+    the columns Id, 0 ... 27, and nine digits. Raises UserError for another ending.
     """
     check_ending(path)
     if path.suffix == ".csv":

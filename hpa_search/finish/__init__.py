@@ -1,1 +1,1 @@
-"""The final stage of a search: ensemble, thresholds, an honest number, the bundle, and the submission."""
+"""The final stage of a search: choose an ensemble, export it, and measure it."""

@@ -1,4 +1,4 @@
-"""A study's answer: its settings compared on the validation rows, each by the mean of its trials."""
+"""Compare the settings of a study on the validation rows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,16 +20,17 @@ from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.job import trial_folder, trial_name
 
 NEEDED = (SEARCH, PROVENANCE, SPLIT, "study.j*")
-"""What of a search in an object store is fetched for a comparison, beside the trials' logits."""
+"""The files of a search in an object store that a comparison fetches first; the logits of its complete trials follow."""
 
 
 def compare(out: Location, *, data: Location | None = None, by: Sequence[str] = (), cache: Path | None = None) -> list[Compared]:
-    """Compare the complete trials of the search in ``out`` by the dimensions ``by`` (none given: all but `replicate`).
+    """Compare the settings of the search in ``out``, best first.
 
-    Each trial is taken as it is after its last epoch. The trials of a setting differ in their seeds alone, unless ``by``
-    leaves a dimension out. The dataset is at ``data`` if it was moved. Of what is in an object store only tables and logits
-    are fetched, by way of ``cache`` (None: the usual one).
-    Raises UserError if there is no search, an unknown dimension, or fewer than two settings to compare.
+    A setting is one combination of the dimensions ``by``. An empty ``by`` means all dimensions but `replicate`. Each complete
+    trial counts by its last epoch, and a setting by the mean of its trials. These differ only in their seeds, unless ``by``
+    leaves out a dimension. ``data`` is the new place of a dataset that was moved. From an object store only tables and logits
+    are fetched. They go into ``cache`` (None: the usual cache).
+    Raises UserError without a search, for an unknown dimension, and for fewer than two settings.
     """
     near = cache or default_cache()
     with opened(out, near, *NEEDED) as work:
@@ -42,7 +43,9 @@ def _compare(work: Opened, data: Location | None, by: Sequence[str], cache: Path
     trials = [facts for facts in Ledger.open(out).trials() if facts.end == "complete"]
     settings = [_setting(facts, _names(search, by)) for facts in trials]
     if len(set(settings)) < 2:
-        raise UserError(f"{out}: {len(set(settings))} setting(s) with a complete trial; at least two can be compared")
+        raise UserError(
+            f"{out}: {len(set(settings))} setting(s) with a complete trial; a comparison needs two: resume or extend the search"
+        )
     place = Place.of(data or provenance.data)
     with localised(place, cache, suffixes=TABLES) as folder:
         dataset = read_dataset(folder) if place.is_local else read_tables(folder)
@@ -54,7 +57,7 @@ def _compare(work: Opened, data: Location | None, by: Sequence[str], cache: Path
 
 
 def table(compared: Sequence[Compared]) -> list[str]:
-    """Return the lines of a Markdown table, best setting first."""
+    """Return the lines of a Markdown table with a line for each setting."""
     head = [
         "| setting | trials | macro AP | 90 % over rows | sd over trials | to the best | 90 % over rows | 90 % over rows and trials |",
         "|---|---|---|---|---|---|---|---|",
@@ -75,7 +78,7 @@ def _names(search: Search, by: Sequence[str]) -> list[str]:
     for name in by:
         if name not in search.space:
             raise UserError(
-                f"--by {name}: no dimension of the search{nearest(name, search.space)}; it has {', '.join(search.space)}"
+                f"--by {name}: not a dimension of the search{nearest(name, search.space)}; it has {', '.join(search.space)}"
             )
     return list(by) or [name for name in search.space if name != "replicate"]
 

@@ -1,4 +1,4 @@
-"""What training members on the other folds gives: a network for each fold, and predictions of every row by one that never saw it."""
+"""Members that were trained on every fold, and their predictions of unseen rows."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,13 @@ from hpa_search.labels import NUM_LABELS
 
 @dataclass(frozen=True, eq=False)
 class FoldMembers:
-    """Members, each as the networks that were trained without one of the folds.
+    """Members of k networks each, one network for each fold.
 
-    ``candidates`` (m members of k each) has at [i][f] member i trained without fold f; where f judged the search, that is
-    the member itself. ``rows`` (n,) are all that are not test, in rising order, and ``fold`` (n,) is the fold of each.
-    ``logits`` float32 (m, n, 28) are theirs, each row's by the network that was trained without its fold. ``kept`` (m,) are
-    the places of these members among those that were asked for: one whose training failed on a fold is left out.
+    ``candidates[i][f]`` is member i trained without fold f. For the fold that judged the search it is the member itself.
+    ``rows`` (n,) are all rows but the test rows, in rising order. ``fold`` (n,) is the fold of each row. ``logits`` are
+    float32 (m, n, 28). Each row is predicted by the network trained without its fold. ``kept`` (m,) are the places of the
+    members in the request. A member whose training failed on a fold is missing.
+    Raises ValueError for shapes that do not fit.
     """
 
     kept: tuple[int, ...]
@@ -28,4 +29,4 @@ class FoldMembers:
     def __post_init__(self) -> None:
         shape = len(self.candidates), len(self.rows), NUM_LABELS
         if self.logits.shape != shape or len(self.kept) != shape[0] or self.fold.shape != self.rows.shape:
-            raise ValueError(f"{shape[0]} members ({self.kept}) and {shape[1]} rows do not go with logits {self.logits.shape}")
+            raise ValueError(f"{shape[0]} members ({self.kept}) and {shape[1]} rows do not fit logits {self.logits.shape}")

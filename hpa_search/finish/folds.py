@@ -1,4 +1,4 @@
-"""The members of an ensemble trained on the other folds too: more networks, and predictions of all rows by networks that never saw them."""
+"""Train the members of an ensemble on the other folds too: every row gets unseen predictions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,11 +39,11 @@ FOLDS = "folds"
 def train_folds(
     material: Material, members: Sequence[Candidate], *, cache: Path, ray_address: str | None, console: Console
 ) -> FoldMembers | None:
-    """Train ``members`` of the search without each other fold, in OUT/folds/1, 2, ...; return None if that was stopped.
+    """Train ``members`` without each other fold, in OUT/folds/1, 2, ...; return None if stopped.
 
-    What is trained there already is used: after a stop, the same call goes on. ``ray_address`` names a Ray to join.
-    Raises UserError where the search has no folds, a member is another search's, the data or external images are others
-    than the search's, or no member could be trained on every fold.
+    Complete training in these folders is used, and the rest is resumed. ``ray_address`` names a Ray to join.
+    Raises UserError if the search has no folds, or a member is of another search. Raises UserError if the data or the
+    external images are not the search's. Raises UserError if no member could be trained on every fold.
     """
     searches = prepare_folds(material, members, cache=cache, console=console)
     waiting = [search for search in searches if not search.done]
@@ -56,7 +56,10 @@ def train_folds(
 
 
 def prepare_folds(material: Material, members: Sequence[Candidate], *, cache: Path, console: Console) -> tuple[FoldSearch, ...]:
-    """Make a folder ready for each fold but the one that judged the search. Raises UserError as `train_folds`."""
+    """Prepare a folder for each fold but the one that judged the search.
+
+    Raises UserError as `train_folds` does.
+    """
     split, trials = _folds(material), _trials(material, members)
     check_out(material.out, material.search, "", material.dataset, cache)
     for config in {member.config for member in members if member.config.weights != "none"}:
@@ -75,16 +78,17 @@ def prepare_folds(material: Material, members: Sequence[Candidate], *, cache: Pa
         )
         _say(
             console,
-            f"Fold {fold}: {len(trials)} member(s), judged by {np.sum(split.fold == fold)} images that they do not see; {place}",
+            f"Fold {fold}: {len(trials)} member(s), measured on {np.sum(split.fold == fold)} images they do not see; {place}",
         )
     material.work.push()
     return tuple(searches)
 
 
 def gather(material: Material, members: Sequence[Candidate], searches: Sequence[FoldSearch], *, console: Console) -> FoldMembers:
-    """Return what the searches of `prepare_folds` have trained; who is left out is told to ``console``.
+    """Return the networks that the searches of `prepare_folds` have trained.
 
-    Raises UserError if no member is left, or stored logits cannot be read.
+    ``console`` shows each member that is left out, and why.
+    Raises UserError if no member is left, and if stored logits cannot be read.
     """
     split = _folds(material)
     faults = {index: why for search in searches for index, why in _faults(search).items()}
@@ -93,7 +97,8 @@ def gather(material: Material, members: Sequence[Candidate], searches: Sequence[
         _say(console, f"{_name(members[index])} is left out: {why}")
     if not kept:
         raise UserError(
-            f"no member could be trained on every fold; see {material.out / FOLDS}/*/trials/*/error.txt, and run this again"
+            f"no member could be trained on every fold; see {material.out / FOLDS}/*/trials/*/error.txt, "
+            "then give the same command again"
         )
     trained = {search.fold: search for search in searches}
     candidates = tuple(
@@ -125,14 +130,16 @@ def _train(search: FoldSearch, ray_address: str | None, console: Console) -> boo
 
 
 def _folds(material: Material) -> Split:
-    """Return the split of a search that has folds."""
+    """Return the split. Raises UserError unless the search has folds."""
     if material.search.split.folds is None:
         raise UserError(
             f"{material.out}: the search has no folds to train its members on; write `split: {{folds: 5, test: 0.15}}` in its "
-            "space file, in the place of train and validation, and run it into another --out"
+            "space file, instead of train and validation, and run it into another --out"
         )
     if material.split.fold is None:
-        raise UserError(f"{material.out / SPLIT}: the column Fold is missing; a search on folds has one")
+        raise UserError(
+            f"{material.out / SPLIT}: the column Fold is missing, which a search on folds writes; put the file back as it was"
+        )
     return material.split
 
 
@@ -142,12 +149,12 @@ def _others(split: Split) -> list[int]:
 
 
 def _trials(material: Material, members: Sequence[Candidate]) -> list[FoldTrial]:
-    """Return what has to be trained on each other fold."""
+    """Return the trials to train on each other fold. Raises UserError for a member of another search."""
     drawn = {facts.number: facts.parameters for facts in Ledger.open(material.out).trials()}
     for member in members:
         if member.weights != weights_path(trial_folder(material.out, member.trial), member.epoch):
             raise UserError(
-                f"{_name(member)} is none of {material.out}: with --folds all members are of one search; leave --also out"
+                f"{_name(member)} is not a trial of {material.out}: with --folds all members are of one search; leave --also out"
             )
     return [FoldTrial(drawn[member.trial], member.epoch) for member in members]
 
@@ -160,15 +167,16 @@ def _inputs(material: Material, cache: Path) -> Inputs:
     with localised(place, cache) as folder:
         external = read_external(folder, material.images.size, cache)
     if external.fingerprint != there.fingerprint:
-        raise UserError(f"{place}: the external images are others than those that the search was trained on; put these back")
+        raise UserError(f"{place}: the external images are not those that the search was trained on; put those back")
     return Inputs(material.dataset, material.images, external, place.plain, material.data)
 
 
 def _faults(search: FoldSearch) -> dict[int, str]:
-    """Return why members, by their places, were not trained to their epochs on one fold."""
+    """Return the members, by their places, whose training without one fold is not complete, and why."""
     facts = search.facts()
     return {
-        index: f"its training without fold {search.fold} failed ({facts[number].ended}); run this again to try with another seed"
+        index: f"its training without fold {search.fold} failed ({facts[number].ended}); "
+        "give the same command again to retry with another seed"
         for index, number in enumerate(search.numbers)
         if facts[number].end != "complete"
     }
@@ -181,14 +189,21 @@ def _candidate(search: FoldSearch, index: int, member: Candidate) -> Candidate:
 
 
 def _out_of_fold(candidates: Sequence[Candidate], folds: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the logits (all rows, 28), each row's by the candidate that was trained without its fold; NaN in test."""
+    """Return the logits (all rows, 28), NaN for test rows.
+
+    Each row is predicted by the candidate trained without its fold.
+    Raises UserError for weights or logits that are missing, and for logits of another shape.
+    """
     logits = np.full((len(folds), NUM_LABELS), np.nan, dtype=np.float32)
     for fold, candidate in enumerate(candidates):
         mine = np.flatnonzero(folds == fold)
         folder = candidate.weights.parent.parent
         stored = read_logits(folder).get(candidate.epoch)
         if stored is None or stored.shape != (len(mine), NUM_LABELS) or not candidate.weights.is_file():
-            raise UserError(f"{folder}: the weights or logits of epoch {candidate.epoch} are missing or not of the fold's images")
+            raise UserError(
+                f"{folder}: the weights or logits of epoch {candidate.epoch} are missing or not of the fold's images; "
+                "restore this folder"
+            )
         logits[mine] = stored
     return logits
 

@@ -1,4 +1,4 @@
-"""What the final stage works on: the search, its data, and every trial's epochs whose weights exist."""
+"""Read what the final stage works on: the search, its data, and its candidates."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,16 +27,16 @@ from hpa_search.training.job import trial_folder
 
 MOST_CANDIDATES = 50
 NEEDED = (SEARCH, PROVENANCE, SPLIT, "study.j*", "trials/*/metrics.csv", "trials/*/logits.npz")
-"""What of a search in an object store is fetched to choose from it; of the weights only the members' are, then."""
+"""The files of a search in an object store that the choice fetches; the weights of the chosen members follow."""
 
 _Epoch = tuple[float, Candidate, NDArray[np.float16]]
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A search as it lies in ``work``, with its data, which come from the place ``data``, and its pool.
+    """The search in ``work`` with its data and its pool of candidates.
 
-    ``others`` are the searches whose candidates are in the pool too.
+    The dataset came from ``data``. ``others`` are further searches with candidates in the pool.
     """
 
     work: Opened
@@ -59,11 +59,11 @@ class Material:
         return self.dataset.labels[rows]
 
     def groups(self, rows: NDArray[np.int64]) -> NDArray[np.str_] | None:
-        """Return the groups (n,) of ``rows``, None where the dataset has none."""
+        """Return the groups (n,) of ``rows``, None for a dataset without groups."""
         return None if self.dataset.groups is None else np.array(self.dataset.groups)[rows]
 
     def obtain(self, entries: Sequence[int]) -> None:
-        """Have the weights of these entries of the pool here, wherever their searches are."""
+        """Fetch the weights of these entries of the pool from the stores of their searches."""
         paths = [one.weights for entry in entries for one in self.pool.networks[entry]]
         for work in (self.work, *self.others):
             work.obtain([path for path in paths if path.is_relative_to(work.folder)])
@@ -72,13 +72,12 @@ class Material:
 def read_material(
     out: Opened | Path, cache: Path, data: Location | None, also: Sequence[Opened | Path], say: Callable[[str], None]
 ) -> Material:
-    """Read the search in ``out``, and the candidates of the searches ``also`` on the same split of the same data.
+    """Read the search in ``out``, and the candidates of the searches ``also``.
 
-    What is opened by way of a mirror has `NEEDED` in it.
-
-    The dataset is at ``data`` if it was moved. ``say`` is told of each trial whose files cannot be read, which is left out.
-    Raises UserError if there is no search, the data is at fault, no trial has finished an epoch, or a search of ``also``
-    is on other rows.
+    All of them are on the same split of the same data. A mirror of an object store holds `NEEDED` already. ``data`` is the
+    new place of a dataset that was moved. A trial with a file that cannot be read is left out. ``say`` gets a line about it.
+    Raises UserError without a search, for data at fault, and if no trial has finished an epoch. Raises UserError for a search
+    of ``also`` on other rows.
     """
     work, others = Opened.of(out), [Opened.of(other) for other in also]
     search, provenance = read_workspace(work.folder)
@@ -88,7 +87,9 @@ def read_material(
         images = pack(dataset.train_folder, dataset.ids, cache)
     split = read_split(work.folder / SPLIT, dataset.ids)
     if len({str(one.place.resolve()) for one in (work, *others)}) < 1 + len(others):
-        raise UserError(f"--also: a search is named twice ({work.place} is among them already)")
+        raise UserError(
+            f"--also: a search is named twice; leave out {work.place}, which OUT names, and name every other search once"
+        )
     for other in others:
         _check_rows(work.folder, other.folder, provenance)
     pools = [_read_pool(one, dataset, split, say) for one in (work, *others)]
@@ -100,7 +101,7 @@ def _check_rows(out: Path, other: Path, provenance: Provenance) -> None:
     there = read_workspace(other)[1]
     if there.fingerprint != provenance.fingerprint or (other / SPLIT).read_bytes() != (out / SPLIT).read_bytes():
         raise UserError(
-            f"{other}: not on the same split of the same data as {out}, so their predictions cannot be combined; "
+            f"{other}: not on the same split of the same data as {out}, so the predictions of both cannot be combined; "
             "give both searches the same --data and the same `split`"
         )
 
@@ -122,10 +123,10 @@ def _read_pool(work: Opened, dataset: Dataset, split: Split, say: Callable[[str]
             say(faults[-1])
     if not found:
         if faults:
-            raise UserError(f"{out}: every trial is left out, so there is nothing to choose from\n{faults[0]}")
+            raise UserError(f"{out}: every trial is left out, so there is nothing to choose from; the first fault:\n{faults[0]}")
         raise UserError(
             f"{out}: no trial has finished an epoch, so there is nothing to choose from; "
-            "see trials/*/error.txt, and run the search on"
+            "see trials/*/error.txt, and resume the search"
         )
     found.sort(key=lambda entry: -entry[0])
     kept = found[:MOST_CANDIDATES]
@@ -137,7 +138,7 @@ def _read_pool(work: Opened, dataset: Dataset, split: Split, say: Callable[[str]
     return Pool(
         networks=tuple((candidate,) for _, candidate, _ in kept),
         rows=split.validation,
-        judge=np.zeros_like(split.validation),
+        predictor=np.zeros_like(split.validation),
         logits=logits,
         classes=provenance.classes,
         trained=tuple(map(int, np.flatnonzero(trained))),
@@ -146,12 +147,12 @@ def _read_pool(work: Opened, dataset: Dataset, split: Split, say: Callable[[str]
 
 
 def _epochs(work: Opened, search: Search, facts: TrialRecord, rows: int) -> Iterator[_Epoch]:
-    """Yield the objective, candidate and logits of each epoch of a trial whose weights exist.
+    """Yield the objective, candidate and logits of each epoch whose weights exist.
 
-    Not of the epochs in the ledger: a worker may have saved one more, and removed the weights of the one before,
-    when the search was stopped.
+    Raises UserError for logits of another shape, and for files that cannot be read.
     """
     folder = trial_folder(work.folder, facts.number)
+    # The ledger may lack the last epoch: a worker saves an epoch, and removes the weights before it, ahead of the report.
     objectives, logits = read_objectives(folder), read_logits(folder)
     for epoch in sorted(objectives.keys() & logits.keys()):
         if logits[epoch].shape != (rows, NUM_LABELS):

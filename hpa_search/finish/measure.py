@@ -1,11 +1,14 @@
-"""How good the bundle is: on rows that nothing was chosen on, and by repeating every choice inside folds."""
+"""Measure the bundle on test rows, and the choice of its members inside folds."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hpa_search.bundle.export import Candidate
 from hpa_search.bundle.manifest import Manifest
 from hpa_search.bundle.predict import bundle_probabilities, network_logits
 from hpa_search.data.splits import PARTS
@@ -16,74 +19,128 @@ from hpa_search.scoring.comparison import bootstrap_macro_ap
 from hpa_search.scoring.estimate import usual_folds
 from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.scoring.intervals import Interval, bootstrap_interval, f1_intervals, paired_difference
+from hpa_search.scoring.measured import HeldOut, MeasuredSearch, Member, Nested, RunnerUp, Snapshot
 from hpa_search.scoring.metrics import all_positive_floor
 
 LEVEL = 0.90
 SAMPLES = 1000
 
 
-def appraise_pool(material: Material, choice: FinalChoice) -> tuple[Ensemble, Appraisal | None]:
-    """Choose on all rows of the pool, and estimate how good that is by repeating it inside folds of them.
+def appraise_pool(material: Material, choice: FinalChoice) -> tuple[Ensemble, Nested | None]:
+    """Choose an ensemble on all rows of the pool, and repeat the choice inside folds to measure it.
 
-    There is no appraisal where the rows are all of one group.
+    Returns the ensemble and its nested estimate. The estimate is None if the rows are all of one group.
     """
     pool = material.pool
     labels, groups = material.labels(pool.rows), material.groups(pool.rows)
-    folds = usual_folds(len(pool.rows) if groups is None else len(set(groups)))
+    count = None if groups is None else len(set(groups))
+    folds = usual_folds(len(pool.rows) if count is None else count)
     if folds < 2:
         return choice(pool.logits, labels), None
-    appraisal = appraise(choice, pool.logits, labels, groups=groups, folds=folds, scored=pool.scored)
-    return appraisal.ensemble, appraisal
+    appraisal: Appraisal = appraise(choice, pool.logits, labels, groups=groups, folds=folds, scored=pool.scored)
+    networks = len(pool.networks[0])
+    return appraisal.ensemble, Nested.of(appraisal, rows=len(pool.rows), groups=count, folds=folds, networks=networks)
 
 
-def measure(
-    material: Material, choice: FinalChoice, appraisal: Appraisal | None, bundle: Path, manifest: Manifest
-) -> dict[str, Any]:
-    """Return everything that result.json says; `test` is None where the split has no test rows, `nested` without appraisal."""
+def measure(material: Material, choice: FinalChoice, nested: Nested | None, bundle: Path, manifest: Manifest) -> MeasuredSearch:
+    """Return what was measured of the exported ``bundle``; ``test`` is None without test rows.
+
+    Writes test_predictions.npz into the search's folder.
+    """
     pool = material.pool
-    best = pool.candidates[pool.best_single]
     rows = {part: getattr(material.split, part) for part in PARTS}
+    return MeasuredSearch(
+        labels=tuple(pool.scored.tolist()),
+        ensemble=choice.ensemble,
+        thresholds=choice.thresholds,
+        max_members=choice.max_members,
+        candidates=len(pool.networks),
+        members=tuple(Member(Snapshot(m.search, m.trial, m.epoch), m.weight) for m in manifest.members),
+        rule=manifest.rule,
+        nested=nested,
+        tta=manifest.tta,
+        rows={part: len(numbers) for part, numbers in rows.items()},
+        positives={part: tuple(material.labels(numbers).sum(axis=0).tolist()) for part, numbers in rows.items()},
+        best_single=_snapshot(pool.candidates[pool.best_single]),
+        runner_up=_runner_up(material),
+        test=_test(material, choice, bundle, manifest) if len(material.split.test) else None,
+        submission=len(material.dataset.test_ids),
+    )
+
+
+def as_json(measured: MeasuredSearch) -> dict[str, Any]:
+    """Return what result.json says: plain numbers, texts, lists and mappings."""
+    test, runner_up = measured.test, measured.runner_up
     return {
-        "labels": pool.scored.tolist(),
-        "rows": {part: len(numbers) for part, numbers in rows.items()},
-        "positives": {part: material.labels(numbers).sum(axis=0).tolist() for part, numbers in rows.items()},
-        "final": {"tta": manifest.tta, "ensemble": choice.ensemble, "thresholds": choice.thresholds},
-        "members": [{"search": m.search, "trial": m.trial, "epoch": m.epoch, "weight": m.weight} for m in manifest.members],
-        "best_single": {"search": best.search, "trial": best.trial, "epoch": best.epoch},
-        "runner_up": _runner_up(material),
-        "nested": _nested(material, appraisal) if appraisal else None,
-        "classes": [asdict(one) for one in appraisal.classes] if appraisal else [],
-        "test": _test(material, choice, bundle, manifest) if len(material.split.test) else None,
+        "labels": list(measured.labels),
+        "rows": dict(measured.rows),
+        "positives": {part: list(counts) for part, counts in measured.positives.items()},
+        "final": {"tta": measured.tta, "ensemble": measured.ensemble, "thresholds": measured.thresholds},
+        "members": [{**_source(member), "weight": member.weight} for member in measured.members],
+        "best_single": asdict(measured.best_single),
+        "runner_up": None
+        if runner_up is None
+        else {
+            **asdict(runner_up.source),
+            "macro_ap": list(runner_up.macro_ap),
+            "difference": asdict(runner_up.difference),
+        },
+        "nested": _nested_json(measured.nested) if measured.nested else None,
+        "classes": [asdict(one) for one in measured.nested.classes] if measured.nested else [],
+        "test": None
+        if test is None
+        else {
+            "ensemble": asdict(test.ensemble),
+            "best_single": asdict(test.best_single),
+            "difference": asdict(test.difference),
+            "floor": test.floor,
+            "rows_filled": test.filled,
+            "classes": [asdict(one) for one in test.classes],
+        },
+        "submission": measured.submission,
     }
 
 
-def _nested(material: Material, appraisal: Appraisal) -> dict[str, Any]:
+def _source(member: Member) -> dict[str, Any]:
+    assert isinstance(member.source, Snapshot)
+    return asdict(member.source)
+
+
+def _nested_json(nested: Nested) -> dict[str, Any]:
     return {
-        **asdict(appraisal.interval),
-        "naive": appraisal.estimate.naive,
-        "optimism": appraisal.estimate.optimism,
-        "rows": len(material.pool.rows),
-        "networks": len(material.pool.networks[0]),
-        "classes_absent": list(appraisal.absent),
-        "macro_f1_present": appraisal.present_only,
-        "rows_filled": appraisal.filled,
-        "ways": {name: asdict(found) for name, found in appraisal.ways.items()},
-        "differences": {name: asdict(found) for name, found in appraisal.differences.items()},
-        "rules": appraisal.rules,
+        **asdict(nested.macro_f1),
+        "naive": nested.naive,
+        "optimism": nested.optimism,
+        "rows": nested.rows,
+        "networks": nested.networks,
+        "classes_absent": list(nested.absent),
+        "macro_f1_present": nested.present_only,
+        "rows_filled": nested.filled,
+        "ways": _intervals_json(nested.ways),
+        "differences": _intervals_json(nested.differences),
+        "rules": dict(nested.rules),
     }
 
 
-def _runner_up(material: Material) -> dict[str, Any] | None:
-    """Compare the best single trial with the best of the others: macro AP, paired over redraws of the same rows.
+def _intervals_json(found: Mapping[str, Interval]) -> dict[str, Any]:
+    return {name: asdict(interval) for name, interval in found.items()}
 
-    These rows ranked the two, so the difference is too large rather than too small.
+
+def _snapshot(candidate: Candidate) -> Snapshot:
+    return Snapshot(candidate.search, candidate.trial, candidate.epoch)
+
+
+def _runner_up(material: Material) -> RunnerUp | None:
+    """Compare the best single trial with the best other trial for the same labels.
+
+    Macro AP of both is paired over redraws of the rows.
     """
     pool = material.pool
     first = pool.candidates[pool.best_single]
     others = [
         place
-        for place, one in enumerate(pool.candidates)
-        if (one.search, one.trial) != (first.search, first.trial) and (one.covers == first.covers).all()
+        for place, other in enumerate(pool.candidates)
+        if (other.search, other.trial) != (first.search, first.trial) and (other.covers == first.covers).all()
     ]
     if not others:
         return None
@@ -92,18 +149,15 @@ def _runner_up(material: Material) -> dict[str, Any] | None:
     labels, groups = material.labels(pool.rows)[:, classes], material.groups(pool.rows)
     drawn = bootstrap_macro_ap(both, labels, groups, SAMPLES, seed=0)
     difference = drawn[0] - drawn[1]
-    second = pool.candidates[others[0]]
-    return {
-        "search": second.search,
-        "trial": second.trial,
-        "epoch": second.epoch,
-        "macro_ap": [float(drawn[0, 0]), float(drawn[1, 0])],
-        "difference": asdict(Interval.around(float(difference[0]), difference[1:], LEVEL)),
-    }
+    return RunnerUp(
+        _snapshot(pool.candidates[others[0]]),
+        (float(drawn[0, 0]), float(drawn[1, 0])),
+        Interval.around(float(difference[0]), difference[1:], LEVEL),
+    )
 
 
-def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manifest) -> dict[str, Any]:
-    """Score the bundle itself, and the best single trial with a rule of its own."""
+def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manifest) -> HeldOut:
+    """Score the files of the bundle, and the best single trial with a rule of its own."""
     rows = material.split.test
     labels, groups = material.labels(rows), material.groups(rows)
     probabilities = bundle_probabilities(bundle, manifest, material.images, rows)
@@ -112,18 +166,21 @@ def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manif
     ours, best, truth = ensemble.labels[:, scored], single[:, scored], labels[:, scored]
     with whole(material.out / "test_predictions.npz") as path, path.open("wb") as file:
         np.savez(file, ids=ids, labels=labels, probabilities=probabilities)
-    return {
-        "ensemble": asdict(bootstrap_interval(ours, truth, groups=groups)),
-        "best_single": asdict(bootstrap_interval(best, truth, groups=groups)),
-        "difference": asdict(paired_difference(ours, best, truth, groups=groups)),
-        "floor": all_positive_floor(truth),
-        "rows_filled": ensemble.filled,
-        "classes": [asdict(found) for found in f1_intervals(ensemble.labels, labels, groups=groups)],
-    }
+    return HeldOut(
+        ensemble=bootstrap_interval(ours, truth, groups=groups),
+        best_single=bootstrap_interval(best, truth, groups=groups),
+        difference=paired_difference(ours, best, truth, groups=groups),
+        floor=all_positive_floor(truth),
+        filled=ensemble.filled,
+        classes=tuple(f1_intervals(ensemble.labels, labels, groups=groups)),
+    )
 
 
-def _best_single(material: Material, choice: FinalChoice, manifest: Manifest) -> np.ndarray:
-    """Return the labels (n, 28) that the best single entry gives to the test rows, judging as the bundle's members do."""
+def _best_single(material: Material, choice: FinalChoice, manifest: Manifest) -> NDArray[np.bool_]:
+    """Return the labels (n, 28) that the best single entry gives to the test rows.
+
+    The entry predicts with the test-time augmentation of the bundle.
+    """
     pool, provenance = material.pool, material.provenance
     networks = pool.networks[pool.best_single]
     rule = choice.rule(pool.logits[pool.best_single], material.labels(pool.rows), networks[0].covers)

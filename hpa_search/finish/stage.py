@@ -1,4 +1,4 @@
-"""The final stage, in order: choose, export, measure what was exported, publish, label the test images."""
+"""The final stage: choose, export, measure the export, publish it, and label the test images."""
 
 import logging
 import shutil
@@ -24,11 +24,12 @@ from hpa_search.explain import explain
 from hpa_search.files import write_json
 from hpa_search.finish.fold_members import FoldMembers
 from hpa_search.finish.material import NEEDED, Material, read_material
-from hpa_search.finish.measure import appraise_pool, measure
+from hpa_search.finish.measure import appraise_pool, as_json, measure
 from hpa_search.finish.pool import Pool, best_on_top
 from hpa_search.finish.views import under_views
 from hpa_search.locks import HeldError, Lock
 from hpa_search.scoring.final import Ensemble, FinalChoice
+from hpa_search.scoring.measured import MeasuredSearch
 from hpa_search.space.settings import FinalStage
 from hpa_search.storage.opened import Opened, opened
 from hpa_search.storage.place import Location
@@ -40,10 +41,10 @@ TrainFolds = Callable[[Material, Sequence[Candidate]], FoldMembers | None]
 
 LOCK = ".finish.lock"
 CHECKED = 4
-"""Images on which an ONNX graph is compared with PyTorch."""
+"""The number of images on which an ONNX graph is compared with PyTorch."""
 ORDER = ((), ("provenance.json", "result.json"))
 DELETES = ("bundle/*",)
-"""In which order a search in an object store is written there, and what of it may be deleted."""
+"""The order in which a search in an object store is written, and the files that may be deleted from it."""
 
 
 def finish(
@@ -55,15 +56,15 @@ def finish(
     changes: Mapping[str, Any] | None = None,
     train_folds: TrainFolds | None = None,
     say: Callable[[str], None] = print,
-) -> dict[str, Any] | None:
-    """Choose the ensemble of the search in ``out`` from what is there now, export it, and return what was measured.
+) -> MeasuredSearch | None:
+    """Choose an ensemble of the search in ``out``, export it, and return what was measured.
 
-    Writes bundle/, result.json and, where the dataset has a test/, submission.csv. ``data`` is where the dataset is
-    now, if it was moved; ``also`` are other searches on the same split, whose trials may become members too, those of
-    a search restricted to some labels for these labels alone. ``changes`` are settings of `FinalStage` that count instead of
-    the search's. ``train_folds`` trains the chosen members on the other folds too (`folds.train_folds`); where it returns
-    None, because it was stopped, so does this. Raises UserError if no trial has finished an epoch, and while another final stage is at work
-    in the same folder.
+    Writes bundle/ and result.json. With test rows in the split it writes test_predictions.npz. With a test/ in the dataset it
+    writes submission.csv. ``data`` is the new place of a dataset that was moved. ``also`` are other searches on the same
+    split. Their trials may become members. Trials of a search for some labels count for these labels only. ``changes``
+    override the search's settings of `FinalStage`. ``train_folds`` trains the chosen members on the other folds too; see
+    `folds.train_folds`. If that training is stopped, the result is None.
+    Raises UserError if no trial has finished an epoch, and while another final stage works in the same folder.
     """
     with ExitStack() as stack:
         work = stack.enter_context(opened(out, cache, *NEEDED, keeps=True, order=ORDER, deletes=DELETES, say=say))
@@ -78,19 +79,19 @@ def finish(
 
 @contextmanager
 def _alone(work: Opened) -> Iterator[None]:
-    """Refuse a second final stage in the same folder, whose bundle would be made of both."""
-    lock = Lock(work.folder / LOCK, marker=False)  # a marker that a kill left would have to be removed by hand
+    """Refuse a second final stage in the same folder: their files would mix in one bundle."""
+    lock = Lock(work.folder / LOCK, marker=False)  # a kill leaves a marker, which somebody would have to remove
     try:
         lock.try_acquire()
     except HeldError:
-        raise UserError(f"{work.place}: another final stage is at work on this search; wait for its end") from None
+        raise UserError(f"{work.place}: another final stage is at work on this search; wait until it ends") from None
     except NoLockService:
-        logger.warning("%s: cannot be locked; see that no other final stage is at work there", work.place)
+        logger.warning("%s: cannot be locked; make sure that no other final stage works there", work.place)
     except OSError as error:
         raise refused(error, work.folder, option=OUT, doing="the bundle cannot be written") from error
     try:
         with refusing(work.folder, option=OUT, doing="the bundle cannot be written"):
-            check_place(work.folder / "bundle")  # before hours of work
+            check_place(work.folder / "bundle")  # now, before hours of work
         yield
     finally:
         lock.release()
@@ -102,7 +103,7 @@ def _finish(
     changes: Mapping[str, Any] | None,
     train_folds: TrainFolds | None,
     say: Callable[[str], None],
-) -> dict[str, Any] | None:
+) -> MeasuredSearch | None:
     try:
         final = FinalStage.model_validate({**material.search.final.model_dump(), **(changes or {})})
     except ValidationError as error:
@@ -118,25 +119,26 @@ def _finish(
     return _conclude(material, final, cache, say)
 
 
-def _conclude(material: Material, final: FinalStage, cache: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def _conclude(material: Material, final: FinalStage, cache: Path, say: Callable[[str], None]) -> MeasuredSearch:
     out, choice = material.out, _choice(material.pool, final)
-    ensemble, appraisal = appraise_pool(material, choice)
+    ensemble, nested = appraise_pool(material, choice)
+    # The best single entry is scored beside the ensemble, whether it is a member or not.
     material.obtain([*np.flatnonzero(ensemble.weights).tolist(), material.pool.best_single])
     with _building(out) as building:
         manifest = _export(material, ensemble, final, building, say)
-        result = measure(material, choice, appraisal, building, manifest)
-        result["submission"] = len(material.dataset.test_ids)
-        write_card(building, manifest, result)
+        # The files themselves are measured, before they replace those of the old bundle.
+        measured = measure(material, choice, nested, building, manifest)
+        write_card(building, manifest, measured)
         _publish(material.work, building, manifest)
-    write_json(out / "result.json", result)
+    write_json(out / "result.json", as_json(measured))
     if material.dataset.test_ids:
         _submit(out, manifest, material.dataset, cache)
-    return result
+    return measured
 
 
 @contextmanager
 def _building(out: Path) -> Iterator[Path]:
-    """Yield where the new bundle is made; what is not published is gone afterwards."""
+    """Yield the folder for the new bundle, and remove it unless it was published."""
     try:
         yield out / ".bundle"
     finally:
@@ -144,13 +146,13 @@ def _building(out: Path) -> Iterator[Path]:
 
 
 def _publish(work: Opened, building: Path, manifest: Manifest) -> None:
-    """Put the new bundle in the old one's place; in an object store too there is a bundle that is whole at every moment."""
+    """Replace the old bundle with the new. An object store holds a whole bundle at every moment."""
     with work.alone() as mirror:
         publish(building, work.folder / "bundle")
         if mirror is None:
             return
         mirror.push("bundle/*.safetensors")
-        # The graph has the old one's name: until it is there, the new bundle is one without a graph.
+        # The new graph overwrites the old file. Until it is there, the manifest must not name a graph: the hash would not fit.
         bare = manifest.model_copy(update={"onnx": None})
         mirror.store.write(f"bundle/{MANIFEST}", bare.model_dump_json(indent=2).encode())
         mirror.push("bundle/*.onnx")
@@ -171,7 +173,10 @@ def _choice(pool: Pool, final: FinalStage) -> FinalChoice:
 
 
 def _over_folds(material: Material, final: FinalStage, train_folds: TrainFolds) -> Pool | None:
-    """Return the chosen members, each trained on every fold, as a pool of its own on all rows but test; None if stopped."""
+    """Return the chosen members, trained on every fold, as a pool; None if stopped.
+
+    Its rows are all rows but the test rows.
+    """
     pool = material.pool
     weights = _choice(pool, final)(pool.logits, material.labels(pool.rows)).weights
     chosen = pool.only(np.flatnonzero(weights).tolist())
@@ -180,12 +185,12 @@ def _over_folds(material: Material, final: FinalStage, train_folds: TrainFolds) 
         return None
     labels = material.labels(found.rows)
     trained = tuple(sorted({*pool.trained, *np.flatnonzero(labels.any(axis=0)).tolist()}))
-    kept = replace(chosen, networks=found.candidates, rows=found.rows, judge=found.fold, logits=found.logits, trained=trained)
+    kept = replace(chosen, networks=found.candidates, rows=found.rows, predictor=found.fold, logits=found.logits, trained=trained)
     return best_on_top(kept, labels)
 
 
 def _export(material: Material, ensemble: Ensemble, final: FinalStage, bundle: Path, say: Callable[[str], None]) -> Manifest:
-    """Write the bundle; the networks of an entry share its weight."""
+    """Write the bundle. The networks of an entry share the entry's weight."""
     pool, provenance = material.pool, material.provenance
     members = [
         (network, float(ensemble.weights[entry]) / len(pool.networks[entry]), ensemble.maps[entry])

@@ -1,116 +1,81 @@
-"""The last lines of a search: what came out, where it is, and what to type next."""
-
-from typing import Any
+"""The last lines of a search: the scores of the bundle, its place, and the next commands."""
 
 from hpa_search.hints import command
-from hpa_search.labels import NUM_LABELS
+from hpa_search.scoring.measured import HeldOut, MeasuredSearch, Snapshot
+from hpa_search.scoring.report import caveats, compared, interval, naive, named, over
 from hpa_search.storage.place import Location
 
 MOST_NAMED = 5
 
 
-def summary(out: Location, result: dict[str, Any]) -> list[str]:
-    """Return the lines for the ``result`` of the search in ``out``."""
+def summary(out: Location, measured: MeasuredSearch) -> list[str]:
+    """Return the lines about what was ``measured`` in the search in ``out``."""
     return [
-        _members_line(result),
-        *(_test_lines(result) if result["test"] else ["No test split: the nested estimate is the number to go by."]),
-        *_nested_lines(result),
-        *_runner_up_lines(result),
-        *_class_lines(result),
+        _members_line(measured),
+        *(
+            _test_lines(measured, measured.test)
+            if measured.test
+            else ["No test split: the nested estimate is the number to go by."]
+        ),
+        *_nested_lines(measured),
+        *_runner_up_lines(measured),
+        *_class_lines(measured),
         f"Bundle: {out / 'bundle'}, with its tables in MODEL_CARD.md",
-        *([f"Submission: {out / 'submission.csv'}"] if result["submission"] else []),
+        *([f"Submission: {out / 'submission.csv'}"] if measured.submission else []),
         f"Next: {command('predict', out / 'bundle', 'IMAGES', '--out', 'submission.csv')}, or {command('tensorboard', out)}",
     ]
 
 
-def interval(found: dict[str, float]) -> str:
-    """Return a value with its interval, as text."""
-    return f"{found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}] {found['level']:.0%}"
+def _members_line(measured: MeasuredSearch) -> str:
+    views = "" if measured.tta == "none" else f", each the {measured.tta} over eight views of an image"
+    return f"Ensemble of {len(measured.members)}: {named(measured.members)}{views}"
 
 
-def unclear(difference: dict[str, float]) -> str:
-    """Return what is to be said after a difference whose interval holds 0."""
-    return "" if difference["low"] > 0 or difference["high"] < 0 else ", not distinguishable"
-
-
-def _members_line(result: dict[str, Any]) -> str:
-    several = len({m["search"] for m in result["members"]}) > 1
-    named = [
-        f"{m['search'] + ' ' if several else ''}trial {m['trial']} epoch {m['epoch']} x {m['weight']:.2f}"
-        for m in result["members"]
-    ]
-    views = "" if result["final"]["tta"] == "none" else f", each the {result['final']['tta']} over eight views of an image"
-    return f"Ensemble of {len(named)}: {', '.join(named)}{views}"
-
-
-def _test_lines(result: dict[str, Any]) -> list[str]:
-    test, difference = result["test"], result["test"]["difference"]
+def _test_lines(measured: MeasuredSearch, test: HeldOut) -> list[str]:
+    filled = f"  {test.filled} images were below all thresholds and got their likeliest label"
     return [
-        f"Test macro F1{_over(result)} ({result['rows']['test']} images that nothing was chosen on):",
-        f"  ensemble            {interval(test['ensemble'])}",
-        f"  best single trial   {interval(test['best_single'])}  ({_of(result)}trial {result['best_single']['trial']})",
-        f"  difference          {interval(difference)}{unclear(difference)}",
-        f"  predict everything  {test['floor']:.4f}  (the floor)",
-        *(
-            [f"  {test['rows_filled']} images were below all thresholds and got their likeliest label"]
-            if test["rows_filled"]
-            else []
-        ),
+        f"Test macro F1{over(measured.labels)} ({measured.rows['test']} images that nothing was chosen on):",
+        f"  ensemble            {interval(test.ensemble)}",
+        f"  best single trial   {interval(test.best_single)}  ({_of(measured)}trial {measured.best_single.trial})",
+        f"  the ensemble is     {compared(test.difference)}",
+        f"  predict everything  {test.floor:.4f}  (the floor)",
+        *([filled] if test.filled else []),
     ]
 
 
-def _of(result: dict[str, Any]) -> str:
-    """Name the search of the best single trial, where the ensemble is of several."""
-    several = {m["search"] for m in result["members"]} | {result["best_single"]["search"]}
-    return f"{result['best_single']['search']} " if len(several) > 1 else ""
+def _of(measured: MeasuredSearch) -> str:
+    """Return the name of the best single trial's search, empty if all trials are of one search."""
+    best = measured.best_single.search
+    searches = {member.source.search for member in measured.members if isinstance(member.source, Snapshot)}
+    return f"{best} " if len(searches | {best}) > 1 else ""
 
 
-def _over(result: dict[str, Any]) -> str:
-    """Say which labels macro F1 is over, where these are not all."""
-    labels = result["labels"]
-    return "" if len(labels) == NUM_LABELS else f" over the {len(labels)} labels {', '.join(map(str, labels))} alone"
-
-
-def _nested_lines(result: dict[str, Any]) -> list[str]:
-    nested: dict[str, Any] | None = result["nested"]
+def _nested_lines(measured: MeasuredSearch) -> list[str]:
+    nested = measured.nested
     if nested is None:
         return ["No nested estimate: the validation rows are all of one group."]
     return [
-        f"Nested estimate on {nested['rows']} rows{_over(result)}: {interval(nested)}; the search chose its trials on them, which flatters",
-        f"  (chosen and measured on the same rows it would be {nested['naive']:.4f}: optimism {nested['optimism']:+.4f})",
-        *_caveats(result, nested),
+        f"Nested estimate on {nested.rows} rows{over(measured.labels)}: {interval(nested.macro_f1)}; the search chose its trials "
+        "on these rows, which flatters the estimate",
+        f"  chosen and measured on the same rows it would be {naive(nested)}",
+        *(f"  {line}" for line in caveats(nested)),
     ]
 
 
-def _caveats(result: dict[str, Any], nested: dict[str, Any]) -> list[str]:
-    """Say what makes the nested estimate too low."""
-    lines = []
-    if absent := len(nested["classes_absent"]):
-        lines.append(
-            f"  {absent} of the {len(result['labels'])} labels have no positive among these rows and count as 0; over the others it "
-            f"is {nested['macro_f1_present']:.4f}"
-        )
-    if nested["networks"] > 1:
-        lines.append(
-            f"  each row is judged by one network a member, and the rule was fitted so; the bundle averages {nested['networks']}"
-        )
-    return lines
-
-
-def _runner_up_lines(result: dict[str, Any]) -> list[str]:
-    second, best = result["runner_up"], result["best_single"]
+def _runner_up_lines(measured: MeasuredSearch) -> list[str]:
+    second, best = measured.runner_up, measured.best_single
     if second is None:
         return []
     return [
-        f"Trial {best['trial']} against the runner-up, trial {second['trial']}, on the rows that ranked them: macro AP "
-        f"{interval(second['difference'])}{unclear(second['difference'])}"
+        f"Trial {best.trial} against the runner-up, trial {second.source.trial}, on the rows that ranked them, by macro AP: "
+        f"{compared(second.difference)}"
     ]
 
 
-def _class_lines(result: dict[str, Any]) -> list[str]:
-    """Say which classes the numbers know little about."""
-    rare = [one["label"] for one in result["classes"] if one["verdict"]]
+def _class_lines(measured: MeasuredSearch) -> list[str]:
+    """Name the labels that have too few positives."""
+    rare = [score.label for score in measured.nested.classes if score.verdict] if measured.nested else []
     if not rare:
         return []
-    named = ", ".join(map(str, rare[:MOST_NAMED])) + (f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else "")
-    return [f"Labels {named} have too few positives to be judged; see the classes in the model card."]
+    listed = ", ".join(map(str, rare[:MOST_NAMED])) + (f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else "")
+    return [f"Labels {listed} have too few positives to be judged; see the classes in the model card."]

@@ -1,4 +1,4 @@
-"""Test-time augmentation in the final stage: what the best entries of a pool say by the eight views of each image."""
+"""Test-time augmentation in the final stage: predictions by eight views of each image."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,26 +14,29 @@ from hpa_search.scoring.final import FinalChoice
 
 
 def under_views(material: Material, choice: FinalChoice, tta: TestTime, say: Callable[[str], None]) -> Pool:
-    """Return the entries of the material's pool that are worth a second look, with their logits under ``tta``.
+    """Return a pool of the best entries with their logits under ``tta``.
 
-    Those are the ones that ``choice`` would take if it might take twice as many, and the best single one. They judge the
-    rows anew, because thresholds have to be fitted to what the members will say in use.
+    These are the best single entry, and those that ``choice`` takes with twice its ``max_members``. They predict the rows
+    again, because thresholds have to fit the logits that the members give in use.
     """
     pool = material.pool
     wide = replace(choice, max_members=2 * choice.max_members)
     weights = wide(pool.logits, material.labels(pool.rows)).weights
     entries = sorted({*np.flatnonzero(weights).tolist(), pool.best_single})
-    say(f"Judging {len(pool.rows)} images by their eight views, with {len(entries)} of {len(pool.networks)} candidates.")
+    say(f"Predicting {len(pool.rows)} images by their eight views, with {len(entries)} of {len(pool.networks)} candidates.")
     material.obtain(entries)
     chosen = pool.only(entries)
-    return replace(chosen, logits=np.stack([_judge_anew(material, chosen, entry, tta) for entry in range(len(entries))]))
+    return replace(chosen, logits=np.stack([_predict_again(material, chosen, entry, tta) for entry in range(len(entries))]))
 
 
-def _judge_anew(material: Material, pool: Pool, entry: int, tta: TestTime) -> NDArray[np.float32]:
-    """Return the logits (n, 28) of an entry on the pool's rows, each by the network that was not trained on it."""
+def _predict_again(material: Material, pool: Pool, entry: int, tta: TestTime) -> NDArray[np.float32]:
+    """Return the logits (n, 28) of an entry on the pool's rows.
+
+    Each row is predicted by the network that was not trained on it.
+    """
     provenance, logits = material.provenance, np.empty_like(pool.logits[entry])
     for place, candidate in enumerate(pool.networks[entry]):
-        mine = pool.judge == place
+        mine = pool.predictor == place
         logits[mine] = network_logits(
             candidate.config, candidate.weights, provenance.mean, provenance.std, material.images, pool.rows[mine], tta
         )

@@ -1,1 +1,1 @@
-"""The final stage on predictions that were made anywhere: an ensemble of them, and labels by it."""
+"""The final stage on predictions that were made anywhere: choose an ensemble, and label rows with it."""

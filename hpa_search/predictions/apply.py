@@ -1,4 +1,4 @@
-"""Labelling other rows of the same models with an ensemble that `ensemble.make_ensemble` wrote."""
+"""Label other rows of the same models with an ensemble that `ensemble.make_ensemble` wrote."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +11,19 @@ from hpa_search.predictions.reading import read_unlabelled
 
 @dataclass(frozen=True)
 class Applied:
-    """How many ``rows`` were labelled, and how many of them were below every threshold and got their likeliest label."""
+    """The number of labelled ``rows``. ``filled`` of them reached no threshold and got their likeliest label."""
 
     rows: int
     filled: int
 
 
 def apply_ensemble(folder: Path, path: Path, out: Path, *, logits: bool = False, probabilities: Path | None = None) -> Applied:
-    """Label the rows of the predictions in ``path`` with the ensemble in ``folder``, and write ``Id,Predicted`` to ``out``.
+    """Label the rows of the predictions in ``path`` with the ensemble in ``folder``.
 
-    ``path`` is as `reading.read_labelled` takes it, but needs no labels, and of the models only those with a weight.
-    ``probabilities`` is an .npz or .csv file for the calibrated probabilities. Raises UserError for a folder without an
-    ensemble or with a damaged one, predictions that are at fault or lack a model, and a place that is a folder.
+    Writes ``Id,Predicted`` to ``out``. `reading.read_labelled` describes ``path``. It needs no labels, and only the models
+    with a weight. ``probabilities`` is an .npz or .csv file for the calibrated probabilities.
+    Raises UserError for a folder without an ensemble, or with a damaged one. Raises UserError for predictions that are at
+    fault or lack a model, and for a file name that is a folder's.
     """
     for place in (out, probabilities):
         if place is not None and place.is_dir():
@@ -30,7 +31,7 @@ def apply_ensemble(folder: Path, path: Path, out: Path, *, logits: bool = False,
     if probabilities is not None:
         check_ending(probabilities)
         if probabilities.absolute() == out.absolute():
-            raise UserError(f"{out}: --out and --probabilities are the same file")
+            raise UserError(f"{out}: --out and --probabilities are the same file; give --probabilities another name")
     chosen = read_chosen(folder)
     given = read_unlabelled(path, [model.name for model in chosen.members], logits=logits)
     ensemble = chosen.of_members

@@ -1,4 +1,4 @@
-"""Predictions in an .npz file: `ids`, `labels`, optional `groups`, and one array a model."""
+"""Read predictions from an .npz file: `ids`, `labels`, optional `groups`, and one array a model."""
 
 import zipfile
 import zlib
@@ -19,10 +19,10 @@ _TEXT_OR_WHOLE = "UTSiu"
 
 
 class Archive:
-    """An .npz file, its arrays read as they are asked for; one that needs pickle is refused.
+    """An .npz file, whose arrays are read on demand and never unpickled.
 
-    ``ids`` are the rows' names and ``names`` those of the models. `predict --probabilities` writes such files, with
-    `label_names` beside. Raises UserError that names the file, the array and what to do.
+    ``ids`` are the names of the rows, and ``names`` those of the models. `predict --probabilities` writes such files, with a
+    further array `label_names`. Raises UserError that names the file, the array and what to do.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,18 +30,25 @@ class Archive:
         self._file = self._open()
         arrays = self._file.files
         if IDS not in arrays:
-            raise UserError(f"{path}: no array '{IDS}'; it holds {', '.join(map(repr, arrays)) or 'nothing'}")
+            raise UserError(
+                f"{path}: no array '{IDS}' with the names of the rows; it holds {', '.join(map(repr, arrays)) or 'nothing'}"
+            )
         self.names = tuple(name for name in arrays if name not in (IDS, LABELLED, GROUPS, LABEL_NAMES))
         self.ids = tuple(self._words(IDS).tolist())
         if LABEL_NAMES in arrays and tuple(self._read(LABEL_NAMES).ravel().tolist()) != LABELS:
-            raise UserError(f"{path}: array '{LABEL_NAMES}' is not the {NUM_LABELS} labels of this task in their order")
+            raise UserError(
+                f"{path}: array '{LABEL_NAMES}' is not the {NUM_LABELS} labels of this task in their order; bring all arrays to that order"
+            )
 
     def labels(self) -> NDArray[Any] | None:
-        """Return `labels` as they are, None where there are none."""
+        """Return the array `labels` as it is, None without that array."""
         return self._read(LABELLED) if LABELLED in self._file.files else None
 
     def groups(self) -> NDArray[np.str_] | None:
-        """Return the group (n,) of each row, None where there are none; a row without one is a group of its own."""
+        """Return the group (n,) of each row, None without that array.
+
+        A row with an empty group is a group of its own.
+        """
         if GROUPS not in self._file.files:
             return None
         groups = self._words(GROUPS)
@@ -49,7 +56,7 @@ class Archive:
         return np.where(groups == "", alone, groups)
 
     def values(self, name: str) -> NDArray[Any]:
-        """Return what the model ``name`` says, as it is."""
+        """Return the array of the model ``name`` as it is."""
         return self._read(name)
 
     def close(self) -> None:
@@ -60,13 +67,13 @@ class Archive:
         try:
             kind = kind_of(self.path)
             if kind is not None and kind.remedy and kind.what != "a zip archive":
-                raise UserError(f"{self.path}: cannot be read as .npz, for it is {kind.what}; {kind.remedy}")
+                raise UserError(f"{self.path}: cannot be read as .npz: it is {kind.what}; {kind.remedy}")
             file = np.load(self.path, allow_pickle=False)
         except _UNREADABLE as error:
             raise UserError(f"{self.path}: cannot be read as .npz ({_reason(error)}); write it with numpy.savez") from None
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise UserError(
-                f"{self.path}: a single array, no .npz; write it with numpy.savez(file, ids=..., labels=..., NAME=...)"
+                f"{self.path}: a single array, not an .npz file; write it with numpy.savez(file, ids=..., labels=..., NAME=...)"
             )
         return file
 
@@ -83,7 +90,8 @@ class Archive:
         found = self._read(name)
         if found.ndim != 1 or found.dtype.kind not in _TEXT_OR_WHOLE:
             raise UserError(
-                f"{self.path}: array '{name}' is {found.dtype} of shape {found.shape}; expected text or whole numbers, one a row"
+                f"{self.path}: array '{name}' is {found.dtype} of shape {found.shape}; "
+                "expected text or a whole number for each row"
             )
         if found.dtype.kind != "S":
             return found.astype(np.str_)

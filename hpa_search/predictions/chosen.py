@@ -1,10 +1,8 @@
-"""The ensemble on disk: its models with their weights, and the rule for their mean, as `ensemble.json`."""
+"""The ensemble on disk, `ensemble.json`: its models with their weights, and the rule for their mean."""
 
 from codecs import BOM_UTF8
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from hpa_search.config import Record, bounded
@@ -12,10 +10,9 @@ from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.files import write_json
 from hpa_search.kinds import START, foreign
-from hpa_search.labels import LABELS, NUM_LABELS
-from hpa_search.rounding import sum_fault
-from hpa_search.scoring.calibration import Platt
+from hpa_search.labels import LABELS
 from hpa_search.scoring.final import Ensemble
+from hpa_search.scoring.records import Calibration, Rule, check_weights, combined
 from hpa_search.scoring.thresholds import DecisionRule
 
 CHOSEN = "ensemble.json"
@@ -23,17 +20,20 @@ FORMAT = 1
 
 
 class Model(Record):
-    """A model by its name in the predictions; ``map`` brings its logits to the others' scale. One of weight 0 takes no part."""
+    """A model by its name in the predictions.
+
+    ``map`` brings its logits to the scale of the others. A model of weight 0 takes no part.
+    """
 
     name: str = Field(min_length=1)
     weight: float = bounded(ge=0, le=1)
-    map: dict[str, Any]
+    map: Calibration
 
 
 class Chosen(Record):
-    """What labels rows: the mean of weight x mapped logits over the models, and the rule (`DecisionRule`) for it.
+    """An ensemble of models: the weighted mean of their mapped logits, and the rule that labels it.
 
-    ``ensemble`` and ``thresholds`` say how it was chosen.
+    ``ensemble`` and ``thresholds`` name the selection and the rule that made it.
     """
 
     format: int
@@ -42,51 +42,33 @@ class Chosen(Record):
     ensemble: str
     thresholds: str
     models: tuple[Model, ...] = Field(min_length=1)
-    rule: dict[str, Any]
+    rule: Rule
 
     @model_validator(mode="after")
-    def _sound(self) -> "Chosen":
+    def _check(self) -> "Chosen":
         if self.format != FORMAT:
             raise ValueError(f"format {self.format} is not known to this version, which reads format {FORMAT}")
         if self.labels != LABELS:
             raise ValueError("labels: not those of this task")
         if len({model.name for model in self.models}) < len(self.models):
             raise ValueError("models: two have one name")
-        if total := sum_fault(model.weight for model in self.models):
-            raise ValueError(f"models: the weights do not add up to 1, but to {total}")
-        for number, model in enumerate(self.models):
-            if (slopes := _platt(f"models.{number}.map", model.map).slope.size) != NUM_LABELS:
-                raise ValueError(f"models.{number}.map: {slopes} slopes; expected {NUM_LABELS}")
-        try:
-            thresholds = self.decision_rule.thresholds
-        except ValueError as error:
-            raise ValueError(f"rule: {error}") from None
-        if thresholds.size != NUM_LABELS:
-            raise ValueError(f"rule: {thresholds.size} thresholds; expected {NUM_LABELS}")
+        check_weights("models", self.models)
         return self
 
     @property
     def decision_rule(self) -> DecisionRule:
         """The calibration and thresholds of the ensemble."""
-        return DecisionRule.from_json(self.rule)
+        return self.rule.decision
 
     @property
     def members(self) -> tuple[Model, ...]:
-        """The models that take part."""
+        """The models with a weight above 0."""
         return tuple(model for model in self.models if model.weight > 0)
 
     @property
     def of_members(self) -> Ensemble:
         """The ensemble as a function of the logits of `members`."""
-        weights = np.array([model.weight for model in self.members])
-        return Ensemble(weights, tuple(Platt.from_json(model.map) for model in self.members), self.decision_rule)
-
-
-def _platt(where: str, content: dict[str, Any]) -> Platt:
-    try:
-        return Platt.from_json(content)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        return combined(self.members, self.rule)
 
 
 def write_chosen(folder: Path, chosen: Chosen) -> None:
@@ -95,16 +77,16 @@ def write_chosen(folder: Path, chosen: Chosen) -> None:
 
 
 def read_chosen(folder: Path) -> Chosen:
-    """Read the ensemble in ``folder``; UserError that names the field which is missing or wrong."""
+    """Read the ensemble in ``folder``. Raises UserError that names the field that is missing or wrong."""
     path = folder / CHOSEN
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(
-            f"{folder}: no ensemble here, for {CHOSEN} cannot be read ({error.strerror}); "
+            f"{folder}: holds no ensemble: {CHOSEN} cannot be read ({error.strerror}); "
             "give the --out of `hpa-search ensemble --predictions FILE --out DIR`"
         ) from None
-    again = "It is damaged or foreign; make it again with `hpa-search ensemble --predictions FILE --out DIR`"
+    again = "The file is damaged or foreign; make it again with `hpa-search ensemble --predictions FILE --out DIR`"
     if kind := foreign(content[:START]):
         raise UserError(f"{path}: is {kind.what}{f'; {kind.remedy}' if kind.remedy else ''}\n{again}")
     try:

@@ -1,4 +1,4 @@
-"""Reading predictions that were made anywhere, and refusing what cannot be right before anything is chosen by it."""
+"""Read predictions that were made anywhere, and refuse those that cannot be right."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,9 +25,9 @@ SOURCES: dict[str, type[Archive] | type[Sheet]] = {".npz": Archive, ".csv": Shee
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What the models ``names`` (m) say of the rows ``ids`` (n): ``logits`` float32 (m, n, 28), within +-50.
+    """The logits, float32 (m, n, 28) within +-50, of the models ``names`` (m) for the rows ``ids`` (n).
 
-    ``labels`` are bool (n, 28) and ``groups`` text (n,); None where they were not asked for or are not there.
+    ``labels`` are bool (n, 28) and ``groups`` text (n,). Each is None if it was not asked for, or if the file lacks it.
     """
 
     ids: tuple[str, ...]
@@ -39,37 +39,38 @@ class Predictions:
     def __post_init__(self) -> None:
         rows = len(self.ids)
         if self.logits.shape != (len(self.names), rows, NUM_LABELS):
-            raise ValueError(f"logits {self.logits.shape} do not go with {len(self.names)} models and {rows} rows")
+            raise ValueError(f"logits {self.logits.shape} do not fit {len(self.names)} models and {rows} rows")
         if self.labels is not None and self.labels.shape != (rows, NUM_LABELS):
-            raise ValueError(f"labels {self.labels.shape} do not go with {rows} rows")
+            raise ValueError(f"labels {self.labels.shape} do not fit {rows} rows")
         if self.groups is not None and self.groups.shape != (rows,):
-            raise ValueError(f"groups {self.groups.shape} do not go with {rows} rows")
+            raise ValueError(f"groups {self.groups.shape} do not fit {rows} rows")
 
 
 def read_labelled(path: Path, *, logits: bool = False) -> Predictions:
     """Read the predictions of all models in ``path`` with the labels of the rows.
 
-    .npz: arrays `ids` (n,), `labels` (n, 28) of 0 and 1, optional `groups` (n,), and every other (n, 28) is a model's. .csv:
-    columns Id, Target (label ids, "16 0"), optional Group, and NAME_0 ... NAME_27 for each model. The values are
-    probabilities, or logits if ``logits``. Raises UserError that names the file, the model, the row, and what to do.
+    An .npz file has the arrays `ids` (n,), `labels` (n, 28) of 0 and 1, and perhaps `groups` (n,). Every other array (n, 28)
+    is a model's. A .csv file has the columns Id, Target (label ids, "16 0") and perhaps Group. Each model has the columns
+    NAME_0 ... NAME_27. The values are probabilities, or logits if ``logits`` is true.
+    Raises UserError that names the file, the model, the row, and what to do.
     """
     with _opened(path) as source:
         labels, groups = _labels(source), source.groups()
         if groups is not None and groups.shape != (len(source.ids),):
-            raise UserError(f"{path}: {len(groups)} groups for {len(source.ids)} rows; expected one a row")
+            raise UserError(f"{path}: {len(groups)} groups for {len(source.ids)} rows; expected one for each row")
         if not source.names:
-            raise UserError(f"{path}: no model in it; expected an array (n, {NUM_LABELS}) or {NUM_LABELS} columns for each")
+            raise UserError(f"{path}: no model in it; add an array (n, {NUM_LABELS}) or {NUM_LABELS} columns for each model")
         members = _members(source, source.names, logits)
         for name, member in zip(source.names, members, strict=True):
             if len(source.ids) > 1 and member.min() == member.max():
-                raise UserError(f"{path}: model '{name}' says the same of every row and class; leave it out")
+                raise UserError(f"{path}: model '{name}' has one value for every row and class; leave it out")
         return Predictions(source.ids, labels, groups, source.names, members)
 
 
 def read_unlabelled(path: Path, names: Sequence[str], *, logits: bool = False) -> Predictions:
-    """Read the predictions of the models ``names`` alone, in their order; labels are neither needed nor read.
+    """Read the predictions of the models ``names`` alone, in their order, without labels.
 
-    Raises UserError as `read_labelled` does, and if a model is not there.
+    Raises UserError as `read_labelled` does, and for a model that the file lacks.
     """
     with _opened(path) as source:
         if lacking := [name for name in names if name not in source.names]:
@@ -96,11 +97,11 @@ def _opened(path: Path) -> Iterator[Source]:
 
 def _check_ids(path: Path, ids: Sequence[str]) -> None:
     if not ids:
-        raise UserError(f"{path}: no rows in it")
+        raise UserError(f"{path}: no rows in it; write a row for each image")
     places: dict[str, int] = {}
     for row, identifier in enumerate(ids, start=1):
         if not identifier.strip():
-            raise UserError(f"{path}: row {row} has an empty Id; give every row one of its own")
+            raise UserError(f"{path}: row {row} has an empty Id; give every row an Id of its own")
         if (fault := text_fault(identifier)) is not None:
             raise UserError(f"{path}: row {row}: {fault}")
         if identifier in places:
@@ -115,16 +116,17 @@ def _labels(source: Source) -> Booleans:
     found = source.labels()
     if found is None:
         raise UserError(
-            f"{source.path}: no labels (array 'labels' or column 'Target'); an ensemble is chosen on rows whose labels are known"
+            f"{source.path}: no labels (array 'labels' or column 'Target'); add them, "
+            "because an ensemble is chosen on rows with known labels"
         )
     if found.shape != (len(source.ids), NUM_LABELS):
         raise UserError(f"{source.path}: labels have shape {found.shape}; expected {(len(source.ids), NUM_LABELS)} of 0 and 1")
     try:
         labels = as_labels(found)
     except ValueError as error:
-        raise UserError(f"{source.path}: {error}; 1 where a row has the label, 0 where it has not") from None
+        raise UserError(f"{source.path}: {error}; write 1 where a row has the label, and 0 elsewhere") from None
     if not labels.any():
-        raise UserError(f"{source.path}: no row has any label, so there is nothing to choose by")
+        raise UserError(f"{source.path}: no row has any label; an ensemble is chosen on rows with known labels")
     return labels
 
 
@@ -150,10 +152,10 @@ def _check_values(source: Source, name: str, values: NDArray[Any]) -> None:
 
 
 def _scale_fault(source: Source, values: NDArray[Any], logits: bool) -> str:
-    """Say what is wrong with ``values`` that are to be logits, or probabilities; an empty string if nothing is."""
+    """Return the fault of ``values`` that should be logits, or probabilities; an empty text without a fault."""
     outside = beyond(values)
     if not outside.any():
-        # Of a model that says the same of everything nobody can tell; `read_labelled` refuses it.
+        # One constant fits either scale; `read_labelled` refuses such a model.
         same = values.min() == values.max()
         return "all values lie between 0 and 1, as probabilities do" if logits and not same else ""
     if logits and outside.mean() > MANY:
@@ -163,7 +165,7 @@ def _scale_fault(source: Source, values: NDArray[Any], logits: bool) -> str:
 
 
 def _remedy(values: NDArray[Any], logits: bool) -> str:
-    """Return what to do about ``values`` at fault where all models' are of one kind."""
+    """Return the remedy for faulty ``values`` of a file whose models are all on one scale."""
     if not logits:
         return advice(scale_of(values))
     others = ", and correct the others" if beyond(values).any() else ""
@@ -171,10 +173,13 @@ def _remedy(values: NDArray[Any], logits: bool) -> str:
 
 
 def _mixed(source: Source, values: NDArray[Any], others: Sequence[str]) -> str:
-    """Return what to do where one of the ``others`` has probabilities and ``values`` are logits, or the reverse; else nothing."""
+    """Return the remedy if ``values`` are logits and one of the ``others`` has probabilities, or the reverse.
+
+    The remedy is an empty text if all are on one scale.
+    """
     mine = _are_logits(values)
     for other in others if mine is not None else ():
-        with suppress(UserError):  # of another model that is at fault as well
+        with suppress(UserError):  # the other model may be at fault too
             if _are_logits(source.values(other)) is (not mine):
                 kinds = ("logits", "probabilities") if mine else ("probabilities", "logits")
                 return (
@@ -185,7 +190,7 @@ def _mixed(source: Source, values: NDArray[Any], others: Sequence[str]) -> str:
 
 
 def _are_logits(values: NDArray[Any]) -> bool | None:
-    """Return whether ``values`` are logits rather than probabilities; None where they are neither."""
+    """Return whether ``values`` are logits rather than probabilities, None if they are neither."""
     if values.dtype.kind not in "fiu" or not values.size or not np.isfinite(values).all():
         return None
     outside = beyond(values)
@@ -195,7 +200,7 @@ def _are_logits(values: NDArray[Any]) -> bool | None:
 
 
 def _first(source: Source, marked: NDArray[np.bool_]) -> str:
-    """Name the first marked value, and say how many there are."""
+    """Return the place of the first marked value, and the number of the others."""
     row, label = np.unravel_index(marked.argmax(), marked.shape)
     count = int(marked.sum())
     return f"Id '{source.ids[row]}', label {label}{f' (and {count - 1} more)' if count > 1 else ''}"

@@ -1,6 +1,7 @@
-"""Predictions in a CSV file: `Id`, optional `Target` and `Group`, and the 28 columns NAME_0 ... NAME_27 of each model.
+"""Read predictions from a CSV file: `Id`, optional `Target` and `Group`, and 28 columns for each model.
 
-It is split as `data.tables.separator` says: an Excel set to Europe writes ';', and "0,5" for 0.5.
+The columns of a model are NAME_0 ... NAME_27. `data.tables.separator` finds the separator: an Excel set to Europe writes ';',
+and "0,5" for 0.5.
 """
 
 import csv
@@ -23,10 +24,10 @@ _OF_A_MODEL = re.compile(r"(.+)_(0|[1-9]\d*)", re.DOTALL)
 
 
 class Sheet:
-    """A CSV file in memory, as `archive.Archive` shows an .npz file.
+    """A CSV file in memory, with the methods of `archive.Archive`.
 
-    Target is label ids such as "16 0", empty for a row without a label; a row whose Group is empty is a group of its own.
-    Raises UserError that names the file, the column and the row's Id, and what to do.
+    Target holds label ids such as "16 0", and is empty for a row without a label. A row with an empty Group is a group of its
+    own. Raises UserError that names the file, the column and the row's Id, and what to do.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,16 +38,16 @@ class Sheet:
         self.ids = tuple(self._table[ID].tolist())
 
     def labels(self) -> NDArray[Any] | None:
-        """Return the labels (n, 28), None where there is no column Target."""
+        """Return the labels (n, 28), None without a column Target."""
         if TARGET not in self._table:
             return None
         return np.array([self._vector(row, target) for row, target in enumerate(self._table[TARGET])]).reshape(-1, NUM_LABELS)
 
     def groups(self) -> NDArray[np.str_] | None:
-        """Return the group (n,) of each row, None where there is no column Group."""
+        """Return the group (n,) of each row, None without a column Group."""
         if GROUP not in self._table:
             return None
-        # The prefixes keep a group that happens to be named as an Id apart from the group of that row alone.
+        # Prefixes, because a group may have the name of an Id whose row is a group of its own.
         pairs = zip(self.ids, self._table[GROUP], strict=True)
         return np.array([f"group {group}" if group.strip() else f"row {identifier}" for identifier, group in pairs])
 
@@ -55,7 +56,7 @@ class Sheet:
         return np.stack([self._numbers(f"{name}_{c}") for c in range(NUM_LABELS)], axis=1)
 
     def close(self) -> None:
-        """Let go of the table."""
+        """Free the table."""
         del self._table
 
     def _vector(self, row: int, target: str) -> NDArray[np.bool_]:
@@ -69,7 +70,7 @@ class Sheet:
         if found.dtype.kind in "iuf":
             return found.to_numpy()
         text = found.astype(str)
-        # Who separates columns by ';' writes numbers as "0,5".
+        # A file with another separator than ',' may have decimal commas.
         numbers = pd.to_numeric(text if self._mark == "," else text.str.replace(",", "."), errors="coerce").to_numpy(
             dtype=np.float64
         )
@@ -80,7 +81,7 @@ class Sheet:
 
 
 def _header(path: Path) -> tuple[list[str], str]:
-    """Return the columns of a file and what separates them."""
+    """Return the columns of a file and their separator."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = next((line for line in file if line.strip()), "")
@@ -90,14 +91,14 @@ def _header(path: Path) -> tuple[list[str], str]:
         raise _unreadable(path, error) from None
     twice = sorted({column for column in header if header.count(column) > 1}) if len(set(header)) < len(header) else []
     if twice:
-        raise UserError(f"{path}: column '{twice[0]}' appears more than once in the header")
+        raise UserError(f"{path}: column '{twice[0]}' appears more than once in the header; keep one")
     if ID not in header:
         raise UserError(f"{path}: no column '{ID}' in the header '{','.join(header)[:80]}'{nearest(ID, header)}")
     return header, mark
 
 
 def _models(path: Path, header: list[str]) -> tuple[str, ...]:
-    """Return the models of a header in the order in which they first appear; UserError unless each has its 28 columns."""
+    """Return the models of a header in their order. Raises UserError unless each has its 28 columns."""
     found: dict[str, set[int]] = {}
     for column in header:
         if column in (ID, TARGET, GROUP):
@@ -105,13 +106,13 @@ def _models(path: Path, header: list[str]) -> tuple[str, ...]:
         parts = _OF_A_MODEL.fullmatch(column)
         if parts is None or int(parts[2]) >= NUM_LABELS:
             raise UserError(
-                f"{path}: column '{column}' is no {ID}, {TARGET} or {GROUP}, and no NAME_0 ... NAME_{NUM_LABELS - 1} of a model"
+                f"{path}: column '{column}' is not {ID}, {TARGET} or {GROUP}, nor NAME_0 ... NAME_{NUM_LABELS - 1} of a model"
                 f"{nearest(column, (ID, TARGET, GROUP))}"
             )
         found.setdefault(parts[1], set()).add(int(parts[2]))
     for name, classes in found.items():
         if lacking := sorted(set(range(NUM_LABELS)) - classes):
-            raise UserError(f"{path}: model '{name}' lacks the column(s) {', '.join(f'{name}_{c}' for c in lacking)}")
+            raise UserError(f"{path}: model '{name}' lacks the column(s) {', '.join(f'{name}_{c}' for c in lacking)}; add them")
     return tuple(found)
 
 
@@ -119,7 +120,7 @@ def _read(path: Path, header: list[str], mark: str) -> pd.DataFrame:
     text = {ID: str, TARGET: str, GROUP: str}
     try:
         with warnings.catch_warnings():
-            # Rows that are longer than the header are only warned of.
+            # pandas only warns about rows that are longer than the header.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             return pd.read_csv(
                 path,

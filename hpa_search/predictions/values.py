@@ -1,4 +1,4 @@
-"""What the values of a model are: probabilities, logits, or neither; and what to do about those that are not what was said."""
+"""Distinguish probabilities, logits and other numbers, and advise on values of the wrong kind."""
 
 from enum import Enum
 from typing import Any
@@ -9,24 +9,24 @@ from numpy.typing import NDArray
 from hpa_search.rounding import outside_unit, spare
 
 FAR = 0.5
-"""How far outside 0 to 1 no miscalculated probability lies."""
+"""A miscalculated probability lies less than this outside 0 to 1."""
 MANY = 0.01
-"""The share of values outside 0 to 1 above which these are no probabilities. Logits have most of theirs below 0."""
+"""With a larger share of values outside 0 to 1, they are not probabilities. Most logits are below 0."""
 LARGE = 20.0
-"""Where none is negative, the largest of percentages is above this, and hardly a logit is."""
+"""Without negative values, the largest percentage is above this, and hardly any logit."""
 
 
 class Scale(Enum):
-    """What values look like."""
+    """The kinds of values."""
 
     PROBABILITIES = "from 0 to 1"
-    NEARLY = "from 0 to 1, but for some that are a little outside"
+    NEARLY = "from 0 to 1, but some a little outside"
     LOGITS = "far outside 0 to 1, or many of them"
     COUNTS = "many above 1 and none below 0: percentages, or 8-bit values"
 
 
 def scale_of(values: NDArray[Any]) -> Scale:
-    """Return what finite ``values`` look like; a value that misses 0 or 1 by rounding lies within."""
+    """Return the kind of finite ``values``. A value that misses 0 or 1 by rounding lies within."""
     outside = beyond(values)
     if not outside.any():
         return Scale.PROBABILITIES
@@ -37,14 +37,14 @@ def scale_of(values: NDArray[Any]) -> Scale:
 
 
 def beyond(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which of ``values`` lie outside 0 to 1 by more than rounding of their type explains."""
+    """Return which of ``values`` lie outside 0 to 1 by more than the rounding of their type."""
     return outside_unit(values, spare(values.dtype))
 
 
 def advice(scale: Scale) -> str:
-    """Return what to do about values of ``scale`` that are to be probabilities."""
+    """Return the remedy for values of ``scale`` that should be probabilities."""
     if scale is Scale.LOGITS:
         return "if these are logits, add --logits; if not, correct them"
     if scale is Scale.COUNTS:
-        return "none is below 0, so these are no logits: bring them to 0 to 1, percentages by dividing them by 100"
-    return "a probability does not: correct these values, or leave the row out"
+        return "none is below 0, so these are not logits: bring them to 0 to 1, percentages by dividing them by 100"
+    return "a probability does not lie there: correct these values, or leave the row out"

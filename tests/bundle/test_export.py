@@ -136,7 +136,8 @@ def test_a_link_to_a_folder_of_other_files_is_refused_and_nothing_of_it_goes(exp
     building, _ = export(folder=".bundle")
     for act in (lambda: check_place(tmp_path / "bundle"), lambda: publish(building, tmp_path / "bundle")):
         with pytest.raises(
-            UserError, match=r"bundle is a link to .*models, which holds what is no bundle's .*; link it to a folder of its own"
+            UserError,
+            match=r"bundle is a link to .*models, which holds other files than a bundle's .*; link it to a folder of its own",
         ):
             act()
     assert kept.read_text() == "mine" and building.is_dir()

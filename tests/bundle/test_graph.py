@@ -6,16 +6,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpa_search.bundle.graph import Decided, Judged
+from hpa_search.bundle.graph import BatchedNetwork, Decided
 from hpa_search.config import TrialConfig
 from hpa_search.models.build import build_network
 from hpa_search.models.symmetries import Symmetric
-from hpa_search.scoring.ensemble import combine
+from hpa_search.scoring.calibration import Platt
+from hpa_search.scoring.records import Calibration, Rule
 from hpa_search.scoring.thresholds import DecisionRule
 
 
+def flat(slope, offset):
+    return Platt(np.full(28, slope), np.full(28, offset))
+
+
 def with_rule(manifest, thresholds=0.5, fill=True, slope=1.0, offset=0.0, labels=None):
-    rule = {"platt": {"slope": [slope] * 28, "offset": [offset] * 28}, "thresholds": [thresholds] * 28, "fill": fill}
+    rule = Rule.of(DecisionRule(flat(slope, offset), np.full(28, thresholds), fill))
     members = tuple(
         member.model_copy(update={"labels": only}) for member, only in zip(manifest.members, labels or (None, None), strict=True)
     )
@@ -23,9 +28,9 @@ def with_rule(manifest, thresholds=0.5, fill=True, slope=1.0, offset=0.0, labels
 
 
 def in_numpy(manifest, logits):
-    rule: DecisionRule = manifest.decision_rule
-    probabilities = rule.probabilities(combine(logits, manifest.weights, manifest.maps, manifest.covers))
-    return probabilities, rule.decide(probabilities).labels
+    ensemble = manifest.ensemble
+    probabilities = ensemble.rule.probabilities(ensemble.logits(logits))
+    return probabilities, ensemble.rule.decide(probabilities).labels
 
 
 @pytest.mark.parametrize("fill", [True, False])
@@ -43,8 +48,8 @@ def test_the_decision_is_that_of_the_bundle(export, fill, labels, spread):
 
 def test_a_probability_on_its_threshold_has_the_label_and_one_row_below_is_filled(export):
     plain = with_rule(export()[1], thresholds=0.5)
-    flat = {"slope": [1.0] * 28, "offset": [0.0] * 28}
-    manifest = plain.model_copy(update={"members": tuple(member.model_copy(update={"map": flat}) for member in plain.members)})
+    same = Calibration.of(flat(1.0, 0.0))
+    manifest = plain.model_copy(update={"members": tuple(member.model_copy(update={"map": same}) for member in plain.members)})
     logits = torch.full((2, 2, 28), -1.0)
     logits[:, 0, 3] = 0.0
     logits[:, 1, 7] = -0.5
@@ -62,4 +67,4 @@ def test_crops_and_views_as_one_batch_are_what_they_are_one_after_another(crop, 
     batch = torch.randint(0, 256, (images, 4, 48, 48), dtype=torch.uint8)
     with torch.inference_mode():
         expected = (network if how == "none" else Symmetric(network, how))(batch)
-        torch.testing.assert_close(Judged(network, how)(batch), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(BatchedNetwork(network, how)(batch), expected, rtol=0, atol=1e-5)

@@ -50,7 +50,7 @@ def test_every_fault_is_listed_by_its_line(write):
         ("\n \n", "no Id in it"),
         ("Id\n", "no Id below its header"),
         ("a\nb,c\n", "line 2: 2 values"),
-        ('a\n"b', "no text or CSV"),
+        ('a\n"b', "not a text or CSV"),
     ],
 )
 def test_what_is_no_list_is_refused(write, content, words):
@@ -59,7 +59,7 @@ def test_what_is_no_list_is_refused(write, content, words):
 
 
 def test_bytes_and_missing_files_are_refused(write, tmp_path):
-    with pytest.raises(UserError, match="no text or CSV"):
+    with pytest.raises(UserError, match="not a text or CSV"):
         read_list(write("ä", encoding="latin-1"))
     with pytest.raises(UserError, match="cannot be read"):
         read_list(tmp_path / "missing")

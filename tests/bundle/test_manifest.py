@@ -3,8 +3,10 @@ import os
 
 import pytest
 
-from hpa_search.bundle.manifest import MANIFEST, read_manifest
+from hpa_search.bundle.manifest import MANIFEST, read_manifest, sha256
+from hpa_search.config import TrialConfig
 from hpa_search.errors import UserError
+from hpa_search.labels import LABELS
 
 
 def change(bundle, **changes):
@@ -112,7 +114,7 @@ def test_a_graph_is_checked_and_has_no_further_files(export):
         ),
         (
             {"rule": {"platt": {"slope": [10**400] * 28, "offset": [0.0] * 28}, "thresholds": [0.5] * 28, "fill": True}},
-            "'slope' must be a list",
+            r"rule\.platt\.slope\.0: expected a number",
         ),
         ({"further": 1}, "further: unknown key"),
         ({"name": 3}, "name: expected text"),
@@ -133,10 +135,40 @@ def test_a_member_that_was_tampered_with_is_refused(export, changes):
         read_manifest(bundle)
 
 
+MAP = {"slope": [0.5] * 28, "offset": [0.25] * 28}
+BEFORE = {
+    "format": 3,
+    "name": "older",
+    "labels": list(LABELS),
+    "channels": ["red", "green", "blue", "yellow"],
+    "mean": [0.1, 0.2, 0.3, 0.4],
+    "std": [0.2, 0.2, 0.2, 0.2],
+    "members": [],
+    "rule": {"platt": {"slope": [1.5] * 28, "offset": [-0.5] * 28}, "thresholds": [0.25] * 28, "fill": True},
+    "tta": "mean",
+    "onnx": None,
+    "provenance": {"version": "0.1.0", "thresholds": "plug_in", "ensemble": "greedy"},
+}
+
+
+def test_a_bundle_that_was_written_before_is_read(tmp_path):
+    """As its JSON was when the calibration and the rule were mappings of any content."""
+    (tmp_path / "m.safetensors").write_bytes(b"weights")
+    member = {"search": "older", "labels": None, "trial": 3, "epoch": 9, "weight": 1.0, "map": MAP}
+    member |= {"config": TrialConfig().model_dump(), "file": "m.safetensors", "sha256": sha256(tmp_path / "m.safetensors")}
+    written = {**BEFORE, "members": [member]}
+    (tmp_path / MANIFEST).write_text(json.dumps(written))
+    manifest = read_manifest(tmp_path)
+    assert manifest.members[0].map.platt.slope.tolist() == MAP["slope"]
+    rule = manifest.decision_rule
+    assert (rule.platt.offset[3], rule.thresholds[3], rule.fill) == (-0.5, 0.25, True)
+    assert json.loads(manifest.model_dump_json()) == written
+
+
 def test_a_folder_or_a_file_that_is_no_bundle(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file", tmp_path / "missing"):
-        with pytest.raises(UserError, match="is no bundle"):
+        with pytest.raises(UserError, match="is not a bundle"):
             read_manifest(path)
 
 
@@ -185,7 +217,7 @@ def test_numbers_that_another_program_wrote_are_taken_within_rounding(export):
     rule = json.loads((bundle / MANIFEST).read_text())["rule"]
     change(bundle, std=[0.1, 0.1, 0.1, -1e-18], rule={**rule, "thresholds": [1.0000001] * 27 + [-1e-9]})
     manifest = read_manifest(bundle)
-    assert manifest.weights == (1.0,) and manifest.std == (0.1, 0.1, 0.1, 0.0)
+    assert manifest.ensemble.weights.tolist() == [1.0] and manifest.std == (0.1, 0.1, 0.1, 0.0)
     assert manifest.decision_rule.thresholds.tolist() == [1.0] * 27 + [0.0]
 
 

@@ -207,7 +207,7 @@ def test_members_of_other_searches_are_refused(searched, train, tmp_path):
     train(tmp_path / "other", space(), searched / "data", searched / "cache")
     material = read(searched, also=[tmp_path / "other"])
     foreign = [one for one in material.pool.candidates if (tmp_path / "other") in one.weights.parents][:1]
-    with pytest.raises(UserError, match=r"folded trial \d epoch \d is none of .*leave --also out"):
+    with pytest.raises(UserError, match=r"folded trial \d epoch \d is not a trial of .*leave --also out"):
         prepare_folds(material, foreign, cache=searched / "cache", console=quiet())
 
 
@@ -240,5 +240,5 @@ def test_external_images_that_show_a_folds_own_fields_are_not_trained_on_there(s
     assert [search.job.external_rows for search in searches] == [tuple(range(11)), tuple(range(12))]
     assert read_workspace(searches[0].out)[1].external.used == tuple(range(11))
     (tmp_path / "more/train.csv").write_text((tmp_path / "more/train.csv").read_text().replace(",0\n", ",1\n"))
-    with pytest.raises(UserError, match="external images are others"):
+    with pytest.raises(UserError, match="external images are not those"):
         prepare_folds(material, material.pool.candidates[:1], cache=searched / "cache", console=quiet())

@@ -45,15 +45,14 @@ def on_other_folds(cache):
 
 def test_with_folds_a_member_is_as_many_networks_and_all_rows_but_the_tests_choose(searched):
     folder, out = searched
-    result = finish(out, folder / "cache", train_folds=on_other_folds(folder / "cache"), changes={"max_members": 2})
-    members, rows = result["members"], result["rows"]
-    assert len(members) % 3 == 0 and {one["search"] for one in members} == {"options", "options-fold-1", "options-fold-2"}
-    assert sum(one["weight"] for one in members) == pytest.approx(1)
-    for name in ("options-fold-1", "options-fold-2"):
-        own = sorted(one["weight"] for one in members if one["search"] == "options")
-        assert sorted(one["weight"] for one in members if one["search"] == name) == pytest.approx(own)
-    assert result["nested"]["rows"] == rows["train"] + rows["validation"]
-    assert any("options-fold-1 trial" in line for line in summary(out, result))
+    measured = finish(out, folder / "cache", train_folds=on_other_folds(folder / "cache"), changes={"max_members": 2})
+    members, rows = measured.members, measured.rows
+    names = ("options", "options-fold-1", "options-fold-2")
+    own, *others = [sorted(one.weight for one in members if one.source.search == name) for name in names]
+    assert 3 * len(own) == len(members) and 3 * sum(own) == pytest.approx(1)
+    assert others == [pytest.approx(own)] * 2
+    assert measured.nested.rows == rows["train"] + rows["validation"] and measured.nested.networks == 3
+    assert any("options-fold-1 trial" in line for line in summary(out, measured))
     assert len(read_manifest(out / "bundle").members) == len(members)
 
 
@@ -68,9 +67,9 @@ def test_a_training_on_folds_that_was_stopped_leaves_the_bundle_as_it_was(search
 @pytest.mark.parametrize("tta", ["mean", "max"])
 def test_thresholds_are_fitted_to_what_the_members_say_by_eight_views(searched, tta):
     folder, out = searched
-    result = finish(out, folder / "cache", changes={"tta": tta})
+    measured = finish(out, folder / "cache", changes={"tta": tta})
     manifest, material = read_manifest(out / "bundle"), read_material(out, folder / "cache", None, (), print)
-    assert (manifest.tta, result["final"]["tta"]) == (tta, tta)
+    assert (manifest.tta, measured.tta) == (tta, tta)
     rows = material.split.validation
     probabilities = bundle_probabilities(out / "bundle", manifest, material.images, rows)
     logits = np.log(probabilities / (1 - probabilities))
@@ -78,7 +77,7 @@ def test_thresholds_are_fitted_to_what_the_members_say_by_eight_views(searched, 
     again = FinalChoice().rule(logits, material.labels(rows))
     common = material.labels(rows).sum(axis=0) > 5
     assert np.abs(again.platt.slope[common] - 1).max() < 0.3
-    assert f"the {tta} over eight views" in summary(out, result)[0]
+    assert f"the {tta} over eight views" in summary(out, measured)[0]
 
 
 def test_the_graph_labels_as_the_bundle_does(searched):
@@ -96,11 +95,11 @@ def test_the_graph_labels_as_the_bundle_does(searched):
 
 def test_another_rule_and_the_best_single_trial(searched):
     folder, out = searched
-    result = finish(out, folder / "cache", changes={"thresholds": "half", "ensemble": "single"})
+    measured = finish(out, folder / "cache", changes={"thresholds": "half", "ensemble": "single"})
     manifest = read_manifest(out / "bundle")
-    assert len(result["members"]) == 1 and (manifest.decision_rule.thresholds == 0.5).all()
-    assert result["test"]["difference"]["value"] == 0
-    assert result["runner_up"]["trial"] != result["best_single"]["trial"]
+    assert len(measured.members) == 1 and (manifest.decision_rule.thresholds == 0.5).all()
+    assert measured.test.difference.value == 0
+    assert measured.runner_up.source.trial != measured.best_single.trial
 
 
 @pytest.mark.parametrize(

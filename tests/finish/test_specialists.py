@@ -12,7 +12,6 @@ from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError
-from hpa_search.finish.compare import compare, table
 from hpa_search.finish.stage import finish
 from hpa_search.finish.summary import summary
 from hpa_search.phantom.dataset import make_phantom
@@ -59,9 +58,9 @@ def test_a_restricted_search_leaves_the_other_labels_as_they_were(searches):
 
 
 def test_a_restricted_search_is_measured_on_its_labels_alone(searches):
-    result = finish(searches / "rare", searches / "cache")
-    assert result["labels"] == list(RARE)
-    text = "\n".join(summary(searches / "rare", result))
+    measured = finish(searches / "rare", searches / "cache")
+    assert measured.labels == RARE
+    text = "\n".join(summary(searches / "rare", measured))
     assert "over the 3 labels 8, 9, 10 alone" in text
     dataset = read_dataset(searches / "data")
     images = pack(dataset.train_folder, dataset.ids, searches / "cache")
@@ -74,26 +73,26 @@ def test_a_restricted_search_is_measured_on_its_labels_alone(searches):
 def test_specialists_count_for_their_labels_alone(searches, tmp_path):
     out = tmp_path / "all"
     shutil.copytree(searches / "all", out)
-    result = finish(out, searches / "cache", also=[searches / "rare"])
-    assert result["labels"] == list(range(28))
-    assert {member["search"] for member in result["members"]} == {"all", "rare"}
+    measured = finish(out, searches / "cache", also=[searches / "rare"])
+    assert measured.labels == tuple(range(28))
+    assert {member.source.search for member in measured.members} == {"all", "rare"}
     manifest = read_manifest(out / "bundle")
     alone = finish(searches / "all", searches / "cache")
-    assert {member["search"] for member in alone["members"]} == {"all"}
+    assert {member.source.search for member in alone.members} == {"all"}
     assert [member.labels for member in manifest.members if member.search == "rare"][0] == RARE
     covers = manifest.covers
     assert covers[:, [0, 25]].sum() == 2 * sum(member.search == "all" for member in manifest.members)
-    assert "rare trial" in "\n".join(summary(out, result))
-    assert result["best_single"]["search"] == "all"
+    assert "rare trial" in "\n".join(summary(out, measured))
+    assert measured.best_single.search == "all"
 
 
 def test_the_best_single_trial_is_one_that_knows_all_labels(searches, tmp_path):
     """In whatever order the searches are named."""
     out = tmp_path / "rare"
     shutil.copytree(searches / "rare", out)
-    result = finish(out, searches / "cache", also=[searches / "all"])
-    assert result["best_single"]["search"] == "all"
-    assert "(all trial" in "\n".join(summary(out, result))
+    measured = finish(out, searches / "cache", also=[searches / "all"])
+    assert measured.best_single.search == "all"
+    assert "(all trial" in "\n".join(summary(out, measured))
 
 
 def test_searches_of_one_name_keep_their_weights_apart(searches, train, tmp_path):
@@ -111,18 +110,6 @@ def test_searches_on_other_rows_are_not_combined(searches, train, tmp_path):
     train(tmp_path / "other", space("other", seed=1), searches / "data", searches / "cache")
     with pytest.raises(UserError, match="not on the same split of the same data"):
         finish(searches / "all", searches / "cache", also=[tmp_path / "other"])
-
-
-def test_a_study_is_compared_by_its_settings(searches):
-    found = compare(searches / "all")
-    assert {one.name for one in found} == {"channels rgby", "channels g"}
-    assert all(one.trials == 2 for one in found)
-    lines = table(found)
-    assert len(lines) == 4 and lines[2].startswith(f"| {found[0].name} | 2 | {found[0].macro_ap.value:.4f}")
-    by_seed = compare(searches / "all", by=["replicate"])
-    assert {one.name for one in by_seed} == {"replicate 0", "replicate 1"}
-    with pytest.raises(UserError, match="--by chanels: no dimension of the search; did you mean 'channels'"):
-        compare(searches / "all", by=["chanels"])
 
 
 @pytest.fixture(scope="module")

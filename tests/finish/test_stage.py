@@ -13,10 +13,12 @@ from hpa_search.bundle.manifest import read_manifest
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.splits import read_split
 from hpa_search.errors import UserError
+from hpa_search.finish.measure import as_json
 from hpa_search.finish.stage import finish
 from hpa_search.finish.summary import summary
 from hpa_search.ledger.ledger import Ledger
 from hpa_search.phantom.dataset import make_phantom
+from hpa_search.scoring.measured import Snapshot
 from hpa_search.scoring.metrics import all_positive_floor
 from hpa_search.training.job import open_trial, trial_folder
 
@@ -58,16 +60,16 @@ def searched(tmp_path_factory, train_search):
 
 def test_it_measures_what_it_exported(searched):
     folder, out = searched
-    result = finish(out, folder / "cache")
-    assert json.loads((out / "result.json").read_text()) == result
+    measured = finish(out, folder / "cache")
+    assert json.loads((out / "result.json").read_text()) == as_json(measured)
     manifest = read_manifest(out / "bundle")
-    assert [(m.trial, m.epoch) for m in manifest.members] == [(m["trial"], m["epoch"]) for m in result["members"]]
+    members = [(member.source.trial, member.source.epoch, member.weight) for member in measured.members]
+    assert [(m.trial, m.epoch, m.weight) for m in manifest.members] == members and manifest.rule == measured.rule
     dataset = read_dataset(folder / "data")
     split = read_split(out / "split.csv", dataset.ids)
-    assert result["test"]["floor"] == pytest.approx(all_positive_floor(dataset.labels[split.test]))
-    assert result["rows"] == {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)}
-    for found in (result["nested"], result["test"]["ensemble"], result["test"]["best_single"], result["test"]["difference"]):
-        assert found["low"] <= found["high"]
+    assert measured.test.floor == pytest.approx(all_positive_floor(dataset.labels[split.test]))
+    assert measured.rows == {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)}
+    assert (measured.nested.rows, measured.nested.folds, measured.nested.groups) == (len(split.validation), 10, None)
     stored = np.load(out / "test_predictions.npz")
     assert list(stored["ids"]) == [dataset.ids[row] for row in split.test]
     assert len((out / "submission.csv").read_text().splitlines()) == 7
@@ -76,9 +78,9 @@ def test_it_measures_what_it_exported(searched):
 
 def test_the_best_single_trial_is_the_one_with_the_best_objective(searched):
     folder, out = searched
-    result = finish(out, folder / "cache")
+    measured = finish(out, folder / "cache")
     best = max((report, facts.number, epoch) for facts in Ledger.open(out).trials() for epoch, report in facts.reports.items())
-    assert result["best_single"] == {"search": "finish", "trial": best[1], "epoch": best[2]}
+    assert measured.best_single == Snapshot("finish", best[1], best[2])
 
 
 def test_finishing_again_gives_the_same(searched):
@@ -114,9 +116,9 @@ def test_moved_data_is_found_where_it_is_said_to_be(searched, tmp_path):
 
 def test_without_a_test_split_the_nested_estimate_is_the_number(tmp_path, train_search):
     out = train_search(tmp_path, split="{train: 0.7, validation: 0.3, test: 0}")
-    result = finish(out, tmp_path / "cache")
-    assert result["test"] is None
-    text = "\n".join(summary(out, result))
+    measured = finish(out, tmp_path / "cache")
+    assert measured.test is None
+    text = "\n".join(summary(out, measured))
     assert "which flatters" in text
     assert "Test macro F1" not in text and "nested estimate is the number to go by" in text
 
@@ -134,7 +136,7 @@ def test_epochs_that_the_ledger_never_heard_of_are_candidates(tmp_path, begin, r
             agenda.report(leg.number, metrics)
     for path in (trial_folder(job.out, 0) / "weights").glob("*1.safetensors"):
         path.unlink()
-    assert finish(job.out, tmp_path / "cache")["best_single"] == {"search": "finish", "trial": 0, "epoch": 2}
+    assert finish(job.out, tmp_path / "cache").best_single == Snapshot("finish", 0, 2)
 
 
 @pytest.mark.parametrize(
@@ -158,15 +160,18 @@ def test_a_trial_with_a_damaged_file_is_left_out_by_name(searched, tmp_path, nam
     elif damage == "foreign":
         np.savez(path, epoch_001=np.zeros((3, 28), dtype=np.float16))
     said = []
-    result = finish(tmp_path / "out", folder / "cache", say=said.append)
+    measured = finish(tmp_path / "out", folder / "cache", say=said.append)
     assert any(line.startswith("Trial 0 is left out:") and str(path) in line for line in said)
-    assert {member["trial"] for member in result["members"]} == {1}
+    assert {member.source.trial for member in measured.members} == {1}
 
 
 def test_groups_are_drawn_and_held_out_as_wholes(tmp_path, train_search):
     out = train_search(tmp_path, groups=12)
-    result = finish(out, tmp_path / "cache")
-    assert result["nested"] is not None and result["test"]["ensemble"]["low"] <= result["test"]["ensemble"]["high"]
+    measured = finish(out, tmp_path / "cache")
+    dataset = read_dataset(tmp_path / "data")
+    rows = read_split(out / "split.csv", dataset.ids).validation
+    assert measured.nested.groups == len({dataset.groups[row] for row in rows}) < 12
+    assert measured.test.ensemble.low <= measured.test.ensemble.high
 
 
 def test_nothing_to_choose_from_is_said_so(searched, tmp_path):

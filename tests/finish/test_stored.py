@@ -1,4 +1,4 @@
-"""A whole search whose data and OUT lie in an object store, without Ray: made ready, trained, finished, compared, predicted with."""
+"""A whole search with data and OUT in an object store, without Ray: prepare, train, finish, compare, predict."""
 
 import io
 import json
@@ -16,6 +16,7 @@ from hpa_search.bundle.manifest import MANIFEST, Manifest, OnnxFile, read_manife
 from hpa_search.errors import UserError
 from hpa_search.files import write_json
 from hpa_search.finish.compare import compare
+from hpa_search.finish.measure import as_json
 from hpa_search.finish.stage import DELETES, ORDER, _publish, finish
 from hpa_search.finish.summary import summary
 from hpa_search.ledger.ledger import Ledger
@@ -105,20 +106,20 @@ def test_everything_is_in_the_store_and_the_rest_works_from_there(searched, data
     assert not any(str(tmp_path) in Store(out).read(name).decode() for name in ("provenance.json", "search.yaml", "split.csv"))
 
     said = []
-    result = finish(out, node, say=said.append)
+    measured = finish(out, node, say=said.append)
     weights = [name for name in fetched if "/weights/" in name]
-    members = [*result["members"], result["best_single"]]
-    wanted = {f"trials/{one['trial']:04d}/weights/epoch-{one['epoch']:03d}.safetensors" for one in members}
+    sources = [*(member.source for member in measured.members), measured.best_single]
+    wanted = {f"trials/{one.trial:04d}/weights/epoch-{one.epoch:03d}.safetensors" for one in sources}
     assert set(weights) == wanted and len(weights) == len(wanted)
-    assert json.loads(Store(out).read("result.json")) == result
+    assert json.loads(Store(out).read("result.json")) == as_json(measured)
     assert list((node / MIRRORS).iterdir()) == []
-    lines = "\n".join([*said, *summary(out, result)])
+    lines = "\n".join([*said, *summary(out, measured)])
     assert f"Bundle: {out}/bundle" in lines and f"Submission: {out}/submission.csv" in lines and str(node) not in lines
 
     local = tmp_path / "local"
     for name, stored in Store(out).list().items():
         Store(out).fetch(name, local / name, stored)
-    assert finish(local, tmp_path / "cache", data=data) == result
+    assert finish(local, tmp_path / "cache", data=data) == measured
 
     fetched.clear()
     assert [one.name for one in compare(out, by=["channels"], cache=tmp_path / "laptop")]

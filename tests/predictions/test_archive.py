@@ -43,7 +43,7 @@ def test_what_predict_writes_is_taken(npz):
 
 
 def test_no_ids(npz):
-    assert "no array 'ids'; it holds 'labels', 'good'" in refused(npz(ids=None))
+    assert "no array 'ids' with the names of the rows; it holds 'labels', 'good'" in refused(npz(ids=None))
     assert "'ids' is float64 of shape (150,)" in refused(npz(ids=np.ones(150)))
     assert "'ids' is <U1 of shape (2, 2)" in refused(npz(ids=np.full((2, 2), "a")))
 

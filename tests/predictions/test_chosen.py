@@ -7,11 +7,12 @@ from hpa_search.errors import UserError
 from hpa_search.labels import LABELS
 from hpa_search.predictions.chosen import CHOSEN, Chosen, Model, read_chosen, write_chosen
 from hpa_search.scoring.calibration import Platt
+from hpa_search.scoring.records import Calibration, Rule
 from hpa_search.scoring.thresholds import DecisionRule
 
 
 def flat(slope):
-    return Platt(np.full(28, slope), np.full(28, 0.5)).to_json()
+    return Calibration.of(Platt(np.full(28, slope), np.full(28, 0.5)))
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def chosen():
         ensemble="greedy",
         thresholds="plug_in",
         models=models,
-        rule=rule.to_json(),
+        rule=Rule.of(rule),
     )
 
 
@@ -54,18 +55,18 @@ def test_what_is_written_is_read_back_exactly(tmp_path, chosen):
         (lambda c: c.update(models=[]), "models: expected a list that is not empty"),
         (lambda c: c["models"][0].update(weight=-0.3), "models.0.weight"),
         (lambda c: c["models"][0].update(weight=0.4), "weights do not add up to 1"),
-        (lambda c: c["models"][0].update(map={}), "models.0.map: 'slope' is missing"),
+        (lambda c: c["models"][0].update(map={}), "models.0.map.slope: missing; expected a list of 28 numbers"),
         (lambda c: c["models"][0]["map"]["slope"].pop(), "models.0.map: 27 slopes but 28 offsets"),
         (lambda c: c["models"][0].update(map={"slope": [1], "offset": [0]}), "models.0.map: 1 slopes; expected 28"),
         (lambda c: c["models"][0].update(name="c"), "two have one name"),
-        (lambda c: c["rule"].pop("thresholds"), "rule: 'thresholds' is missing"),
+        (lambda c: c["rule"].pop("thresholds"), "rule.thresholds: missing; expected a list of 28 numbers"),
         (lambda c: c["rule"]["thresholds"].pop(), "rule: 27 thresholds but a calibration of 28"),
         (lambda c: c["rule"]["thresholds"].__setitem__(0, 1.5), "'thresholds' must lie between 0 and 1"),
         (lambda c: c["rule"]["platt"]["slope"].__setitem__(0, -1), "'slope' must not be negative"),
-        (lambda c: c["rule"].update(platt=None), "rule: 'platt' is missing"),
+        (lambda c: c["rule"].update(platt=None), "rule.platt: expected a mapping with slope, offset"),
         (
             lambda c: c.update(rule={"fill": True, "platt": {"slope": [1], "offset": [0]}, "thresholds": [0.5]}),
-            "1 thresholds; expected 28",
+            "rule.platt: 1 slopes; expected 28",
         ),
     ],
 )
@@ -78,9 +79,28 @@ def test_a_damaged_file_is_refused_by_field(tmp_path, chosen, change, words):
     assert words in str(caught.value) and str(tmp_path / CHOSEN) in str(caught.value)
 
 
+def test_an_ensemble_that_was_written_before_is_read(tmp_path):
+    """As its JSON was when the calibration and the rule were mappings of any content."""
+    flat = {"slope": [0.5] * 28, "offset": [0.25] * 28}
+    written = {
+        "format": 1,
+        "version": "0.1.0",
+        "labels": list(LABELS),
+        "ensemble": "greedy",
+        "thresholds": "plug_in",
+        "models": [{"name": "a", "weight": 1.0, "map": flat}, {"name": "b", "weight": 0.0, "map": flat}],
+        "rule": {"platt": flat, "thresholds": [0.75] * 28, "fill": True},
+    }
+    (tmp_path / CHOSEN).write_text(json.dumps(written))
+    found = read_chosen(tmp_path)
+    assert json.loads(found.model_dump_json()) == written
+    logits = np.ones((1, 2, 28))
+    np.testing.assert_allclose(found.of_members.logits(logits), 0.75)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\x00", b"null"])
 def test_what_is_no_ensemble_is_refused(tmp_path, content):
-    with pytest.raises(UserError, match="no ensemble here"):
+    with pytest.raises(UserError, match="holds no ensemble"):
         read_chosen(tmp_path)
     (tmp_path / CHOSEN).write_bytes(content)
     with pytest.raises(UserError, match="damaged or foreign"):

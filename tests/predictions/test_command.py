@@ -35,7 +35,7 @@ def made(drawn, tmp_path_factory):
 def test_what_came_out_where_it_is_and_what_to_type_next(made):
     place, said = made
     estimate = json.loads((place / "out" / "estimate.json").read_text())
-    assert f"Honest macro F1: {estimate['macro_f1']:.4f} [{estimate['low']:.4f}, {estimate['high']:.4f}] 90%" in said
+    assert f"Nested macro F1: {estimate['macro_f1']:.4f} [{estimate['low']:.4f}, {estimate['high']:.4f}] 90%" in said
     assert f"{estimate['naive']:.4f} (optimism {estimate['optimism']:+.4f})" in said
     assert "Against the best single model: " in said
     assert str(place / "out" / "SUMMARY.md") in said
@@ -70,7 +70,7 @@ def test_faults_are_one_message(made, npz, drawn, tmp_path):
     place, _ = made
     assert "add --logits" in refused("--predictions", npz(good=drawn()["good"] * 9), "--out", tmp_path / "b")
     assert "No such file" in refused("--predictions", tmp_path / "none.npz", "--out", tmp_path / "b")
-    assert "holds files that are no ensemble" in refused("--predictions", npz(), "--out", place)
+    assert "holds files that are not an ensemble's" in refused("--predictions", npz(), "--out", place)
     broken = shutil.copytree(place / "out", tmp_path / "broken")
     (broken / "ensemble.json").write_text("{}")
     assert "models: missing" in refused("--apply", broken, "--predictions", npz(), "--out", tmp_path / "a.csv")

@@ -7,14 +7,16 @@ import pytest
 from hpa_search.errors import UserError
 from hpa_search.predictions.apply import apply_ensemble
 from hpa_search.predictions.chosen import read_chosen
-from hpa_search.predictions.ensemble import make_ensemble
+from hpa_search.predictions.ensemble import as_json, make_ensemble
 from hpa_search.scoring.metrics import macro_f1
 
 FILES = {"ensemble.json", "estimate.json", "classes.csv", "members.csv", "SUMMARY.md"}
 
 
 def make(path, out, **options):
-    return make_ensemble(path, out, say=lambda line: None, **options)
+    """Return what estimate.json says."""
+    make_ensemble(path, out, say=lambda line: None, **options)
+    return json.loads((out / "estimate.json").read_text())
 
 
 def refused(*arguments, **options) -> str:
@@ -34,10 +36,12 @@ def contents(folder):
 
 def test_what_is_written(npz, tmp_path):
     said, told = [], []
-    result = make_ensemble(npz(), tmp_path / "new" / "out", say=said.append, tell=lambda done, of: told.append((done, of)))
+    measured = make_ensemble(npz(), tmp_path / "new" / "out", say=said.append, tell=lambda done, of: told.append((done, of)))
     out = tmp_path / "new" / "out"
     assert {path.name for path in out.iterdir()} == FILES
-    assert json.loads((out / "estimate.json").read_text()) == result
+    result = json.loads((out / "estimate.json").read_text())
+    assert result == as_json(measured, measured.nested)
+    assert read_chosen(out).rule == measured.rule
     assert result["low"] < result["macro_f1"] < result["high"] and result["level"] == 0.9
     assert result["optimism"] == pytest.approx(result["naive"] - result["macro_f1"])
     assert (result["rows"], result["models"], result["folds"]) == (150, 3, 10)
@@ -56,7 +60,7 @@ def test_what_is_written(npz, tmp_path):
     np.testing.assert_allclose([float(row["threshold"]) for row in classes], rule.thresholds, rtol=1e-5)
     np.testing.assert_allclose([float(row["slope"]) for row in classes], rule.platt.slope, rtol=1e-5)
     page = (out / "SUMMARY.md").read_text()
-    assert f"Honest macro F1: {result['macro_f1']:.4f}" in page and "| 27 | Rods & rings |" in page
+    assert f"Nested macro F1: {result['macro_f1']:.4f}" in page and "| 27 | Rods & rings |" in page
 
 
 def test_a_sheet_gives_the_same_and_so_does_a_second_run(npz, sheet, tmp_path):
@@ -94,11 +98,11 @@ def test_groups_share_a_fold(npz, drawn, tmp_path):
 
 def test_few_rows(npz, drawn, tmp_path):
     assert make(npz(rows=4), tmp_path / "a")["folds"] == 4
-    assert "nothing can be held out" in refused(npz(rows=1), tmp_path / "b")
+    assert "none can be held out" in refused(npz(rows=1), tmp_path / "b")
     assert "in one group" in refused(npz(groups=np.zeros(150, dtype=int)), tmp_path / "b")
     labels = drawn()["labels"]
     labels[5:] = 0
-    assert "5 of 150 rows have a label; at least 20 are needed" in refused(npz(labels=labels), tmp_path / "b")
+    assert "5 of 150 rows have a label; leave the others out, or label at least 20" in refused(npz(labels=labels), tmp_path / "b")
     assert not (tmp_path / "b").exists()
 
 
@@ -133,10 +137,10 @@ def test_foreign_files_are_never_written_over(npz, tmp_path):
     folder = tmp_path / "thesis"
     folder.mkdir()
     (folder / "SUMMARY.md").write_text("mine")
-    assert "holds files that are no ensemble" in refused(npz(), folder)
+    assert "holds files that are not an ensemble's" in refused(npz(), folder)
     (folder / "ensemble.json").write_text('{"mine": true}')
     before = contents(folder)
-    assert "holds files that are no ensemble" in refused(npz(), folder)
+    assert "holds files that are not an ensemble's" in refused(npz(), folder)
     assert contents(folder) == before
     (tmp_path / "file").write_text("mine")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -157,10 +161,10 @@ def test_more_models_than_are_looked_at(npz, drawn, tmp_path):
     rng, said = np.random.default_rng(0), []
     noise = {f"noise{i}": rng.random((60, 28)).astype(np.float32) for i in range(60)}
     arrays = drawn(rows=60)
-    result = make_ensemble(npz(**{**noise, **arrays}), tmp_path / "a", ensemble="uniform", max_members=50, say=said.append)
-    assert "Only the 50 with the highest macro AP" in said[1]
-    assert len(result["members"]) == 50 and result["models"] == 63
-    assert {"good", "fair"} < set(result["members"])
+    measured = make_ensemble(npz(**{**noise, **arrays}), tmp_path / "a", ensemble="uniform", max_members=50, say=said.append)
+    assert "only the 50 models with the highest macro AP" in said[1]
+    assert len(measured.members) == 50 and measured.candidates == 63
+    assert {"good", "fair"} < {member.source for member in measured.members}
 
 
 def test_real_predictions(real, tmp_path):

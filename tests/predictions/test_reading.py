@@ -62,7 +62,7 @@ def test_certain_probabilities_stay_finite(npz, drawn):
         (lambda a: {"good": a["good"][:, :27]}, "shape (150, 27)"),
         (lambda a: {"good": a["good"].astype(str)}, "expected numbers"),
         (lambda a: {"good": a["good"] + 1j}, "complex"),
-        (lambda a: {"good": np.full((150, 28), 0.5)}, "model 'good' says the same of every row and class"),
+        (lambda a: {"good": np.full((150, 28), 0.5)}, "model 'good' has one value for every row and class"),
         (lambda a: {"labels": None}, "no labels"),
         (lambda a: {"labels": a["labels"] * 0}, "no row has any label"),
         (lambda a: {"labels": a["labels"] * 2}, "labels must hold 0 and 1 only"),
@@ -125,7 +125,7 @@ def test_labels_may_be_floats_or_text(npz, drawn, made):
 
 
 def test_logits_of_a_model_that_says_the_same_are_not_called_probabilities(npz):
-    assert "says the same of every row" in refused(
+    assert "has one value for every row" in refused(
         read_labelled, npz(good=np.zeros((150, 28)), fair=None, noise=None), logits=True
     )
 
@@ -157,5 +157,5 @@ def test_labels_that_are_not_needed_are_not_judged(npz, sheet):
 def test_a_record_is_checked(replaced):
     fields = {"ids": ("a", "b"), "labels": None, "groups": None, "names": ("m",), "logits": np.zeros((1, 2, 28))}
     Predictions(**fields)
-    with pytest.raises(ValueError, match="do not go with"):
+    with pytest.raises(ValueError, match="do not fit"):
         Predictions(**{**fields, **replaced})

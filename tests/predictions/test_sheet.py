@@ -66,7 +66,7 @@ def test_a_row_without_a_label(sheet):
         (
             (0, 1),
             "Tarket",
-            "column 'Tarket' is no Id, Target or Group, and no NAME_0 ... NAME_27 of a model; did you mean 'Target'",
+            "column 'Tarket' is not Id, Target or Group, nor NAME_0 ... NAME_27 of a model; did you mean 'Target'",
         ),
         ((0, 5), "good_28", "column 'good_28'"),
         ((0, 5), "good_03", "column 'good_03'"),
