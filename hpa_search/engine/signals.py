@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a polite kill, and a closed terminal."""
 ORDERLY_SECONDS = 8.0
 """How long an orderly end may take after a signal. Then the process ends at once, as by a kill, which loses nothing."""
+AGAIN_SECONDS = 0.05
+"""How soon `Interrupted` is raised again if Python dropped it."""
 INTERRUPTED = 130
 """The exit code of a command that a signal ended."""
 
@@ -28,11 +31,41 @@ def interruptible(life: Life) -> Iterator[None]:
     Ray turns an exception that is raised within its calls into one of its own; that becomes `Interrupted` again here.
     """
     try:
-        yield
+        with _raised_again():
+            yield
     except BaseException as error:
         if life.is_ending:
             raise Interrupted from error
         raise
+
+
+@contextmanager
+def _raised_again() -> Iterator[None]:
+    """Raise `Interrupted` once more where Python has dropped it.
+
+    Python only reports what a signal's handler raises in a callback, such as those around a fork, and runs on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise Interrupted
+
+    def dropped(what: "sys.UnraisableHookArgs") -> None:
+        if isinstance(what.exc_value, Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        else:
+            report(what)
+
+    report, alarm = sys.unraisablehook, signal.signal(signal.SIGALRM, interrupt)
+    sys.unraisablehook = dropped
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, alarm)
+        sys.unraisablehook = report
 
 
 @contextmanager

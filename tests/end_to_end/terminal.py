@@ -19,6 +19,7 @@ class Terminal:
         self.text, self._before, self._code = "", set(ray_processes()), None
         self.pid, self._file = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, a shell in a window does not
             os.chdir(folder)
             os.execve(command[0], command, environment)
         self.began = time.monotonic()

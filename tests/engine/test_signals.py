@@ -60,6 +60,21 @@ def test_what_ray_makes_of_a_signal_is_one_too():
             raise SystemError("returned a result with an exception set") from None
 
 
+def test_a_signal_in_a_callback_that_drops_exceptions_ends_the_start_all_the_same(capsys):
+    """As when it comes around the fork of one of Ray's processes."""
+
+    class Dropping:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    life, hook, began = Life(), sys.unraisablehook, time.monotonic()
+    with signals(life, pytest.fail), pytest.raises(Interrupted), interruptible(life):
+        Dropping()
+        time.sleep(60)
+    assert time.monotonic() - began < 30
+    assert sys.unraisablehook is hook and "Traceback" not in capsys.readouterr().err
+
+
 def test_another_error_of_the_start_stays_what_it_is():
     with pytest.raises(ValueError), interruptible(Life()):
         raise ValueError
