@@ -1,4 +1,4 @@
-# Two targets do all of their set-up on a machine with only Python and git: `make demo` and `make test`.
+# Each target does all of its set-up on a machine with only Python and git.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ endif
 export OMP_NUM_THREADS ?= 1
 export HPA_SEARCH_CACHE ?= $(abspath demo/cache)
 
-.PHONY: demo test test-all lint install published benchmarks clean
+.PHONY: demo test test-ray test-all lint install published benchmarks clean
 
 demo: install
 	rm -rf demo
@@ -24,7 +24,11 @@ PARALLEL := --numprocesses logical --dist loadfile
 
 test: install lint
 	$(PYTEST) -m "not slow and not ray" $(PARALLEL)
-	$(PYTEST) -m "not slow and ray"
+	$(PYTEST) -m "smoke"
+
+# The Ray tests that `make test` leaves out. CI runs both.
+test-ray: install
+	$(PYTEST) -m "ray and not slow and not smoke"
 
 test-all: install lint
 	$(PYTEST) -m "not ray" --hypothesis-profile exploring $(PARALLEL)

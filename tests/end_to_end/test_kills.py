@@ -27,7 +27,10 @@ def test_a_search_with_failing_trials_ends(start_search):
     assert not search.left_behind()
 
 
-@pytest.mark.parametrize("victim", ["ray::RayTrainWorker", "ray::ResourceTrainable", "ray::TrainController"])
+@pytest.mark.parametrize(
+    "victim",
+    [pytest.param("ray::RayTrainWorker", marks=pytest.mark.smoke), "ray::ResourceTrainable", "ray::TrainController"],
+)
 def test_a_killed_process_costs_no_trial_and_no_epoch(start_search, victim):
     search = start_search(trials=6, seconds=1.0)
     search.wait_until(lambda trials: any(trial.epochs >= 2 for trial in trials))
@@ -65,6 +68,7 @@ def test_sigkill_of_everything_at_random_moments_loses_nothing(start_search):
         assert reports.items() <= final[number].items()
 
 
+@pytest.mark.smoke
 def test_sigint_stops_cleanly_and_the_search_goes_on(start_search):
     search = start_search(trials=6, seconds=0.5)
     search.wait_until(lambda trials: any(trial.epochs >= 1 for trial in trials))

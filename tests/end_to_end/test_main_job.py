@@ -19,7 +19,7 @@ from hpa_search.search.workspace import Inputs, prepare
 from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.job import trial_folder
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.smoke]
 
 SPACE = """
 name: small
