@@ -5,7 +5,7 @@ import re
 import pytest
 from ray.cluster_utils import Cluster
 
-from hpa_search.engine.driver import GPUS
+from hpa_search.engine.stay import GPUS
 from hpa_search.ledger.ledger import Ledger
 from tests.end_to_end.conftest import check_accounts, epochs_begun
 
