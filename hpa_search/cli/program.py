@@ -24,11 +24,15 @@ class Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; Ctrl-C, SIGTERM and a closed terminal raise KeyboardInterrupt in it."""
+        came: list[int] = []
         try:
-            with _signals():
+            with _signals(came):
                 _check_folder()
                 return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except BaseException:
+            # Libraries turn a KeyboardInterrupt into errors of their own, as when it comes while a class is made.
+            if not came:
+                raise
             with suppress(OSError):  # the terminal may be gone
                 click.echo("Interrupted.", err=True)
             leave_at_once()
@@ -43,19 +47,25 @@ def _check_folder() -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def _signals(came: list[int]) -> Iterator[None]:
     """Raise KeyboardInterrupt for SIGTERM and SIGHUP too, so that a command clears away unfinished work.
 
+    The signal's number is appended to ``came``.
     An ignored SIGHUP stays ignored, as under nohup. An ignored SIGINT is handled: scripts start background jobs that way.
     """
     # Python sets handlers in the main thread only.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+
+    def interrupt(number: int, frame: Any) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for number, handler in before.items():
         if not (number == signal.SIGHUP and handler == signal.SIG_IGN):
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, interrupt)
     try:
         yield
     finally:

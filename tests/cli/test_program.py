@@ -37,6 +37,25 @@ def test_a_command_clears_away_and_says_that_it_was_interrupted(number):
     assert (process.returncode, out, errors) == (130, "cleared away\n", "Interrupted.\n")
 
 
+def test_a_signal_that_a_library_makes_an_error_of_its_own_of_is_one_all_the_same():
+    """As when it comes while a class of PyTorch's is made."""
+    program = SLOW.replace(
+        "    finally:",
+        "    except KeyboardInterrupt:\n        raise RuntimeError('Error calling __set_name__') from None\n    finally:",
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, out, errors) == (130, "cleared away\n", "Interrupted.\n")
+
+
+def test_an_error_without_a_signal_stays_what_it_is():
+    program = SLOW.replace("time.sleep(600)", "raise RuntimeError('mine')")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1 and "RuntimeError: mine" in done.stderr
+
+
 def test_nohup_is_honoured_and_ctrl_c_reaches_what_a_script_started_in_the_background():
     ignored = "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); signal.signal(signal.SIGINT, signal.SIG_IGN); "
     ignored += "import os; os.execv(sys.executable, [sys.executable, '-c', sys.argv[1]])"
