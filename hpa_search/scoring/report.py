@@ -57,7 +57,8 @@ def caveats(nested: Nested) -> list[str]:
         most = (scored - absent) / scored
         lines.append(
             f"{absent} of the {scored} labels have no positive among these rows and count as 0: no ensemble can reach more than "
-            f"{most:.4f} here; over the other {scored - absent} it is {nested.present_only:.4f}"
+            f"{most:.4f} here; over the other {scored - absent} it is {nested.present_only:.4f}. "
+            "Rows with such positives may score higher"
         )
     if nested.networks > 1:
         lines.append(

@@ -148,7 +148,7 @@ PLANTS = {
     in_the_graph: "predicted",
     in_what_the_graph_points_to: "predicted",
     in_the_provenance: "predicted",
-    in_the_rule: "'platt' is missing",
+    in_the_rule: "rule.platt: expected a mapping with slope, offset",
     in_the_starting_weights: "predicted",
     in_a_backbone_from_elsewhere: "timm knows no model",
     in_parts_of_an_earlier_prediction: "predicted",
