@@ -9,6 +9,7 @@ from hpa_search.explain import given
 from hpa_search.rounding import SHARES, alike, sum_fault
 from hpa_search.scoring.ensemble import BAGS, SELECTIONS
 from hpa_search.scoring.rules import DEFAULT, RULES
+from hpa_search.space.limits import MOST_EPOCHS, MOST_HOURS, MOST_TRIALS
 from hpa_search.training.score import Objective as Metric
 
 
@@ -67,9 +68,9 @@ class Budget(Record):
     scheduler `none`, which trains all of them to the end. A grid needs no budget: it ends with its last point.
     """
 
-    trials: int | None = Field(default=None, ge=1, le=100_000)
-    hours: float | None = bounded(default=None, gt=0, le=10_000)
-    epochs: int | None = Field(default=None, ge=1, le=100_000_000)
+    trials: int | None = Field(default=None, ge=1, le=MOST_TRIALS)
+    hours: float | None = bounded(default=None, gt=0, le=MOST_HOURS)
+    epochs: int | None = Field(default=None, ge=1, le=MOST_EPOCHS)
     reserve: float = bounded(default=0.25, ge=0, lt=1)
 
     @property
