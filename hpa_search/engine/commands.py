@@ -28,7 +28,7 @@ Wish = Literal["pause", "stop", "extend"]
 
 
 class Command(Record):
-    """A request to the driver: `pause` ends it after the running epochs, `stop` at once, and `extend` adds to the budget."""
+    """A request to the driver: `pause` after the running epochs, `stop` now, or `extend` the budget."""
 
     wish: Wish
     trials: int = Field(default=0, ge=0, le=MOST_TRIALS)

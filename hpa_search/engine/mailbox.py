@@ -1,14 +1,14 @@
 """The mailbox: the actor through which proxies hand legs to slots, and slots hand epochs back.
 
 One small actor, owned by the driver. A worker may die and be replaced, and so may a proxy; neither loses a trial or an
-epoch. A leg stays with its slot until it is over, and its events stay here until the next leg of the trial.
+epoch. A leg stays with its slot until its end. Its events stay here until the next leg of the trial.
 
     proxy    hello, start(leg), next(leg, after) -> events
     worker   group_started, take -> leg, report(report) -> whether to train on, end(how), begin_again
     driver   drain, close, cancel(leg), open_slot, lose_slot, hosts, actors
 
-A leg in a slot is OFFERED until a worker takes it, then TAKEN; it is ENDING when the agenda has cancelled it and its worker
-has not reported since.
+A leg in a slot is OFFERED until a worker takes it, then TAKEN. It is ENDING from its cancellation by the agenda to the next
+report of its worker.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ PROXY_SECONDS = 20.0
 
 
 class Phase(Enum):
-    """What the driver's state means here, see `search.life`: the driver moves it on, and it never moves back."""
+    """The driver's state as the mailbox sees it, see `search.life`. The driver advances it, and it never goes back."""
 
     OPEN = "legs begin"
     DRAINING = "legs end with their running epoch, and none begins"
@@ -118,7 +118,7 @@ class Mailbox:
         """
         await self._proxies_up()
         async with self._changed:
-            # A leg that is ending is waited for: its trial may be wanted for longer by now.
+            # Wait for a leg that is ending: its trial may have a higher target by now.
             await self._changed.wait_for(lambda: self._is_refused(leg) or self._can_start(leg))
             if self._is_refused(leg):
                 if not self._is_replaced(leg):
@@ -176,7 +176,7 @@ class Mailbox:
             return False
         assert slot.leg is not None
         mail = self._mail[slot.leg.number]
-        # A successor reports its checkpoint's epochs again, which is no progress.
+        # A successor reports its checkpoint's epochs again, which is not progress.
         if report.epoch > mail.last_epoch:
             self._deaths[slot.leg.number] = 0
             mail.post(report)
@@ -199,13 +199,13 @@ class Mailbox:
         slot = self._slots[index]
         if slot.is_of(incarnation):
             assert slot.leg is not None
-            # This is no death of the trial's; but nothing would end a leg that begins again with as many images.
+            # This counts as no death, so a leg that began again with as many images would begin again for ever.
             if slot.leg.micro_batch is not None and micro_batch >= slot.leg.micro_batch:
-                raise ValueError(f"{micro_batch} images at a time are no fewer than before")
+                raise ValueError(f"{micro_batch} images at a time are not fewer than before")
             slot.leg, slot.taken_by, slot.stage = replace(slot.leg, micro_batch=micro_batch), None, Stage.OFFERED
 
     async def cancel(self, leg: Leg) -> None:
-        """End ``leg``, and older legs of its trial, with the next epoch, and start none of them; later legs are unaffected."""
+        """End ``leg`` and older legs of its trial with the next epoch, and refuse to start them. Later legs are unaffected."""
         self._cancelled[leg.number] = max(leg.id, self._cancelled.get(leg.number, 0))
         for slot in self._slots:
             if slot.leg and slot.is_training(leg.number) and slot.leg.id <= leg.id:
@@ -252,7 +252,7 @@ class Mailbox:
         return [actor for actor in (slot.controller, *slot.workers) if actor is not None]
 
     async def hosts(self) -> dict[int, tuple[str, ...]]:
-        """Return the nodes of each slot's workers: none for a slot that is not up yet; a lost slot is left out."""
+        """Return the nodes of each slot's workers. A slot that is not up yet has none, and lost slots are left out."""
         return {index: slot.hosts for index, slot in enumerate(self._slots) if not slot.is_lost}
 
     async def groups_started(self, index: int | None = None) -> int:
