@@ -23,7 +23,7 @@ class Interrupted(BaseException):  # noqa: N818  (named as KeyboardInterrupt is)
 
 @contextmanager
 def interruptible(life: Life) -> Iterator[None]:
-    """Run the start of a driver. While it is STARTING, a signal raises `Interrupted` in the main thread, even in a call to Ray.
+    """Run the start of a driver. While it is STARTING, a signal raises `Interrupted` in the main thread, whatever that waits for.
 
     Ray turns an exception within its calls into an exception of its own, which becomes `Interrupted` again here.
     """

@@ -1,4 +1,4 @@
-"""Ray Train's runs for slots. No process is useless to its slot, and none outlives its run.
+"""Ray Train's runs as slots need them: without idle processes, and with none that outlives its run.
 
 - The controller's cleaner is `cleaner.SelfStartingCleaner`.
 - The callback that shards Ray's datasets is left out: it costs a process for each slot.
