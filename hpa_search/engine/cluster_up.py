@@ -89,7 +89,7 @@ def _init(address: str | None, scratch: Path) -> None:
         _check_reachable(address)
     else:
         _check_loopback()
-        # Train asks the dashboard before it frees resources, so a local one stays on.
+        # Train asks the dashboard before it frees resources, so a local Ray runs its dashboard.
         own = {"address": "local", "include_dashboard": True, "object_store_memory": OBJECT_STORE, "_temp_dir": str(scratch)}
     try:
         ray.init(**own, log_to_driver=False, logging_level=logging.ERROR)

@@ -107,7 +107,7 @@ def _parsed(content: bytes) -> Command | None:
 
 
 def extension(trials: int | None, hours: float | None, epochs: int | None) -> Command:
-    """Return the command that adds so many trials, hours and epochs to a budget; None adds nothing.
+    """Return the command that extends a budget by ``trials``, ``hours`` and ``epochs``. None adds nothing.
 
     Raises UserError that names the value out of bounds.
     """
@@ -120,9 +120,9 @@ def extension(trials: int | None, hours: float | None, epochs: int | None) -> Co
 def extended(budget: Budget, extensions: Mapping[str, Mapping[str, Any]]) -> Budget:
     """Return ``budget`` plus all ``extensions`` (see `EXTENSIONS`). A limit that the budget lacks is not added."""
     more = {name: getattr(budget, name) for name in ("trials", "hours", "epochs") if getattr(budget, name) is not None}
-    for extension in extensions.values():
+    for added in extensions.values():
         for name in more:
-            more[name] += extension.get(name, 0)
+            more[name] += added.get(name, 0)
     return budget.model_copy(update=more)
 
 

@@ -133,7 +133,7 @@ class Driver:
         )
 
     def _open(self) -> None:
-        if self._ledger.noted().get(FINISHED):  # it has been extended since
+        if self._ledger.noted().get(FINISHED):  # a finished search runs again only after an extension
             self._ledger.note(FINISHED, False)
 
     def _train(self, agenda: Agenda) -> None:
@@ -182,6 +182,6 @@ def _leave_behind(scratch: Path) -> None:
     """End Ray's processes and remove ``scratch`` for a driver that cannot end in order."""
     end_processes()
     remove(scratch)
-    with suppress(OSError):  # the terminal may be gone, and a reader that has stopped must not be waited for
+    with suppress(OSError):  # the terminal may be closed, and a stopped reader must not block the end
         if select.select([], [2], [], 0)[1]:
             os.write(2, b"Interrupted. To resume, give the same command again.\n")

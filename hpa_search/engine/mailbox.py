@@ -80,7 +80,7 @@ class _Mail:
         return next((event.epoch for event in reversed(self.events) if isinstance(event, EpochReport)), 0)
 
     def after(self, epoch: int) -> list[LegEvent]:
-        """Return the reports beyond ``epoch``, and the end if it is there."""
+        """Return the reports beyond ``epoch``, and the end if the leg has ended."""
         return [event for event in self.events if not isinstance(event, EpochReport) or event.epoch > epoch]
 
     def post(self, event: LegEvent) -> None:
@@ -296,7 +296,7 @@ class Mailbox:
         return next((slot for slot in self._slots if slot.is_training(number)), None)
 
     def _free(self, number: int) -> _Slot | None:
-        """Return a slot whose worker waits, the one that trained this trial before if it is among them."""
+        """Return a slot whose worker waits, preferably the slot that trained this trial before."""
         free = [slot for slot in self._slots if slot.leg is None and slot.waiting and not slot.is_lost]
         return min(free, key=lambda slot: slot.last_number != number, default=None)
 

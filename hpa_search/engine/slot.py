@@ -60,7 +60,7 @@ class Slot:
         self._thread.join(timeout)
 
     def _keep_running(self) -> None:
-        """Run until the mailbox is closed. Whatever ends this earlier, the owner hears of it."""
+        """Run until the mailbox is closed. Report any earlier end to the owner."""
         try:
             why = self._until_given_up()
         except RayError as error:

@@ -108,7 +108,7 @@ class Stay:
         )
 
     def slots_changed(self, count: int) -> None:
-        """Let so many legs run at a time."""
+        """Let ``count`` legs run at a time."""
         self._agenda.slots = count
 
     def looked(self, *, is_up: bool) -> None:

@@ -88,7 +88,7 @@ def worker_loop(arguments: dict[str, Any]) -> None:
     post = Post(arguments["mailbox"], arguments["slot"], ranks.tell(uuid.uuid4().hex), ranks)
     here = ray.get_runtime_context()
     ray.get(post.mailbox.group_started.remote(post.slot, post.incarnation, here.get_node_id(), here.current_actor))
-    gc.freeze()  # what is loaded by now stays: the collections after each leg need not look at it
+    gc.freeze()  # what is loaded by now stays: spare it the collections after each leg
     while (leg := post.take()) is not None:
         run_leg(post, leg, arguments["trials"])
 

@@ -104,6 +104,7 @@ def take(out: Path, name: str, *, on_lost: Callable[[str], None] = lambda why: N
         with refusing(out / JOURNAL, option=OUT, doing="the ledger cannot be written"):
             cut_torn_line(out / JOURNAL)
     ledger = Ledger.create(out, name, tell=say)
+    # A study has no compare-and-swap: wait for silence, check that nobody has written, write, wait, and read back.
     current = ledger.noted().get("lease")
     if current and current["held"] and not _holder_is_dead(current):
         say(

@@ -136,7 +136,7 @@ class Ledger:
 
     def trials(self) -> list[TrialRecord]:
         """Return the records of all trials, by number."""
-        return [_facts(trial) for trial in self.frozen()]
+        return [_record(trial) for trial in self.frozen()]
 
     def frozen(self) -> list[FrozenTrial]:
         """Return Optuna's own records of all trials, by number."""
@@ -285,7 +285,7 @@ def _named(journal: Path) -> Iterator[None]:
         ) from None
 
 
-def _facts(trial: FrozenTrial) -> TrialRecord:
+def _record(trial: FrozenTrial) -> TrialRecord:
     ends = {state: end for end, state in _ENDS.items()}
     aside = None if trial.state.is_finished() else trial.user_attrs.get("set_aside")
     return TrialRecord(

@@ -166,7 +166,7 @@ def prepare_fold(
     elif (out / SEARCH).read_text(encoding="utf-8") != text:
         _check_idle(out)
         write_text(out / SEARCH, text)
-    search, provenance = read_workspace(out)  # the same, but with the order of dimensions that its file has
+    search, provenance = read_workspace(out)  # the same search, with its dimensions in the file's order
     return FoldSearch(fold, out, search, make_job(lies or out, search, provenance, inputs, cache), numbers, Place.of(lies or out))
 
 
@@ -206,10 +206,10 @@ def _classes(fold: int, parent: Search, origin: Provenance, labels: NDArray[np.b
     if len(labels) < LEAST_VALIDATION:
         raise UserError(f"fold {fold} has {len(labels)} images, but {LEAST_VALIDATION} are needed; search with fewer folds")
     present = labels.any(axis=0)
-    judged = np.flatnonzero(present & to_vector(origin.classes))
-    if not len(judged):  # no trial is chosen by this score: any class will do
-        judged = np.flatnonzero(present if parent.labels is None else present & to_vector(parent.labels))
-    if not len(judged):
+    scored = np.flatnonzero(present & to_vector(origin.classes))
+    if not len(scored):  # no trial is chosen by this score: any class will do
+        scored = np.flatnonzero(present if parent.labels is None else present & to_vector(parent.labels))
+    if not len(scored):
         names = ", ".join(LABELS[label] for label in parent.labels or ())
         raise UserError(f"fold {fold} has no image with any of the search's labels ({names}); search with fewer folds")
-    return judged.tolist()
+    return scored.tolist()

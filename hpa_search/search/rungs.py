@@ -34,6 +34,7 @@ class Rungs:
         waiting = set(paused)
         for level, scores in reversed(list(zip(self.levels[:-1], self._scores[:-1], strict=True))):
             for trial in self._ranked(scores)[: len(scores) // self.eta]:
+                # A trial counts at every rung that it has reached, and is promoted from the last of them alone.
                 if trial in waiting and self._reached[trial] == level:
                     return trial
         return None

@@ -196,9 +196,9 @@ def external_rows(inputs: Inputs, split: Split) -> ExternalRows | None:
     """Return the external images to train on, or None. An image that shows a field of validation or test rows is left out."""
     if inputs.external is None:
         return None
-    judged = np.concatenate([split.validation, split.test])
-    left_out = lookalikes(inputs.external.images, inputs.images, judged)
-    left_out |= np.isin(inputs.external.images.ids, np.array(inputs.dataset.ids)[judged])
+    scored = np.concatenate([split.validation, split.test])
+    left_out = lookalikes(inputs.external.images, inputs.images, scored)
+    left_out |= np.isin(inputs.external.images.ids, np.array(inputs.dataset.ids)[scored])
     return ExternalRows(
         folder=str(inputs.external_folder),
         fingerprint=inputs.external.fingerprint,
