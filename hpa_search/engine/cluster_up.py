@@ -111,8 +111,8 @@ def _check_loopback() -> None:
             socket.create_connection(server.getsockname(), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise UserError(
-            f"127.0.0.1: this machine cannot connect to itself ({error.strerror or error}), so no local Ray can start; bring up the "
-            "loopback network (ip link set lo up)"
+            f"127.0.0.1: this machine cannot connect to itself ({error.strerror or error}), so no local Ray can start; bring "
+            "up the loopback network (ip link set lo up)"
         ) from None
 
 

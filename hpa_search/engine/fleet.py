@@ -183,8 +183,8 @@ def wait_for_places(
             raise UserError(f"the nodes of the Ray cluster hold no slot ({slot()}); lower resources in the search file")
         if time.monotonic() - reminded >= REMIND_SECONDS:
             say(
-                f"No node of the cluster can hold a slot yet ({slot()}); waiting for one. If none is to come, stop the search and "
-                "lower resources in its file."
+                f"No node of the cluster can hold a slot yet ({slot()}); waiting for one. If none is to come, stop the search "
+                "and lower resources in its file."
             )
             reminded = time.monotonic()
         time.sleep(LOOK_SECONDS)

@@ -32,6 +32,6 @@ def __getattr__(name: str) -> Any:
         import ray
 
         raise ImportError(
-            f"Ray {ray.__version__} has no {module}.{name} any more, which hpa-search needs ({error}); install the version of Ray that "
-            "pyproject.toml names"
+            f"Ray {ray.__version__} has no {module}.{name} any more, which hpa-search needs ({error}); install the version of "
+            "Ray that pyproject.toml names"
         ) from error

@@ -108,7 +108,8 @@ def take(out: Path, name: str, *, on_lost: Callable[[str], None] = lambda why: N
     current = ledger.noted().get("lease")
     if current and current["held"] and not _holder_is_dead(current):
         say(
-            f"Another driver (process {current['pid']} on {current['host']}) may hold this search; waiting {LEASE_SECONDS:.0f} s for it."
+            f"Another driver (process {current['pid']} on {current['host']}) may hold this search; "
+            f"waiting {LEASE_SECONDS:.0f} s for it."
         )
         _wait_for_silence(ledger, out, current)
     asked = time.monotonic()
@@ -130,7 +131,7 @@ def _taken(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> b
 
 
 def is_alive(lease: dict[str, Any] | None, seen: Callable[[], dict[str, Any]]) -> bool:
-    """Return whether a driver holds the search. If only a beat can show that, wait for it; ``seen`` then reads the lease again."""
+    """Return whether a driver holds the search. If only a beat can show that, wait for a beat and read the lease by ``seen``."""
     if not lease or not lease["held"] or _holder_is_dead(lease):
         return False
     if lease["place"] == _place():

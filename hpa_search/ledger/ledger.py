@@ -95,7 +95,8 @@ class Ledger:
             return cls.create(out, name, seconds=seconds, tell=tell)
         if not (out / JOURNAL).exists() and _is_trained(out):
             raise UserError(
-                f"{out / JOURNAL}: is missing, but {out / 'trials'} has been trained; restore the journal, or choose another --out"
+                f"{out / JOURNAL}: is missing, but {out / 'trials'} has been trained; "
+                "restore the journal, or choose another --out"
             )
         with _named(out / JOURNAL):
             storage = open_journal(out / JOURNAL)
@@ -200,7 +201,7 @@ class Ledger:
         return self._ids[number]
 
     def _write(self, call: Callable[[], None]) -> None:
-        """Call the storage as `_ask` does. `guard` runs before each attempt: another driver may have taken the search meanwhile."""
+        """Call the storage as `_ask` does. `guard` runs before each attempt: another driver may have the search by then."""
 
         def guarded() -> None:
             self.guard()

@@ -39,8 +39,8 @@ def check_url(url: str) -> str:
         raise UserError(f"--study {hidden}: a study is kept in postgresql://user@host/database or sqlite:////whole/path.db")
     if parsed.password is not None or secret:
         raise UserError(
-            f"--study {hidden}: leave the password out, because the URL is written into the search's folder; set PGPASSWORD where the "
-            "search's driver runs, or write it into ~/.pgpass there"
+            f"--study {hidden}: leave the password out, because the URL is written into the search's folder; set PGPASSWORD "
+            "where the search's driver runs, or write it into ~/.pgpass there"
         )
     if parsed.drivername == "sqlite" and not Path(parsed.database or "").is_absolute():
         raise UserError(f"--study {url}: give an absolute path, with four slashes: sqlite:////folder/study.db")

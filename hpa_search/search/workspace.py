@@ -111,7 +111,8 @@ def prepare(
         split = _split(search, dataset)
         if len(split.validation) < LEAST_VALIDATION:
             raise UserError(
-                f"split: {len(split.validation)} validation images, but {LEAST_VALIDATION} are needed; give validation a larger share"
+                f"split: {len(split.validation)} validation images, but {LEAST_VALIDATION} are needed; "
+                "give validation a larger share"
             )
         external = external_rows(inputs, split)
         classes = _objective_classes(search, dataset.labels, split, external)
@@ -230,7 +231,8 @@ def _say_versions(provenance: Provenance, say: Callable[[str], None]) -> None:
     changed = [f"{name} {before[name]} (now {here})" for name, here in now.items() if before.get(name, here) != here]
     if changed:
         say(
-            f"This search was begun with {', '.join(changed)}; its further results may differ from what those versions would give."
+            f"This search was begun with {', '.join(changed)}; "
+            "its further results may differ from what those versions would give."
         )
 
 
@@ -243,7 +245,8 @@ def _say_what(search: Search, split: Split, provenance: Provenance, say: Callabl
     if external := provenance.external:
         left = external.images - len(external.used)
         say(
-            f"External: {len(external.used)} more training images; {left} left out, which show fields of validation or test images."
+            f"External: {len(external.used)} more training images; {left} left out, "
+            "which show fields of validation or test images."
         )
     if search.labels is not None:
         say(f"Labels: {', '.join(LABELS[label] for label in search.labels)}; the others are neither trained nor scored.")

@@ -70,7 +70,8 @@ class Search(Record):
         for epochs in self._possible("last_epochs", None):
             if isinstance(epochs, int) and epochs >= self.scheduler.max_epochs:
                 raise ValueError(
-                    f"last_epochs {epochs}: leaves nothing of scheduler.max_epochs {self.scheduler.max_epochs} before it; lower last_epochs"
+                    f"last_epochs {epochs}: leaves nothing of scheduler.max_epochs {self.scheduler.max_epochs} before it; "
+                    "lower last_epochs"
                 )
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
             raise ValueError("labels: a label is named twice")
