@@ -5,11 +5,11 @@ controller dies. Ray's own cleaner fails in two ways:
 
 - It polls only after the controller asks it to. If the controller is killed before, the cleaner idles as long as the
   cluster lives.
-- It asks the dashboard that the environment names, or that of the last `ray start` on this host. That may be the wrong
-  cluster. It then frees the resources of a live run or, if that cluster is gone, stops polling without exiting.
+- It asks the dashboard in the environment, or of the last `ray start` on this host. That may be the wrong cluster. It then
+  frees the resources of a live run. If that cluster is gone, it stops polling without exiting.
 
 This cleaner polls from its first moment and asks the Ray that it runs in. Drop it when Ray's own does so. It has a module of
-its own because its process imports that, and need not wait for PyTorch.
+its own, so that its process need not import PyTorch.
 """
 
 from typing import Any

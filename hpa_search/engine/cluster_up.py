@@ -1,4 +1,4 @@
-"""Bring up the Ray of a driver: join a running Ray, or start a local Ray and end it afterwards."""
+"""Join a running Ray, or start a local Ray and end it afterwards."""
 
 import logging
 import signal
@@ -141,9 +141,9 @@ def _own_folder(scratch: Path) -> Path:
 
 @contextmanager
 def _signals_as_they_are() -> Iterator[None]:
-    """Keep this process's handler of SIGTERM, which Ray replaces, and block SIGHUP in the processes started in the block.
+    """Keep this process's handler of SIGTERM, which Ray replaces. Block SIGHUP in the processes started meanwhile.
 
-    Those processes outlive a closed terminal, so that the driver can end them in order.
+    These processes outlive a closed terminal. The driver then ends them in order.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     handler, others = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""The driver of a search. It holds the lease, brings up Ray, and runs the agenda until no trial is left to train.
+"""The driver of a search. It holds the lease, brings up Ray, and runs the agenda.
 
     with Driver(search, site, trials, watchers=..., say=...) as driver:   # no other driver is at work now
         if driver.run() == "finished":                                    # no trial is left to train
@@ -95,7 +95,7 @@ class Driver:
     def run(self) -> Outcome:
         """Train until no trial is left to train, or the driver is to end; return how it ended.
 
-        Raises UserError when no slot can run, and when the ledger or OUT cannot be written any more.
+        Raises UserError if no slot can run, or if the ledger or OUT cannot be written.
         """
         agenda = self._agenda()
         if not agenda.has_nothing_left:
@@ -173,7 +173,7 @@ def run_search(
 
 
 def _end_what_hangs(life: Life) -> None:
-    """Kill a local Ray if the driver ends now and a slot's thread is still in a call to Ray."""
+    """Kill a local Ray if the driver ends now and a slot's thread hangs in a call to Ray."""
     if life.is_ending and is_in_use():
         end_processes()
 

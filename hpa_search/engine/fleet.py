@@ -44,7 +44,7 @@ class FleetOwner(Protocol):
         """The fleet has ``count`` slots now."""
 
     def looked(self, *, is_up: bool) -> None:
-        """The fleet has looked at the cluster, as it does every few seconds; ``is_up`` says whether a slot has workers."""
+        """The fleet has polled the cluster, every few seconds. ``is_up`` says whether any slot has workers."""
 
 
 class Fleet:
@@ -102,7 +102,7 @@ class Fleet:
             ray.get(self._mailbox.lose_slot.remote(index))
 
     def _cut_short(self, index: int) -> None:
-        """Kill a slot's run: nobody waits for its epoch, and it may wait for a host that never comes."""
+        """Kill a slot's run. Nobody waits for its epoch, and its host may never come."""
         with suppress(RayError, TimeoutError):
             for actor in ray.get(self._mailbox.actors.remote(index), timeout=HURRIED_SECONDS):
                 ray.kill(actor)

@@ -28,7 +28,7 @@ def catch_up(box: CommandBox, waiting: Mapping[str, Command | None], ledger: Led
 
 
 class Listener:
-    """Polls ``box`` while it is entered, every second or so; ``first`` is the budget in the search's file."""
+    """Polls ``box`` every few seconds while it is entered. ``first`` is the budget in the search's file."""
 
     def __init__(self, box: CommandBox, agenda: Agenda, first: Budget, say: Callable[[str], None]) -> None:
         self._box, self._agenda, self._first, self._say = box, agenda, first, say

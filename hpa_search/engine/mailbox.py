@@ -1,7 +1,7 @@
 """The mailbox: the actor through which proxies hand legs to slots, and slots hand epochs back.
 
-One small actor, owned by the driver. A worker may die and be replaced, and so may a proxy; neither loses a trial or an
-epoch. A leg stays with its slot until its end. Its events stay here until the next leg of the trial.
+The driver owns this small actor. Workers and proxies may die and be replaced without losing a trial or an epoch. A leg stays
+with its slot until its end. Its events stay here until the next leg of the trial.
 
     proxy    hello, start(leg), next(leg, after) -> events
     worker   group_started, take -> leg, report(report) -> whether to train on, end(how), begin_again
@@ -112,9 +112,9 @@ class Mailbox:
         await self._notify()
 
     async def start(self, leg: Leg) -> None:
-        """Offer ``leg`` to a slot whose worker waits, or adopt the training of its trial where a slot has it.
+        """Offer ``leg`` to a slot whose worker waits. If a slot trains its trial already, adopt that training.
 
-        The leg of a proxy that died may be in training still. Its successor, with the larger id, then takes its place.
+        The leg of a dead proxy may still be in training. Its successor, with the larger id, then takes its place.
         """
         await self._proxies_up()
         async with self._changed:
@@ -137,7 +137,7 @@ class Mailbox:
             self._changed.notify_all()
 
     async def next(self, leg: Leg, after: int) -> list[LegEvent]:
-        """Return the events of ``leg`` beyond epoch ``after``, one at least; the last of them may be its end."""
+        """Wait for events of ``leg`` beyond epoch ``after`` and return them. The last may be its end."""
         while self._phase is not Phase.CLOSED:
             mail = self._mail.get(leg.number)
             if mail is None or mail.leg.id != leg.id:
@@ -149,7 +149,7 @@ class Mailbox:
         return [Released()]
 
     async def take(self, index: int, incarnation: str) -> Leg | None:
-        """Return the leg that a slot's worker is to train, waiting for one; None when the worker is to return.
+        """Wait for the next leg of a slot's worker and return it; None if the worker is to return.
 
         A leg is handed out again when the worker that took it has died. The trial fails at its second death without an
         epoch done between.
@@ -195,7 +195,7 @@ class Mailbox:
             await self._notify()
 
     async def begin_again(self, index: int, incarnation: str, micro_batch: int) -> None:
-        """Offer the leg to the successors of a slot's workers, whose memory holds ``micro_batch`` images at a time."""
+        """Offer the leg to the successors of a slot's workers. They train ``micro_batch`` images at a time."""
         slot = self._slots[index]
         if slot.is_of(incarnation):
             assert slot.leg is not None
@@ -230,7 +230,7 @@ class Mailbox:
         return self._phase is Phase.CLOSED
 
     async def group_started(self, index: int, incarnation: str, host: str, worker: ActorHandle | None = None) -> None:
-        """Note a ``worker`` of a slot on the node ``host``; the first worker of an ``incarnation`` begins its group."""
+        """Note a ``worker`` of a slot on the node ``host``. The first worker of an ``incarnation`` begins its group."""
         slot = self._slots[index]
         if slot.up != incarnation:
             self._groups[index] += 1

@@ -1,4 +1,4 @@
-"""Ray's private parts that slots need: all of them in one table, each imported when it is asked for.
+"""Ray's private parts that slots need, in one table. Each is imported at its first use.
 
 Ray may move them with any release, so pyproject.toml bounds Ray by the last version that was tried. To try a newer one,
 raise that bound and run tests/engine/test_ray_private.py, which says what has moved.

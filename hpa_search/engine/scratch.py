@@ -28,7 +28,7 @@ ATTEMPTS = 10
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Yield a new folder for temporary files in which Ray can make sockets; remove it at the end.
+    """Yield a new folder for temporary files in which Ray can make sockets. Remove it at the end.
 
     The folder is in the first usable one of $RAY_TMPDIR, $TMPDIR, /tmp, /var/tmp, /dev/shm and the home folder. Folders that
     killed drivers left there are removed first. Raises UserError with the fault of each candidate if none is usable.

@@ -1,4 +1,4 @@
-"""Slots: long-lived Ray Train runs, owned by the driver, whose workers are started once and train leg after leg."""
+"""Slots: long-lived Ray Train runs of the driver. Their workers start once and train leg after leg."""
 
 import logging
 import threading

@@ -1,6 +1,7 @@
-"""One stay of a driver on a Ray, from the first leg to the last: a mailbox, a fleet of slots, and a Tune experiment.
+"""One stay of a driver on a Ray, from the first leg to the last.
 
-A driver stays once, unless it changes to slots of another kind, or the search is extended while the slots close.
+A stay owns a mailbox, a fleet of slots, and a Tune experiment. A driver stays again if it changes to slots of another kind, or
+if the search is extended while the slots close.
 """
 
 import time
@@ -57,7 +58,7 @@ class Stay:
         self._logs, self._gpus = RayLogs(scratch), 0.0
 
     def run(self, *, joined: bool) -> None:
-        """Train until no leg is left, the driver is to end, or a cluster without GPUs has got some.
+        """Train until no leg is left, the driver is to end, or the slots are to change to GPUs.
 
         In a ``joined`` cluster, wait for nodes that hold a slot. Raises UserError if Ray's workers do not start.
         """

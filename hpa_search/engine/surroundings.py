@@ -1,7 +1,7 @@
 """Decide what a Ray inherits from the shell and the folder of a command. No other module decides it.
 
-Ray hands the driver's environment and current folder to each of its processes. Another project's variable, a script named
-like a Python module, or a read-only home folder would end or hang these processes.
+Ray hands the driver's environment and current folder to each of its processes. Another project's variable may end or hang
+them. So would a script named like a Python module, or a read-only home folder.
 
 A local Ray belongs to the driver alone. Of the variables that steer Ray, Tune and torch.distributed, it sees only `KEPT` and
 `OURS`. A joined Ray has an environment of its own. There only `OURS` are set, because Ray Train and Tune read them here.
@@ -59,7 +59,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def settle(address: str | None) -> tuple[str, ...]:
-    """Set this process's environment for the Ray at ``address``, None for a local Ray; return the names of dropped variables.
+    """Set this process's environment for the Ray at ``address``, None for a local Ray. Return the names of dropped variables.
 
     Call this before anything imports Ray, which reads some variables at import. A second call changes nothing.
     """

@@ -21,7 +21,7 @@ from hpa_search.engine.ray_private import (
 
 
 class _Workers(WorkerGroup):
-    """A group that frees its resources if it is up but cannot connect: NCCL fails, or a port is taken.
+    """A group that frees its resources if it cannot connect: NCCL fails, or a port is taken.
 
     Ray Train 2.60 frees them only before that point. The next attempt would wait for resources that nobody uses.
     """
@@ -37,7 +37,7 @@ class _Workers(WorkerGroup):
 
 
 class _Start(placement_group_callback.PlacementGroupCleanerCallback):
-    """Prepares a starting controller, in its process: notes it in the mailbox and puts our parts in place."""
+    """Runs in a starting controller: notes it in the mailbox, and puts our parts in place."""
 
     def __init__(self, mailbox: ActorHandle, slot: int) -> None:
         super().__init__()

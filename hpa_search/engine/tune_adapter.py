@@ -63,7 +63,7 @@ class Legs:
         return False
 
     def lose(self, trial_id: str, *, died: bool) -> None:
-        """Give back a leg that ended without an event: its proxy has ``died``, or Tune is stopping everything."""
+        """Give back a leg that ended without an event: its proxy has ``died``, or Tune stops everything."""
         if (leg := self.running.pop(trial_id, None)) is None:
             return
         with self._or_break_off():
@@ -167,7 +167,7 @@ class AgendaScheduler(_Unpickled, FIFOScheduler):
 
 
 class StopWhenOver(_Unpickled, Stopper):
-    """Ends the experiment when the driver is to end, or to change its slots and no leg runs."""
+    """Ends the experiment when the driver ends, or when it changes its slots and no leg runs."""
 
     def __init__(self, legs: Legs) -> None:
         self._legs = legs

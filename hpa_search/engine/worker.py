@@ -78,7 +78,7 @@ class Post:
         ray.get(self.mailbox.end.remote(self.slot, self.incarnation, how))
 
     def begin_again(self, micro_batch: int) -> None:
-        """Hand the leg to the successors of all workers, to train ``micro_batch`` images at a time; any worker may."""
+        """Hand the leg to the successors of all workers, with ``micro_batch`` images at a time. Any worker may call this."""
         ray.get(self.mailbox.begin_again.remote(self.slot, self.incarnation, micro_batch))
 
 
