@@ -9,7 +9,7 @@ from typing import Self
 
 from rich.console import Console
 
-from hpa_search.engine.commands import COMMANDS, Command, CommandBox, Wish, check_extension
+from hpa_search.engine.commands import COMMANDS, Command, CommandBox, Wish, check_extension, extension
 from hpa_search.engine.surroundings import settle
 from hpa_search.errors import UserError
 from hpa_search.handle import Snapshot
@@ -69,7 +69,7 @@ class OutHandle:
         from hpa_search.search.workspace import read_workspace
 
         work = self._open()
-        command = Command(wish="extend", trials=trials or 0, hours=hours or 0.0, epochs=epochs or 0)
+        command = extension(trials, hours, epochs)
         check_extension(read_workspace(work.folder)[0].budget, command, work.place)
         added = command.model_dump(exclude={"wish"}, exclude_defaults=True)
         more = ", ".join(f"{value:g} {name}" for name, value in added.items())

@@ -1,4 +1,4 @@
-"""The main job: check the data, search, finish; or go on with what an earlier run left."""
+"""The main job: check the data, search, and finish; or resume the search of an earlier run."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -37,7 +37,7 @@ from hpa_search.training.job import Job, open_trial
 
 @dataclass(frozen=True)
 class _Given:
-    """What a run was given: where its dataset and external images are, where its cache and its terminal."""
+    """The inputs of a run: the places of its dataset and external images, its cache, and its terminal."""
 
     data: Place
     external: Place | None
@@ -56,13 +56,13 @@ def run(
     console: Console,
     study: str | None = None,
 ) -> Outcome:
-    """Run the search of the file ``space`` on ``data`` into ``out``; return how that ended.
+    """Run the search of the file ``space`` on ``data`` into ``out``, or resume it; return its outcome.
 
-    ``external`` is a folder of images that are trained on beside the dataset's own. Each may be in an object store: data are
-    then fetched into ``cache``, and ``out`` is worked on in a mirror there, which is pushed every few seconds. ``study`` is the
-    URL of a database for the ledger, which an ``out`` in an object store needs.
+    ``external`` is a folder of images to train on beside the dataset's own. Each place may be in an object store. Data are then
+    fetched into ``cache``. An ``out`` in a store has a mirror in ``cache``, which is pushed every few seconds, and it needs
+    ``study``, the URL of a database for the ledger.
 
-    Raises UserError for everything the user can mend; nothing in ``out`` is damaged by it.
+    Raises UserError for everything that the user can mend. It damages nothing in ``out``.
     """
     search, text = read_search(space)
     if study is not None:
@@ -70,12 +70,12 @@ def run(
     log = SearchLog()
     view = View(search, console, log)
     given = _Given(Place.of(data), None if external is None else Place.of(external), cache, console)
-    with opened(out, cache, *BEGUN, LOG, keeps=True, order=ORDER, deletes=DELETES, say=view.say) as work, _told_to(log):
+    with opened(out, cache, *BEGUN, LOG, keeps=True, order=ORDER, deletes=DELETES, say=view.say) as work, _end_logged(log):
         say = work.saying(view.say)
         _check_study(work, study)
         job, keep = _ready(work, search, text, given, say)
         choose_study(work.folder, study, search.name)
-        work.push()  # before the workers look for the split, and anything is written to the study
+        work.push()  # before workers read the split, and before anything is written to the study
         search = read_again(work.folder, search)[0]
         site = Site(work.folder, commands=work.place / COMMANDS, ray_address=ray_address)
         with ExitStack() as shown:
@@ -90,13 +90,13 @@ def run(
                     _finish(work, given, data, view.say)
                     driver.finish()
         if outcome != "finished":
-            view.say(f"{outcome.capitalize()}; everything so far is in {work.place}. To go on: {command('resume', work.place)}")
+            view.say(f"{outcome.capitalize()}; everything so far is in {work.place}. To resume: {command('resume', work.place)}")
         return outcome
 
 
 @contextmanager
-def _told_to(log: SearchLog) -> Iterator[None]:
-    """Write into the log why the block ended before its time: nobody may have seen it on a terminal."""
+def _end_logged(log: SearchLog) -> Iterator[None]:
+    """Write to the log why the block ended early: nobody may have seen it on a terminal."""
     try:
         yield
     except BaseException as error:
@@ -121,14 +121,15 @@ def _check_study(work: Opened, study: str | None) -> None:
 
 
 def _ready(work: Opened, search: Search, text: str, given: _Given, say: Callable[[str], None]) -> tuple[Job, Callable[[], None]]:
-    """Fetch, check and pack what the search is given, and make its OUT ready; what has changed since it was begun is written
-    by the function that comes with its job.
+    """Fetch, check and pack the data, and make OUT ready. Return the workers' job and a function.
+
+    The function writes what has changed since the search began. Only the driver that holds the lease may call it.
     """
     names = None if work.mirror is None else work.names()
     with ExitStack() as stack:
         root = stack.enter_context(_fetched(given.data, "dataset", given, say))
         folder = stack.enter_context(_fetched(given.external, "external images", given, say)) if given.external else None
-        with suppress(DatasetFaults):  # refuse OUT before the images, which may take long, are looked at
+        with suppress(DatasetFaults):  # refuse a wrong OUT before the images are checked, which may take long
             check_out(work.folder, search, text, read_dataset(root), given.cache, names)
         with progress(given.console, "Checking and packing images") as tell:
             dataset, images, _ = load_dataset(root, given.cache, tell)
@@ -147,7 +148,7 @@ def _external(folder: Path, size: int, given: _Given) -> External:
 
 
 def _check_still_free(work: Opened) -> None:
-    """Refuse an OUT in a store in which another driver has begun a search since it was opened, of whose study nothing is known."""
+    """Refuse an OUT in a store if another driver started a search there after it was opened."""
     if work.mirror is not None and read_study_place(work.folder) is None and STUDY in work.names():
         raise UserError(
             f"{work.place}: another driver has begun a search there meanwhile; give the same command again to wait for it"
@@ -156,7 +157,7 @@ def _check_still_free(work: Opened) -> None:
 
 @contextmanager
 def _fetched(place: Place, what: str, given: _Given, say: Callable[[str], None]) -> Iterator[Path]:
-    """Yield the local folder of a dataset, with progress while it is fetched, and messages that name its place."""
+    """Yield the local folder of a dataset. Show progress while it is fetched. Messages name its place, not the folder."""
     if place.is_local:
         yield place.local
         return

@@ -212,10 +212,10 @@ def test_an_out_that_holds_foreign_files_is_refused_and_kept(hpa, space, data, t
     thesis.mkdir()
     (thesis / "chapter1.tex").write_text("mine")
     (thesis / "search.yaml").write_text("also mine")
-    assert "files that are no search" in hpa("run", space, "--data", data, "--out", thesis)
+    assert "files that are not a search's" in hpa("run", space, "--data", data, "--out", thesis)
     assert contents(thesis) == {"chapter1.tex": b"mine", "search.yaml": b"also mine"}
     before = contents(data)
-    assert "files that are no search" in hpa("run", space, "--data", data, "--out", data)
+    assert "files that are not a search's" in hpa("run", space, "--data", data, "--out", data)
     assert contents(data) == before
 
 

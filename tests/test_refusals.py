@@ -166,7 +166,7 @@ def contents(folder):
 WHOLE = re.compile(
     r"(cache|new)/[0-9a-f]{32}(-\d+)?/(pixels.npy|pack.json)|\.s\.csv\.parts/\d{5}-\w+\.npy|p\.npz|ens/\w+\.(json|csv|md)|search/.*"
 )
-"""What may have come: images that were decoded before the fault, parts that are gone on with, and whole files of a new folder."""
+"""What may have come: images that were decoded before the fault, parts that are resumed, and whole files of a new folder."""
 
 
 def check_unchanged(before, after):

@@ -58,7 +58,7 @@ def test_beside_a_driver_at_work_what_has_changed_is_not_written(where, bucket, 
     held = []
 
     class AtWork(driver.Driver):
-        """A driver that stays at work after its process has gone on."""
+        """A driver whose lease stays held after its block."""
 
         def __exit__(self, *exception):
             held.append(self._lease)

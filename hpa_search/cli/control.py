@@ -14,6 +14,7 @@ from hpa_search.cli.searching import leave
 from hpa_search.cli.target import ADDRESS, TARGET, search_at
 from hpa_search.errors import UserError
 from hpa_search.handle import SearchHandle, Snapshot
+from hpa_search.space.limits import MOST_EPOCHS, MOST_HOURS, MOST_TRIALS
 
 WAIT = click.option("--wait", is_flag=True, help="Return only when the driver has ended.")
 COMING = click.option("--coming", is_flag=True, hidden=True, help="A driver is starting: note nothing in its place.")
@@ -65,9 +66,9 @@ def stop(target: str, address: str | None, wait: bool, coming: bool) -> None:
 @click.command()
 @TARGET
 @ADDRESS
-@click.option("--trials", type=click.IntRange(1), default=None, help="Number of trials to add.")
-@click.option("--hours", type=click.FloatRange(0, min_open=True), default=None, help="Number of hours to add.")
-@click.option("--epochs", type=click.IntRange(1), default=None, help="Number of epochs to add, over all trials.")
+@click.option("--trials", type=click.IntRange(1, MOST_TRIALS), default=None, help="Number of trials to add.")
+@click.option("--hours", type=click.FloatRange(0, MOST_HOURS, min_open=True), default=None, help="Number of hours to add.")
+@click.option("--epochs", type=click.IntRange(1, MOST_EPOCHS), default=None, help="Number of epochs to add, over all trials.")
 @told
 def extend(target: str, address: str | None, trials: int | None, hours: float | None, epochs: int | None) -> None:
     """Give the search TARGET more trials, hours or epochs, in whatever state it is."""

@@ -1,15 +1,15 @@
-"""The cleaner of a Ray Train run, which ends with its run at whatever moment the driver is killed.
+"""The cleaner of a Ray Train run. It ends with its run, at whatever moment the driver is killed.
 
 Beside each run's controller Ray Train 2.60 starts a detached actor, the cleaner. It frees the workers' resources when the
 controller dies. Ray's own cleaner fails in two ways:
 
-- It polls only after the controller has told it to. If the controller is killed before, the cleaner idles as long as the
+- It polls only after the controller asks it to. If the controller is killed before, the cleaner idles as long as the
   cluster lives.
-- It asks the dashboard that the environment names, or that of the last `ray start` on this host. That may be the wrong
-  cluster. It then frees the resources of a live run or, if that cluster is gone, stops polling without exiting.
+- It asks the dashboard in the environment, or of the last `ray start` on this host. That may be the wrong cluster. It then
+  frees the resources of a live run. If that cluster is gone, it stops polling without exiting.
 
 This cleaner polls from its first moment and asks the Ray that it runs in. Drop it when Ray's own does so. It has a module of
-its own because its process imports that, and need not wait for PyTorch.
+its own, so that its process need not import PyTorch.
 """
 
 from typing import Any
@@ -33,7 +33,7 @@ class SelfStartingCleaner(PlacementGroupCleaner):
 
     def _monitor_loop(self) -> None:
         while not self._stop_event.wait(self._check_interval_s):
-            # Ray answers with an empty record also where it could not find out, so that is not taken for death.
+            # Ray also answers with an empty record when it does not know, so an empty record is not a death.
             if actors(self._controller_actor_id).get("State") == "DEAD":
                 self._cleanup_placement_group(self._registered)
                 break

@@ -1,4 +1,4 @@
-"""The Ray that a driver works on: joined, or started here and ended afterwards."""
+"""Join a running Ray, or start a local Ray and end it afterwards."""
 
 import logging
 import signal
@@ -20,17 +20,17 @@ from hpa_search.engine.surroundings import elsewhere, settled
 from hpa_search.errors import UserError
 
 OBJECT_STORE = 512 * 2**20
-"""Bytes for objects of a local Ray: a search passes only messages, and Docker's /dev/shm has 64 MB."""
+"""Bytes for the objects of a local Ray. A search passes only messages, and Docker's /dev/shm has 64 MB."""
 CONNECT_SECONDS = 10.0
 FOLDER = "workers"
-"""The current folder of a local Ray's processes, below its scratch folder."""
+"""The current folder of a local Ray's processes, below the scratch folder."""
 
 
 @contextmanager
 def ray_up(address: str | None, scratch: Path) -> Iterator[None]:
-    """Join a Ray, or start a local one that keeps its files in ``scratch``; end what was started here.
+    """Join the Ray at ``address``. Without an address, start a local Ray with its files in ``scratch``, and end it afterwards.
 
-    Where one is up already, that is the one. Raises UserError if none can be reached or started.
+    A Ray that this process has initialised already is used as it is. Raises UserError if no Ray can be reached or started.
     """
     if ray.is_initialized():
         yield
@@ -46,27 +46,27 @@ def ray_up(address: str | None, scratch: Path) -> Iterator[None]:
                 _init(address, scratch)
             yield
         finally:
-            # A thread that is still in a call to Ray would take the whole process with it, and the final stage is to come:
-            # then Ray ends with the process.
+            # A shutdown under a thread that is still in a call to Ray ends the whole process, and the final stage is to come.
+            # Ray then ends with the process.
             if not is_in_use():
                 family = _processes()
                 ray.shutdown()
-                _kill(family)  # the raylet's agents look every few seconds whether it is there
+                _kill(family)  # the raylet's agents check only every few seconds that it lives
                 _forget_token()
 
 
 def is_in_use() -> bool:
-    """Return whether a slot's thread is in a call to Ray that has not come back."""
+    """Return whether a slot's thread is still in a call to Ray."""
     return any(thread.name.startswith(SLOT_THREAD) for thread in threading.enumerate())
 
 
 def end_processes() -> None:
-    """Kill the processes of a local Ray, and wait for none; a joined one is left alone."""
+    """Kill the processes of a local Ray without waiting for their ends. A joined Ray is left alone."""
     _kill(_processes())
 
 
 def _processes() -> list[psutil.Process]:
-    """Return the processes of Ray's that this one has started, and those that they have."""
+    """Return Ray's processes among the descendants of this process."""
     return [process for process in psutil.Process().children(recursive=True) if _is_rays(process)]
 
 
@@ -89,37 +89,39 @@ def _init(address: str | None, scratch: Path) -> None:
         _check_reachable(address)
     else:
         _check_loopback()
-        # Train asks the dashboard before it frees resources, so a local one stays on.
+        # Train asks the dashboard before it frees resources, so a local Ray runs its dashboard.
         own = {"address": "local", "include_dashboard": True, "object_store_memory": OBJECT_STORE, "_temp_dir": str(scratch)}
     try:
         ray.init(**own, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # of whatever kind Ray raises here: no search can run
+    except Exception as error:  # Ray raises many kinds here, and no search can run after any of them
         reason = str(error).strip() or type(error).__name__
         if address is None:
             raise UserError(
-                f"no local Ray could be started: {reason}. The last that it wrote:{RayLogs(scratch).last_words()}"
+                f"no local Ray could be started: {reason}. The end of its log:{RayLogs(scratch).last_words()}"
             ) from None
         if address == "auto" and isinstance(error, ConnectionError):
-            reason = "none runs on this machine; give its address, such as HOST:6379, or leave --ray out"
+            reason = "no Ray runs on this machine; give its address, such as HOST:6379, or leave --ray out"
         raise UserError(f"--ray {address}: no Ray could be reached: {reason}") from None
 
 
 def _check_loopback() -> None:
-    """Raise UserError if this machine does not reach itself: the processes of a Ray talk to each other by its network."""
+    """Raise UserError if this machine cannot connect to itself: Ray's processes talk over its network."""
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:
             socket.create_connection(server.getsockname(), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise UserError(
-            f"127.0.0.1: this machine does not reach itself ({error.strerror or error}), and no local Ray can be started; bring the "
-            "loopback network up (ip link set lo up)"
+            f"127.0.0.1: this machine cannot connect to itself ({error.strerror or error}), so no local Ray can start; bring "
+            "up the loopback network (ip link set lo up)"
         ) from None
 
 
 def _check_reachable(address: str) -> None:
-    """Raise UserError if nothing listens at ``address``: Ray itself would try for two minutes, deaf to signals."""
+    """Raise UserError if nothing listens at ``address``. Ray itself would try for two minutes and ignore signals."""
     if address.startswith("ray://"):
-        raise UserError(f"--ray {address}: is a Ray Client's; give the cluster's own address, such as HOST:6379")
+        raise UserError(
+            f"--ray {address}: this is the address of a Ray Client; give the cluster's own address, such as HOST:6379"
+        )
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
         try:
@@ -139,16 +141,16 @@ def _own_folder(scratch: Path) -> Path:
 
 @contextmanager
 def _signals_as_they_are() -> Iterator[None]:
-    """Keep this process's way to take SIGTERM, which Ray changes, and have what is started in the block outlive its terminal.
+    """Keep this process's handler of SIGTERM, which Ray replaces. Block SIGHUP in the processes started meanwhile.
 
-    The driver ends its processes in order when the terminal is closed.
+    These processes outlive a closed terminal. The driver then ends them in order.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     handler, others = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     try:
         yield
     finally:
-        # A signal that came meanwhile has put the handlers of all signals back to what they were before the search.
+        # A signal that came meanwhile has restored the handlers from before the search; SIGTERM's must then be restored too.
         came = signal.getsignal(signal.SIGINT) != others
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT) if came else handler)
@@ -156,5 +158,5 @@ def _signals_as_they_are() -> Iterator[None]:
 
 
 def _forget_token() -> None:
-    """Have Ray read its token anew: this process may have used another cluster's."""
+    """Make Ray read its token again: this process may have used another cluster's token."""
     AuthenticationTokenLoader.instance().reset_cache()

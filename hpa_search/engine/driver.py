@@ -1,11 +1,11 @@
-"""The driver of a search: it holds the lease, brings up Ray, and runs the agenda until no trial is left to train.
+"""The driver of a search. It holds the lease, brings up Ray, and runs the agenda.
 
     with Driver(search, site, trials, watchers=..., say=...) as driver:   # no other driver is at work now
         if driver.run() == "finished":                                    # no trial is left to train
             ...                                                           # the final stage
             driver.finish()                                               # status says finished
 
-The state of its life is `search.life.Life`; what one stay on a Ray consists of is `engine.stay.Stay`.
+`search.life.Life` is the state of its life. `engine.stay.Stay` is one stay on a Ray.
 """
 
 import os
@@ -40,9 +40,9 @@ from hpa_search.storage.place import Place
 class Site:
     """Where a driver works.
 
-    ``out`` is the folder of the search. ``study`` is the URL of a database for the ledger, which is a journal in ``out`` if it
-    is None. People leave commands in ``commands``, OUT/commands if None. ``ray_address`` names a Ray to join, whose nodes may
-    come and go; if it is None, the driver starts a local Ray and ends it.
+    ``out`` is the folder of the search. ``study`` is the URL of a database for the ledger; None means a journal in ``out``.
+    People leave commands in ``commands``; None means OUT/commands. ``ray_address`` names a Ray to join, whose nodes may come
+    and go. If it is None, the driver starts a local Ray and ends it.
     """
 
     out: Path
@@ -95,7 +95,7 @@ class Driver:
     def run(self) -> Outcome:
         """Train until no trial is left to train, or the driver is to end; return how it ended.
 
-        Raises UserError when no slot can run, and when the ledger or OUT cannot be written any more.
+        Raises UserError if no slot can run, or if the ledger or OUT cannot be written.
         """
         agenda = self._agenda()
         if not agenda.has_nothing_left:
@@ -133,7 +133,7 @@ class Driver:
         )
 
     def _open(self) -> None:
-        if self._ledger.noted().get(FINISHED):  # it has been extended since
+        if self._ledger.noted().get(FINISHED):  # a finished search runs again only after an extension
             self._ledger.note(FINISHED, False)
 
     def _train(self, agenda: Agenda) -> None:
@@ -173,15 +173,15 @@ def run_search(
 
 
 def _end_what_hangs(life: Life) -> None:
-    """Kill what is left of a local Ray where the driver ends now and a slot's thread is still in a call to it."""
+    """Kill a local Ray if the driver ends now and a slot's thread hangs in a call to Ray."""
     if life.is_ending and is_in_use():
         end_processes()
 
 
 def _leave_behind(scratch: Path) -> None:
-    """End what would outlive a driver that cannot end in order."""
+    """End Ray's processes and remove ``scratch`` for a driver that cannot end in order."""
     end_processes()
     remove(scratch)
-    with suppress(OSError):  # the terminal may be gone, and a reader that has stopped must not be waited for
+    with suppress(OSError):  # the terminal may be closed, and a stopped reader must not block the end
         if select.select([], [2], [], 0)[1]:
-            os.write(2, b"Interrupted; to go on, give the same command again.\n")
+            os.write(2, b"Interrupted. To resume, give the same command again.\n")

@@ -44,7 +44,7 @@ class FleetOwner(Protocol):
         """The fleet has ``count`` slots now."""
 
     def looked(self, *, is_up: bool) -> None:
-        """The fleet has looked at the cluster, as it does every few seconds; ``is_up`` says whether a slot has workers."""
+        """The fleet has polled the cluster, every few seconds. ``is_up`` says whether any slot has workers."""
 
 
 class Fleet:
@@ -102,7 +102,7 @@ class Fleet:
             ray.get(self._mailbox.lose_slot.remote(index))
 
     def _cut_short(self, index: int) -> None:
-        """Kill a slot's run, which may be in an epoch that nobody waits for, or wait for a host that never comes."""
+        """Kill a slot's run. Nobody waits for its epoch, and its host may never come."""
         with suppress(RayError, TimeoutError):
             for actor in ray.get(self._mailbox.actors.remote(index), timeout=HURRIED_SECONDS):
                 ray.kill(actor)
@@ -112,10 +112,10 @@ class Fleet:
             try:
                 self._look()
             except (RayError, ConnectionError, TimeoutError) as error:  # the Tune adapter finds out if the mailbox is gone
-                logger.warning("the cluster cannot be looked at: %s", error)
+                logger.warning("the cluster cannot be polled: %s", error)
             except Exception as error:
                 logger.exception("the fleet failed")
-                self._life.break_off(f"the slots cannot be looked after any more: {type(error).__name__}: {error}")
+                self._life.break_off(f"the slots cannot be managed any more: {type(error).__name__}: {error}")
                 return
 
     def _look(self) -> None:
@@ -147,12 +147,12 @@ class Fleet:
             self._reminded = time.monotonic()
 
     def _report_slowness(self, down: list[int]) -> None:
-        """Say from time to time which slots have no workers yet, with the end of the log; break off if they cannot come up."""
+        """Say from time to time which slots have no workers yet. Break off if the workers cannot come up."""
         now = time.monotonic()
         self._down_since = {index: self._down_since.get(index, now) for index in down}
         sick = [index for index, since in self._down_since.items() if now - since > SICK_SECONDS]
         if sick and len(sick) == len(self._slots) and self._logs.faults():
-            self._life.break_off(f"the workers of no slot come up. The last that they wrote:{self._logs.last_words()}\n")
+            self._life.break_off(f"the workers of no slot come up. The end of their log:{self._logs.last_words()}\n")
         slow = [index for index, since in self._down_since.items() if now - since > SLOW_SECONDS]
         if slow:
             waited = f"have not come up for {SLOW_SECONDS / 60:.0f} minutes"
@@ -171,9 +171,9 @@ class Fleet:
 def wait_for_places(
     places: Callable[[], int], slot: Callable[[], str], *, may_come: bool, life: Life, say: Callable[[str], None]
 ) -> bool:
-    """Wait for nodes that can hold a ``slot``, described in words; return False if the driver is to end first.
+    """Wait for nodes that can hold a slot; return False if the driver is to end first.
 
-    Raises UserError if there are none and no more nodes ``may_come``.
+    ``slot`` describes a slot in words. Raises UserError if no node can hold a slot and no more nodes ``may_come``.
     """
     reminded = -REMIND_SECONDS
     while not places():
@@ -183,8 +183,8 @@ def wait_for_places(
             raise UserError(f"the nodes of the Ray cluster hold no slot ({slot()}); lower resources in the search file")
         if time.monotonic() - reminded >= REMIND_SECONDS:
             say(
-                f"No node of the cluster can hold a slot yet ({slot()}); waiting for one. If none is to come, stop the search and "
-                "lower resources in its file."
+                f"No node of the cluster can hold a slot yet ({slot()}); waiting for one. If none is to come, stop the search "
+                "and lower resources in its file."
             )
             reminded = time.monotonic()
         time.sleep(LOOK_SECONDS)

@@ -20,7 +20,7 @@ def budget_now(budget: Budget, ledger: Ledger) -> Budget:
 
 
 def catch_up(box: CommandBox, waiting: Mapping[str, Command | None], ledger: Ledger) -> None:
-    """Obey the commands that were left while no driver was there: extensions count, an old pause or stop does not."""
+    """Obey commands from before this driver: extensions count, an old pause or stop does not."""
     for name, command in waiting.items():
         if command is not None and command.wish == "extend":
             _note(ledger, name, command)
@@ -28,7 +28,7 @@ def catch_up(box: CommandBox, waiting: Mapping[str, Command | None], ledger: Led
 
 
 class Listener:
-    """Polls ``box`` while it is entered, every second or so; ``first`` is the budget in the search's file."""
+    """Polls ``box`` every few seconds while it is entered. ``first`` is the budget in the search's file."""
 
     def __init__(self, box: CommandBox, agenda: Agenda, first: Budget, say: Callable[[str], None]) -> None:
         self._box, self._agenda, self._first, self._say = box, agenda, first, say
@@ -53,7 +53,7 @@ class Listener:
             except LedgerError as error:
                 life.break_off(str(error))
             except (UserError, OSError) as error:  # the folder is away for a while
-                logger.warning("commands cannot be looked for: %s", error)
+                logger.warning("commands cannot be read: %s", error)
             except Exception as error:
                 logger.exception("the listener failed")
                 life.break_off(f"commands cannot be obeyed any more: {type(error).__name__}: {error}")

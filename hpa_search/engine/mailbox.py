@@ -1,14 +1,14 @@
 """The mailbox: the actor through which proxies hand legs to slots, and slots hand epochs back.
 
-One small actor, owned by the driver. A worker may die and be replaced, and so may a proxy; neither loses a trial or an
-epoch. A leg stays with its slot until it is over, and its events stay here until the next leg of the trial.
+The driver owns this small actor. Workers and proxies may die and be replaced without losing a trial or an epoch. A leg stays
+with its slot until its end. Its events stay here until the next leg of the trial.
 
     proxy    hello, start(leg), next(leg, after) -> events
     worker   group_started, take -> leg, report(report) -> whether to train on, end(how), begin_again
     driver   drain, close, cancel(leg), open_slot, lose_slot, hosts, actors
 
-A leg in a slot is OFFERED until a worker takes it, then TAKEN; it is ENDING when the agenda has cancelled it and its worker
-has not reported since.
+A leg in a slot is OFFERED until a worker takes it, then TAKEN. It is ENDING from its cancellation by the agenda to the next
+report of its worker.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ PROXY_SECONDS = 20.0
 
 
 class Phase(Enum):
-    """What the driver's state means here, see `search.life`: the driver moves it on, and it never moves back."""
+    """The driver's state as the mailbox sees it, see `search.life`. The driver advances it, and it never goes back."""
 
     OPEN = "legs begin"
     DRAINING = "legs end with their running epoch, and none begins"
@@ -80,7 +80,7 @@ class _Mail:
         return next((event.epoch for event in reversed(self.events) if isinstance(event, EpochReport)), 0)
 
     def after(self, epoch: int) -> list[LegEvent]:
-        """Return the reports beyond ``epoch``, and the end if it is there."""
+        """Return the reports beyond ``epoch``, and the end if the leg has ended."""
         return [event for event in self.events if not isinstance(event, EpochReport) or event.epoch > epoch]
 
     def post(self, event: LegEvent) -> None:
@@ -112,13 +112,13 @@ class Mailbox:
         await self._notify()
 
     async def start(self, leg: Leg) -> None:
-        """Offer ``leg`` to a slot whose worker waits, or adopt the training of its trial where a slot has it.
+        """Offer ``leg`` to a slot whose worker waits. If a slot trains its trial already, adopt that training.
 
-        The leg of a proxy that died may be in training still. Its successor, with the larger id, then takes its place.
+        The leg of a dead proxy may still be in training. Its successor, with the larger id, then takes its place.
         """
         await self._proxies_up()
         async with self._changed:
-            # A leg that is ending is waited for: its trial may be wanted for longer by now.
+            # Wait for a leg that is ending: its trial may have a higher target by now.
             await self._changed.wait_for(lambda: self._is_refused(leg) or self._can_start(leg))
             if self._is_refused(leg):
                 if not self._is_replaced(leg):
@@ -137,7 +137,7 @@ class Mailbox:
             self._changed.notify_all()
 
     async def next(self, leg: Leg, after: int) -> list[LegEvent]:
-        """Return the events of ``leg`` beyond epoch ``after``, one at least; the last of them may be its end."""
+        """Wait for events of ``leg`` beyond epoch ``after`` and return them. The last may be its end."""
         while self._phase is not Phase.CLOSED:
             mail = self._mail.get(leg.number)
             if mail is None or mail.leg.id != leg.id:
@@ -149,7 +149,7 @@ class Mailbox:
         return [Released()]
 
     async def take(self, index: int, incarnation: str) -> Leg | None:
-        """Return the leg that a slot's worker is to train, waiting for one; None when the worker is to return.
+        """Wait for the next leg of a slot's worker and return it; None if the worker is to return.
 
         A leg is handed out again when the worker that took it has died. The trial fails at its second death without an
         epoch done between.
@@ -176,7 +176,7 @@ class Mailbox:
             return False
         assert slot.leg is not None
         mail = self._mail[slot.leg.number]
-        # A successor reports its checkpoint's epochs again, which is no progress.
+        # A successor reports its checkpoint's epochs again, which is not progress.
         if report.epoch > mail.last_epoch:
             self._deaths[slot.leg.number] = 0
             mail.post(report)
@@ -195,17 +195,17 @@ class Mailbox:
             await self._notify()
 
     async def begin_again(self, index: int, incarnation: str, micro_batch: int) -> None:
-        """Offer the leg to the successors of a slot's workers, whose memory holds ``micro_batch`` images at a time."""
+        """Offer the leg to the successors of a slot's workers. They train ``micro_batch`` images at a time."""
         slot = self._slots[index]
         if slot.is_of(incarnation):
             assert slot.leg is not None
-            # This is no death of the trial's; but nothing would end a leg that begins again with as many images.
+            # This counts as no death, so a leg that began again with as many images would begin again for ever.
             if slot.leg.micro_batch is not None and micro_batch >= slot.leg.micro_batch:
-                raise ValueError(f"{micro_batch} images at a time are no fewer than before")
+                raise ValueError(f"{micro_batch} images at a time are not fewer than before")
             slot.leg, slot.taken_by, slot.stage = replace(slot.leg, micro_batch=micro_batch), None, Stage.OFFERED
 
     async def cancel(self, leg: Leg) -> None:
-        """End ``leg``, and older legs of its trial, with the next epoch, and start none of them; later legs are unaffected."""
+        """End ``leg`` and older legs of its trial with the next epoch, and refuse to start them. Later legs are unaffected."""
         self._cancelled[leg.number] = max(leg.id, self._cancelled.get(leg.number, 0))
         for slot in self._slots:
             if slot.leg and slot.is_training(leg.number) and slot.leg.id <= leg.id:
@@ -230,7 +230,7 @@ class Mailbox:
         return self._phase is Phase.CLOSED
 
     async def group_started(self, index: int, incarnation: str, host: str, worker: ActorHandle | None = None) -> None:
-        """Note a ``worker`` of a slot on the node ``host``; the first worker of an ``incarnation`` begins its group."""
+        """Note a ``worker`` of a slot on the node ``host``. The first worker of an ``incarnation`` begins its group."""
         slot = self._slots[index]
         if slot.up != incarnation:
             self._groups[index] += 1
@@ -252,7 +252,7 @@ class Mailbox:
         return [actor for actor in (slot.controller, *slot.workers) if actor is not None]
 
     async def hosts(self) -> dict[int, tuple[str, ...]]:
-        """Return the nodes of each slot's workers: none for a slot that is not up yet; a lost slot is left out."""
+        """Return the nodes of each slot's workers. A slot that is not up yet has none, and lost slots are left out."""
         return {index: slot.hosts for index, slot in enumerate(self._slots) if not slot.is_lost}
 
     async def groups_started(self, index: int | None = None) -> int:
@@ -296,7 +296,7 @@ class Mailbox:
         return next((slot for slot in self._slots if slot.is_training(number)), None)
 
     def _free(self, number: int) -> _Slot | None:
-        """Return a slot whose worker waits, the one that trained this trial before if it is among them."""
+        """Return a slot whose worker waits, preferably the slot that trained this trial before."""
         free = [slot for slot in self._slots if slot.leg is None and slot.waiting and not slot.is_lost]
         return min(free, key=lambda slot: slot.last_number != number, default=None)
 

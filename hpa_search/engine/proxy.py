@@ -1,4 +1,4 @@
-"""The proxy: Tune's view of a leg, a Trainable that is cheap to start, holds nothing, and may die at any time."""
+"""The proxy: Tune's view of a leg. It is a Trainable that starts cheaply, holds nothing, and may die at any time."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The last lines that Ray's processes wrote, for messages about what does not come up."""
+"""The last lines of Ray's logs, for messages about processes that do not start."""
 
 import re
 from pathlib import Path
@@ -6,21 +6,21 @@ from pathlib import Path
 MOST_LINES = 8
 LONGEST = 300
 _MARKS = re.compile(r":(job_id|actor_name|task_name):")
-"""What Ray writes into each worker's log by itself."""
+"""Lines that Ray itself writes into each worker's log."""
 _ERROR = re.compile(r"(\w+\.)*\w+(Error|Exception|Exit|Interrupt)(:|$)")
 """The last line of a traceback."""
 _KINDS = ("raylet.err", "worker-*.err", "gcs_server.err", "gcs_server.out", "dashboard.err", "raylet.out")
-"""Where a fault is told, the most telling first: a Python that ends while it imports says so in raylet.err."""
+"""The logs that report faults, the most telling first. A Python that dies in an import says so in raylet.err."""
 
 
 class RayLogs:
-    """The logs of the local Ray whose folder is ``folder``; those of a Ray that was joined are on its nodes."""
+    """The logs of a local Ray, below its ``folder``. The logs of a joined Ray are on its nodes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def last_words(self) -> str:
-        """Return the last lines of the most telling log, each on a line of its own, or where else to look."""
+        """Return the last lines of the most telling log, a line each, or where else to look."""
         for kind in _KINDS:
             for path in sorted(self._files(kind), key=_changed, reverse=True):
                 if lines := _lines(path):
@@ -28,7 +28,7 @@ class RayLogs:
         return " nothing here; Ray's logs are on its nodes"
 
     def faults(self) -> list[str]:
-        """Return the errors of Python's that workers left which did not come up."""
+        """Return the Python errors of workers that did not start."""
         return [line for path in self._files("raylet.err") for line in _lines(path) if _ERROR.match(line)]
 
     def _files(self, kind: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Ray's private parts that slots need: all of them in one table, each imported when it is asked for.
+"""Ray's private parts that slots need, in one table. Each is imported at its first use.
 
 Ray may move them with any release, so pyproject.toml bounds Ray by the last version that was tried. To try a newer one,
 raise that bound and run tests/engine/test_ray_private.py, which says what has moved.
@@ -32,6 +32,6 @@ def __getattr__(name: str) -> Any:
         import ray
 
         raise ImportError(
-            f"Ray {ray.__version__} has no {module}.{name} any more, which hpa-search needs ({error}); install the version of Ray that "
-            "pyproject.toml names"
+            f"Ray {ray.__version__} has no {module}.{name} any more, which hpa-search needs ({error}); install the version of "
+            "Ray that pyproject.toml names"
         ) from error

@@ -1,4 +1,4 @@
-"""The folder for what Ray, Tune and Train write: nothing in it is read again, and it goes when the driver ends."""
+"""The folder for the files of Ray, Tune and Train. Nothing in it is read again, and the driver removes it at its end."""
 
 import os
 import re
@@ -17,26 +17,26 @@ from hpa_search.locks import HeldError, Lock
 PREFIX = "hpa-search-scratch-"
 FALLBACKS = ("/tmp", "/var/tmp", "/dev/shm")
 LEAST_ROOM = 200 * 2**20
-"""Bytes that a candidate must have free: Ray's logs, and its object store where /dev/shm is small."""
+"""Free bytes that a candidate must have: for Ray's logs, and for its object store where /dev/shm is small."""
 BELOW = "/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
-"""What Ray adds to the path of its folder for a socket; a socket's path has 107 bytes at most."""
+"""The path of a socket below Ray's folder. A whole path has 107 bytes at most."""
 LOCK = ".hpa-search-scratch.lock"
 _NAME = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")
-"""How tempfile.mkdtemp names a folder; others are somebody else's."""
+"""The names that tempfile.mkdtemp gives. Other folders are somebody else's."""
 ATTEMPTS = 10
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Yield a new folder for temporary files in which sockets can be made; remove it in the end.
+    """Yield a new folder for temporary files in which Ray can make sockets. Remove it at the end.
 
-    What killed drivers have left beside it goes first. It is in $RAY_TMPDIR, $TMPDIR, /tmp, /var/tmp, /dev/shm or the home
-    folder: the first of these that serves. Raises UserError that says of each why it does not.
+    The folder is in the first usable one of $RAY_TMPDIR, $TMPDIR, /tmp, /var/tmp, /dev/shm and the home folder. Folders that
+    killed drivers left there are removed first. Raises UserError with the fault of each candidate if none is usable.
     """
     folder = _make(_candidates())
     lock = Lock(folder / LOCK, marker=False)
     try:
-        with suppress(OSError, HeldError):  # only a search after a kill needs it
+        with suppress(OSError, HeldError):  # the lock serves only the cleaning after a kill
             lock.try_acquire()
         yield folder
     finally:
@@ -45,7 +45,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a scratch folder, into which processes that are just ending may still write."""
+    """Remove a scratch folder. Try several times: ending processes may still write into it."""
     for _ in range(ATTEMPTS):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
@@ -60,7 +60,7 @@ def _candidates() -> list[Path]:
 
 
 def _make(candidates: list[Path]) -> Path:
-    """Make the folder in the first of ``candidates`` that serves."""
+    """Make a folder in the first usable one of ``candidates``. Raises UserError if none is usable."""
     faults = []
     for above in candidates:
         try:
@@ -69,13 +69,13 @@ def _make(candidates: list[Path]) -> Path:
         except OSError as error:
             faults.append(f"{above}: {error.strerror or error}")
     raise UserError(
-        f"no folder for temporary files serves ({'; '.join(faults)}); set TMPDIR to one on a local disk that can be written, has "
-        f"{LEAST_ROOM / 2**20:.0f} MiB free and a path of at most {_longest()} characters, for Ray makes sockets there"
+        f"no folder for temporary files is usable ({'; '.join(faults)}); set TMPDIR to a writable folder on a local disk with "
+        f"{LEAST_ROOM / 2**20:.0f} MiB free and a path of at most {_longest()} characters, because Ray makes sockets there"
     )
 
 
 def _made(above: Path) -> Path:
-    """Make and return a new folder in ``above``. Raises OSError where Ray could not work in it."""
+    """Make and return a new folder in ``above``. Raises OSError if Ray could not work there."""
     if shutil.disk_usage(above).free < LEAST_ROOM:
         raise OSError(f"less than {LEAST_ROOM / 2**20:.0f} MiB free")
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=above))
@@ -96,13 +96,13 @@ def _longest() -> int:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Return whether a driver of this user's made ``folder``."""
+    """Return whether a driver of this user made ``folder``."""
     found = folder.lstat()
     return bool(_NAME.fullmatch(folder.name)) and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _clear(above: Path) -> None:
-    """Remove the folders of drivers that were killed: their locks are free."""
+    """Remove the folders of killed drivers: their locks are free."""
     for lock_file in above.glob(f"{PREFIX}*/{LOCK}"):
         if not _is_ours(lock_file.parent):
             continue

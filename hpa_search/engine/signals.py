@@ -21,14 +21,14 @@ INTERRUPTED = 130
 
 
 class Interrupted(BaseException):  # noqa: N818  (named as KeyboardInterrupt is)
-    """A signal came while the driver was starting, where there is nothing to bring to an end."""
+    """A signal came while the driver was starting and had nothing to end in order."""
 
 
 @contextmanager
 def interruptible(life: Life) -> Iterator[None]:
-    """Run the start of a driver: while it is STARTING, a signal raises `Interrupted` in the main thread, whatever that waits for.
+    """Run the start of a driver. While it is STARTING, a signal raises `Interrupted` in the main thread, whatever that waits for.
 
-    Ray turns an exception that is raised within its calls into one of its own; that becomes `Interrupted` again here.
+    Ray turns an exception within its calls into an exception of its own, which becomes `Interrupted` again here.
     """
     try:
         with _raised_again():

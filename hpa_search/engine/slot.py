@@ -1,4 +1,4 @@
-"""Slots: long-lived Ray Train runs, owned by the driver, whose workers are started once and train leg after leg."""
+"""Slots: long-lived Ray Train runs of the driver. Their workers start once and train leg after leg."""
 
 import logging
 import threading
@@ -60,7 +60,7 @@ class Slot:
         self._thread.join(timeout)
 
     def _keep_running(self) -> None:
-        """Run until the mailbox is closed. Whatever ends this earlier, the owner hears of it."""
+        """Run until the mailbox is closed. Report any earlier end to the owner."""
         try:
             why = self._until_given_up()
         except RayError as error:

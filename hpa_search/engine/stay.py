@@ -1,6 +1,7 @@
-"""One stay of a driver on a Ray: a mailbox, a fleet of slots, and a Tune experiment, from the first leg to the last.
+"""One stay of a driver on a Ray, from the first leg to the last.
 
-A driver stays once, unless its slots are changed for slots of another kind, or the search is extended while they close.
+A stay owns a mailbox, a fleet of slots, and a Tune experiment. A driver stays again if it changes to slots of another kind, or
+if the search is extended while the slots close.
 """
 
 import time
@@ -57,9 +58,9 @@ class Stay:
         self._logs, self._gpus = RayLogs(scratch), 0.0
 
     def run(self, *, joined: bool) -> None:
-        """Train until there is nothing to run, the driver is to end, or GPUs have come to a cluster that had none.
+        """Train until no leg is left, the driver is to end, or the slots are to change to GPUs.
 
-        In a cluster that was ``joined``, nodes that hold a slot are waited for. Raises UserError if Ray's workers do not start.
+        In a ``joined`` cluster, wait for nodes that hold a slot. Raises UserError if Ray's workers do not start.
         """
         ledger = self._agenda.ledger
         # A cluster's nodes may come one after the other: a search that has trained on GPUs waits for theirs.
@@ -108,7 +109,7 @@ class Stay:
         )
 
     def slots_changed(self, count: int) -> None:
-        """Let so many legs run at a time."""
+        """Let ``count`` legs run at a time."""
         self._agenda.slots = count
 
     def looked(self, *, is_up: bool) -> None:
@@ -137,7 +138,7 @@ class Stay:
                 self._life.break_off("Ray's workers do not start")  # so that nothing waits for them
                 raise UserError(
                     f"Ray's workers do not start: none is up after {seconds:.0f} s. Mend that and give the same command again; "
-                    f"the last that they wrote:{self._logs.last_words()}"
+                    f"the end of their log:{self._logs.last_words()}"
                 )
         ray.get(answer)
         return not self._life.is_ending

@@ -1,10 +1,10 @@
-"""What a Ray inherits from the shell and folder in which a command is given: the one place that decides it.
+"""Decide what a Ray inherits from the shell and the folder of a command. No other module decides it.
 
-Ray hands the driver's environment and current folder to each of its processes. A variable that another project needs, a
-script named as a module of Python, or a home folder that cannot be written to would end or hang them.
+Ray hands the driver's environment and current folder to each of its processes. Another project's variable may end or hang
+them. So would a script named like a Python module, or a read-only home folder.
 
-A local Ray is ours alone, so of the variables that steer Ray, Tune and torch.distributed it sees only those in `KEPT` and
-`OURS`. A Ray that is joined has an environment of its own; there only `OURS` are set, which Ray Train and Tune read here.
+A local Ray belongs to the driver alone. Of the variables that steer Ray, Tune and torch.distributed, it sees only `KEPT` and
+`OURS`. A joined Ray has an environment of its own. There only `OURS` are set, because Ray Train and Tune read them here.
 """
 
 import os
@@ -19,49 +19,49 @@ OURS = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Ray would let a driver wait, deaf to signals, until the first workers are up, which a fault of theirs may prevent.
+    # Ray would block the driver, deaf to signals, until the first workers are up. Faulty workers never are.
     "RAY_prestart_worker_first_driver": "0",
-    # A process for each slot that nobody asks: the fleet looks for hosts that go.
+    # The watcher costs a process for each slot, and the fleet itself detects hosts that go.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # Tune's own tables would stand among ours; its older reporter is the one that can be silenced.
+    # Tune's tables would mix with ours, and only its older reporter can be silenced.
     "RAY_AIR_NEW_OUTPUT": "0",
-    # A slot is several processes; Ray warns when more than one a core start at a time.
+    # A slot starts several processes at a time, and Ray warns above one a core.
     "RAY_worker_maximum_startup_concurrency": "64",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",
 }
-"""Set for each Ray, whatever the shell says."""
+"""Variables that are set for each Ray, whatever the shell says."""
 
 KEPT = frozenset({"RAY_TMPDIR", "RAY_BACKEND_LOG_LEVEL", "RAY_memory_usage_threshold", "RAY_memory_monitor_refresh_ms"})
-"""Variables of Ray's that a user may set for a local Ray."""
+"""Ray's variables that a user may set for a local Ray."""
 
 STEERING = ("RAY_", "TUNE_", "TORCHELASTIC_")
-"""How the names of variables begin that steer Ray, Tune and torch's launcher."""
+"""Prefixes of the variables that steer Ray, Tune and torch's launcher."""
 
 LEFT_BEHIND = frozenset(
     {
-        # What torchrun and Slurm scripts leave, and Ray Train sets itself.
+        # Left by torchrun and Slurm scripts; Ray Train sets them itself.
         *("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK"),
-        # Network interfaces and addresses of another machine: all workers of a local Ray are on this one.
+        # Network interfaces and addresses of other machines: all workers of a local Ray are on this machine.
         *("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME", "NCCL_COMM_ID", "NCCL_RAS_ADDR", "TORCHFT_LIGHTHOUSE"),
-        # Warnings that are errors end Ray's processes, and an interpreter that stays open never ends.
+        # A warning turned into an error ends Ray's processes; an interpreter that inspects never ends.
         *("PYTHONWARNINGS", "PYTHONINSPECT"),
     }
 )
-"""Further variables that no process of a local Ray sees."""
+"""Further variables that are hidden from a local Ray."""
 
 NO_HOME = "/nonexistent"
-"""The home of a user who has none, as Debian's policy has it."""
+"""The home of a user without a home folder, by Debian's policy."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def settle(address: str | None) -> tuple[str, ...]:
-    """Set this process's environment for the Ray at ``address``, None for a local one, and return the names that were dropped.
+    """Set this process's environment for the Ray at ``address``, None for a local Ray. Return the names of dropped variables.
 
-    Call it before Ray is imported, which reads some variables then; calling it again does nothing.
+    Call this before anything imports Ray, which reads some variables at import. A second call changes nothing.
     """
     dropped = sorted(name for name, value in os.environ.items() if address is None and _is_foreign(name, value))
     for name in dropped:
@@ -69,7 +69,7 @@ def settle(address: str | None) -> tuple[str, ...]:
     if "PYTHONWARNINGS" in dropped:
         warnings.filters[:] = [one for one in warnings.filters if one[0] != "error"]  # type: ignore[index]
     os.environ.update(OURS)
-    if not has_home():  # Ray asks for it when it is imported
+    if not has_home():  # Ray needs it at import
         os.environ["HOME"] = NO_HOME
     spare_loopback()
     return tuple(dropped)
@@ -77,13 +77,14 @@ def settle(address: str | None) -> tuple[str, ...]:
 
 @contextmanager
 def settled(address: str | None, scratch: Path) -> Iterator[None]:
-    """Keep the environment for a Ray at ``address`` while the block runs; ``scratch`` is a folder of this search's own.
+    """Keep the environment for a Ray at ``address`` while the block runs, and restore it afterwards.
 
-    A local Ray gets a token of its own, ``scratch`` for temporary files, and a home there if this user has none.
+    A local Ray gets a token of its own, and ``scratch``, a folder of this search, for temporary files. ``scratch`` is its home
+    too if this user has none.
     """
     before = dict(os.environ)
     with suppress(FileNotFoundError):
-        tempfile.gettempdir()  # kept from now on: what this process writes for later does not belong into the scratch folder
+        tempfile.gettempdir()  # cached from now on: this process's own temporary files must not be in scratch
     settle(address)
     if address is None:
         # Ray would write its token to the home folder, which is read-only in many containers.
@@ -101,8 +102,8 @@ def settled(address: str | None, scratch: Path) -> Iterator[None]:
 
 @contextmanager
 def elsewhere(folder: Path) -> Iterator[None]:
-    """Have ``folder`` as the current one while the block runs: Ray puts that first on the module path of its workers."""
-    before = os.open(".", os.O_RDONLY)  # it may be gone, and have no name
+    """Work in ``folder`` while the block runs. Ray puts the current folder first on its workers' module path."""
+    before = os.open(".", os.O_RDONLY)  # not by name: the folder may be deleted
     os.chdir(folder)
     try:
         yield
@@ -112,7 +113,7 @@ def elsewhere(folder: Path) -> Iterator[None]:
 
 
 def has_home() -> bool:
-    """Return whether this user's home folder is known; an empty HOME says nothing."""
+    """Return whether this user's home folder is known. An empty HOME does not count."""
     try:
         return os.environ.get("HOME") != "" and bool(Path.home())
     except RuntimeError:
@@ -120,8 +121,8 @@ def has_home() -> bool:
 
 
 def spare_loopback() -> None:
-    """Have no proxy asked for what is on this machine, in this process and those that it starts."""
-    names = ("no_proxy", "NO_PROXY")  # some programs read the one, some the other
+    """Reach this machine without a proxy, in this process and in those that it starts."""
+    names = ("no_proxy", "NO_PROXY")  # programs read either spelling
     spared = [part.strip() for name in names for part in os.environ.get(name, "").split(",") if part.strip()]
     whole = "*" if "*" in spared else ",".join(dict.fromkeys([*spared, *LOOPBACK]))
     os.environ.update(dict.fromkeys(names, whole))

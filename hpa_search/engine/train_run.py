@@ -1,4 +1,4 @@
-"""Ray Train's runs as slots need them: no process that a slot has no use for, and none that outlives its run.
+"""Ray Train's runs as slots need them: without idle processes, and with none that outlives its run.
 
 - The controller's cleaner is `cleaner.SelfStartingCleaner`.
 - The callback that shards Ray's datasets is left out: it costs a process for each slot.
@@ -21,7 +21,7 @@ from hpa_search.engine.ray_private import (
 
 
 class _Workers(WorkerGroup):
-    """A group that frees its resources when it is up and cannot be connected: NCCL fails, or a port is taken.
+    """A group that frees its resources if it cannot connect: NCCL fails, or a port is taken.
 
     Ray Train 2.60 frees them only before that point. The next attempt would wait for resources that nobody uses.
     """
@@ -37,7 +37,7 @@ class _Workers(WorkerGroup):
 
 
 class _Start(placement_group_callback.PlacementGroupCleanerCallback):
-    """Runs in the controller's process when it starts: notes the controller in the mailbox and puts our parts in place."""
+    """Runs in a starting controller: notes it in the mailbox, and puts our parts in place."""
 
     def __init__(self, mailbox: ActorHandle, slot: int) -> None:
         super().__init__()

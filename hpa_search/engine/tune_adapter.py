@@ -1,7 +1,7 @@
 """The agenda behind Tune's public interfaces.
 
-A Tune trial is one leg of ours. It never pauses: a leg ends at its target, and a trial resumes later with another leg, as
-does a trial that an earlier driver left behind. So Tune's searcher, scheduler and stopper only pass questions to one object:
+A Tune trial is one leg of ours, and it never pauses. A leg ends at its target. Its trial resumes later with another leg, and
+so does a trial that an earlier driver left behind. Tune's searcher, scheduler and stopper only pass questions to one object:
 
     Legs.begin(trial_id)            suggest          the agenda's next leg
     Legs.take(trial_id, leg, ...)   on_trial_result  a leg's epochs and end, into the agenda
@@ -58,12 +58,12 @@ class Legs:
         with self._or_break_off():
             if all(self._continues(leg, event) for event in events):
                 return True
-        # Not when Tune says that its trial is complete: by then our trial may be in its next leg.
+        # Not in `lose`, when Tune's trial is complete: by then our trial may be in its next leg.
         self.running.pop(trial_id)
         return False
 
     def lose(self, trial_id: str, *, died: bool) -> None:
-        """Give back a leg that ended without an event: its proxy has ``died``, or Tune is stopping everything."""
+        """Give back a leg that ended without an event: its proxy has ``died``, or Tune stops everything."""
         if (leg := self.running.pop(trial_id, None)) is None:
             return
         with self._or_break_off():
@@ -110,7 +110,7 @@ class Legs:
 
     @contextmanager
     def _or_break_off(self) -> Iterator[None]:
-        """Break the search off if a ledger, log or error file cannot be written: Tune would take it for a trial's fault."""
+        """Break the search off if a ledger, log or error file cannot be written. Tune would blame the trial."""
         try:
             yield
         except (UserError, OSError) as error:
@@ -167,7 +167,7 @@ class AgendaScheduler(_Unpickled, FIFOScheduler):
 
 
 class StopWhenOver(_Unpickled, Stopper):
-    """Ends the experiment when the driver is to end, or to change its slots and no leg runs."""
+    """Ends the experiment when the driver ends, or when it changes its slots and no leg runs."""
 
     def __init__(self, legs: Legs) -> None:
         self._legs = legs

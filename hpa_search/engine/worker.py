@@ -78,7 +78,7 @@ class Post:
         ray.get(self.mailbox.end.remote(self.slot, self.incarnation, how))
 
     def begin_again(self, micro_batch: int) -> None:
-        """Hand the leg to the successors of all workers, to train ``micro_batch`` images at a time; any worker may."""
+        """Hand the leg to the successors of all workers, with ``micro_batch`` images at a time. Any worker may call this."""
         ray.get(self.mailbox.begin_again.remote(self.slot, self.incarnation, micro_batch))
 
 
@@ -88,7 +88,7 @@ def worker_loop(arguments: dict[str, Any]) -> None:
     post = Post(arguments["mailbox"], arguments["slot"], ranks.tell(uuid.uuid4().hex), ranks)
     here = ray.get_runtime_context()
     ray.get(post.mailbox.group_started.remote(post.slot, post.incarnation, here.get_node_id(), here.current_actor))
-    gc.freeze()  # what is loaded by now stays: the collections after each leg need not look at it
+    gc.freeze()  # what is loaded by now stays: spare it the collections after each leg
     while (leg := post.take()) is not None:
         run_leg(post, leg, arguments["trials"])
 
@@ -96,9 +96,9 @@ def worker_loop(arguments: dict[str, Any]) -> None:
 def run_leg(post: Post, leg: Leg, trials: Trials) -> None:
     """Train one leg. An exception is the trial's failure, and the worker takes the next leg.
 
-    It is raised as well where the process cannot take another leg: after an error of CUDA's that spoils the device, and in
-    each of several workers, because the others wait for this one. Ray Train then replaces them all. Where another worker
-    died, the trial resumes with their successors. Where one ran out of memory, they train fewer images at a time.
+    Some exceptions are raised as well, and Ray Train then replaces all workers of the slot. One kind is an error of CUDA's
+    that spoils the device. The other is any exception in one of several workers, because the others wait for it. If another
+    worker died, the trial resumes with the successors. If memory ran out, they train fewer images at a time.
     """
     trial, together = None, (post.ranks, leg.micro_batch) if post.ranks.several else ()
     try:
@@ -148,5 +148,5 @@ def _how(leg: Leg, error: Exception) -> LegEnd:
 
 
 def _poisons_device(error: Exception) -> bool:
-    """Return whether every later call of the process may fail, as after an error of CUDA's other than OutOfMemoryError."""
+    """Return whether every later call in the process may fail: after any error of CUDA's but OutOfMemoryError."""
     return type(error).__name__ != "OutOfMemoryError" and ("CUDA error" in str(error) or "device-side assert" in str(error))

@@ -1,4 +1,4 @@
-"""The databases that may hold a study: how they are reached, and what their errors mean."""
+"""The databases that may hold a study: how to connect to them, and what their errors mean."""
 
 import logging
 import os
@@ -18,13 +18,13 @@ from hpa_search.system_errors import AWAY, FULL, NO_LOCKS, message
 logger = logging.getLogger(__name__)
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
-"""What a study's URL may begin with, and what SQLAlchemy calls it."""
+"""The databases that a study's URL may name, and their drivers in SQLAlchemy."""
 
 CONNECT_SECONDS = 10
 LOCKED_SECONDS = 30
-"""How long a write waits for another process's, in SQLite."""
+"""Seconds that a write in SQLite waits for another process's write."""
 MAKING_SECONDS = 30
-"""How long processes that open a new database at one moment may be in each other's way."""
+"""Seconds that processes may hinder each other when they open a new database at the same moment."""
 
 _NO_ROOM = ("disk is full", "no space left", "could not extend file", "disk i/o error", "readonly database", "locking protocol")
 _REFUSED = ("password", "authentication failed", "no pg_hba.conf entry", "does not exist", "permission denied")
@@ -34,20 +34,20 @@ _SQLITE = {
     "database or disk is full": f"{FULL.remedy}, or {FULL.move} with --study",
     "file is not a database": "give the path of an SQLite database, or of a new file, with --study",
     "malformed": "the database is damaged: restore it",
-    "is locked": f"another program has held it for {LOCKED_SECONDS} s: end that; if there is none, {NO_LOCKS.what}: "
+    "is locked": f"another program has held it for {LOCKED_SECONDS} s: end that program; if there is none, {NO_LOCKS.what}: "
     f"{NO_LOCKS.move} with --study",
     "readonly database": "let user id {user} write to it and to its folder, or choose another place with --study",
-    "unable to open": "see that its folder is there and may be written to by user id {user}, or choose another place with --study",
+    "unable to open": "make its folder, and let user id {user} write there, or choose another place with --study",
 }
-"""What to do about SQLite's own words, which say little."""
+"""What to do, by SQLite's own words, which say little."""
 _PASSWORD = "the password is taken from PGPASSWORD or ~/.pgpass on the machine where the search's driver runs"
 _ROOM = "make room where the database's server keeps it"
 
 
 def open_database(url: str, *, seconds: float = 0.0, tell: Tell = logger.warning) -> RDBStorage:
-    """Return Optuna's storage in the database at ``url``; one that is away is waited for, for so many ``seconds``.
+    """Return Optuna's storage in the database at ``url``. Wait up to ``seconds`` for a database that is away.
 
-    Raises UserError if it cannot be reached or refuses.
+    Raises UserError if the database cannot be reached or refuses.
     """
     parsed = make_url(url)
     parsed = parsed.set(drivername=DRIVERS[parsed.drivername])
@@ -62,21 +62,21 @@ def open_database(url: str, *, seconds: float = 0.0, tell: Tell = logger.warning
         return patiently(opened, url, transient=_comes_back, seconds=seconds, tell=tell) if seconds else opened()
     except SQLAlchemyError as error:
         raise UserError(explained(error, url, "the study's database cannot be used")) from None
-    except RuntimeError as error:  # the tables are another Optuna's
+    except RuntimeError as error:  # the tables are of another version of Optuna
         raise UserError(f"{url}: the study's database cannot be used: {error}") from None
     except OSError as error:
         raise UserError(f"{url}: the study's database cannot be used: {error}") from None
 
 
 def _create(url: URL) -> None:
-    """Create SQLite's file where there is none: an empty one has the mode of the umask, and SQLite's own is for one user alone."""
+    """Create a missing SQLite file with the mode of the umask. SQLite itself would let only one user write."""
     with suppress(OSError):
         if url.drivername.startswith("sqlite") and (path := Path(url.database or "")).parent.is_dir():
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
 
 
 def is_away(error: Exception) -> bool:
-    """Whether a failed call may well succeed later: the database's server is away, restarting, or busy."""
+    """Return whether a failed call may succeed later: the database's server is away, restarting, or busy."""
     if not isinstance(error, SQLAlchemyError) or any(word in reason(error).lower() for word in (*_NO_ROOM, *_REFUSED)):
         return False
     lost = getattr(error, "connection_invalidated", False)
@@ -84,12 +84,12 @@ def is_away(error: Exception) -> bool:
 
 
 def _comes_back(error: Exception) -> bool:
-    """Whether to wait for a database that is to be opened: a file that cannot be, for want of its folder, is nobody's to restart."""
+    """Return whether to wait for a database that cannot be opened. A file without its folder does not come back by itself."""
     return is_away(error) and "unable to open database file" not in str(error)
 
 
 def _are_being_made(error: Exception) -> bool:
-    """Whether another process made the tables since this one saw that there are none: Optuna makes them where they are missing."""
+    """Return whether another process has made the tables meanwhile. Optuna makes missing tables when it opens a database."""
     return isinstance(error, IntegrityError) or (isinstance(error, SQLAlchemyError) and "already exists" in reason(error))
 
 
@@ -101,13 +101,13 @@ def reason(error: Exception) -> str:
 def _engine_options(url: URL) -> dict[str, object]:
     if url.drivername.startswith("sqlite"):
         return {"connect_args": {"timeout": LOCKED_SECONDS}}
-    # A connection that a restart or a router has cut is found before it is used; a dead host does not hang for hours.
+    # A connection cut by a restart or a router is detected before its use, and a dead host does not hang for hours.
     alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
     return {"pool_pre_ping": True, "pool_timeout": CONNECT_SECONDS, "connect_args": {"connect_timeout": CONNECT_SECONDS, **alive}}
 
 
 def explained(error: Exception, url: str, doing: str) -> str:
-    """Return the message for what the database at ``url`` said: what could not be done, why, and what to do."""
+    """Return the message for an error of the database at ``url``: ``doing`` is what failed. Then why, and what to do."""
     parsed, why = make_url(url), reason(error)
     if not parsed.drivername.startswith("sqlite"):
         return f"{url}: {doing}: {why}; {_ROOM if any(words in why.lower() for words in _NO_ROOM) else _PASSWORD}"
@@ -121,8 +121,8 @@ def explained(error: Exception, url: str, doing: str) -> str:
 
 
 def check_database(path: Path) -> None:
-    """Raise OSError for what keeps SQLite from working in the file ``path``, beside which it makes others."""
-    path.parent.stat()  # which SQLite does not make
+    """Raise OSError if SQLite cannot write the file ``path`` or make files beside it."""
+    path.parent.stat()  # SQLite makes no folders
     check_writable(path)
     if path.exists():
         with path.open("r+b"):

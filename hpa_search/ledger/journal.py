@@ -1,4 +1,4 @@
-"""The ledger as a journal file: a lock that dies with its holder, and no torn line under what is appended."""
+"""The ledger as a journal file. Its lock dies with its holder, and no line is appended to a torn line."""
 
 import os
 from pathlib import Path
@@ -12,12 +12,12 @@ JOURNAL = "study.journal"
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """Return Optuna's storage on the journal at ``path``, which is created where there is none."""
+    """Return Optuna's storage in the journal at ``path``. Create a missing journal."""
     return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))  # type: ignore[arg-type]
 
 
 def cut_torn_line(journal: Path) -> int:
-    """Cut a journal back to its last newline, under the lock that appends take, and return the bytes cut."""
+    """Cut a journal back to its last newline, under the lock of appends. Return the number of bytes cut."""
     lock = _JournalLock(journal)
     before = journal.stat().st_size
     lock.acquire()
@@ -28,10 +28,9 @@ def cut_torn_line(journal: Path) -> int:
 
 
 class _JournalLock:
-    """The lock of an append. Optuna's own outlives a killed driver by 30 seconds; this one dies with it, see `locks`.
+    """The lock of an append. Optuna's lock outlives a killed driver by 30 seconds; this lock dies with it, see `locks`.
 
-    Whoever takes it cuts off a last line torn by a kill or a full disk, which the next append would make unreadable
-    for ever.
+    `acquire` cuts off a last line torn by a kill or a full disk. The next append would make that line unreadable for ever.
     """
 
     def __init__(self, path: Path) -> None:

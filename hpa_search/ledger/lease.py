@@ -1,4 +1,4 @@
-"""The lease on a ledger: one driver at a time, and a dead one's place is taken without any clock being compared."""
+"""The lease on a ledger. One driver holds it at a time. A new driver replaces a dead driver without comparing clocks."""
 
 import logging
 import os
@@ -22,13 +22,14 @@ BEAT_SECONDS = 5.0
 LEASE_SECONDS = 20.0
 HURRIED_SECONDS = 5.0
 SETTLING_SECONDS = 0.3
-"""Of two drivers that take a lease at the same moment, the one that wrote last has it."""
+"""Seconds between writing a lease and trusting it. Of two drivers that write at the same moment, the last writer has it."""
 
 
 class Lease:
-    """Held by the driver that runs a search; a thread renews it, with the seconds spent, every few seconds.
+    """The lease that the driver of a search holds. A thread renews it, with the seconds spent, every few seconds.
 
-    Its ``stopwatch`` counts them: whoever holds the lease lets it run while the search does.
+    ``stopwatch`` counts the seconds spent. The holder runs it while the search has a slot. ``on_lost`` gets the reason, in
+    that thread, if the lease cannot be kept.
     """
 
     def __init__(self, ledger: Ledger, *, spent: float, on_lost: Callable[[str], None] = lambda why: None) -> None:
@@ -48,7 +49,7 @@ class Lease:
         return self.stopwatch.seconds
 
     def release(self) -> None:
-        """Give the lease back, so that the next driver need not wait; it runs out by itself where that cannot be written."""
+        """Give the lease back, so that the next driver need not wait. If this cannot be written, the lease expires by itself."""
         self._ended.set()
         self.ledger.hurry()
         self._thread.join(HURRIED_SECONDS)
@@ -67,7 +68,7 @@ class Lease:
                 why = f"{self.ledger.where}: another driver has taken this search"
             except LedgerError as error:
                 why = str(error)
-            except Exception as error:  # whatever keeps it from being renewed, another driver may soon take it
+            except Exception as error:  # whatever prevents renewal, another driver may soon take the search
                 logger.exception("the lease on the search cannot be renewed")
                 why = f"{self.ledger.where}: its lease cannot be renewed ({error})"
             if not self._ended.is_set():
@@ -75,11 +76,11 @@ class Lease:
             return
 
     def is_ours(self) -> bool:
-        """Whether no other driver has taken it since."""
+        """Return whether no other driver has taken the lease."""
         return self.ledger.noted()["lease"]["holder"] == self._holder
 
     def _guard(self) -> None:
-        """After a silence in which another driver may have taken the search, look before anything is written."""
+        """Raise LedgerError if another driver has taken the search. Read the lease only after a silence that allows this."""
         if time.monotonic() - self._renewed < LEASE_SECONDS - BEAT_SECONDS:
             return
         if not self.is_ours():
@@ -95,25 +96,27 @@ class Lease:
 
 
 def take(out: Path, name: str, *, on_lost: Callable[[str], None] = lambda why: None, say: Callable[[str], None] = print) -> Lease:
-    """Take the lease on the search in ``out``, waiting for a silent driver's to run out.
+    """Take the lease on the search in ``out``. Wait for the lease of a silent driver to expire.
 
-    ``on_lost`` hears, from another thread, why it could not be kept. Raises UserError while another driver renews it.
+    ``on_lost`` gets the reason, in another thread, if the lease cannot be kept. Raises UserError while another driver renews it.
     """
     if (out / JOURNAL).is_file():
         with refusing(out / JOURNAL, option=OUT, doing="the ledger cannot be written"):
             cut_torn_line(out / JOURNAL)
     ledger = Ledger.create(out, name, tell=say)
+    # A study has no compare-and-swap: wait for silence, check that nobody has written, write, wait, and read back.
     current = ledger.noted().get("lease")
     if current and current["held"] and not _holder_is_dead(current):
         say(
-            f"Another driver (process {current['pid']} on {current['host']}) may hold this search; waiting {LEASE_SECONDS:.0f} s for it."
+            f"Another driver (process {current['pid']} on {current['host']}) may hold this search; "
+            f"waiting {LEASE_SECONDS:.0f} s for it."
         )
         _wait_for_silence(ledger, out, current)
     asked = time.monotonic()
     if _taken(current, ledger.noted().get("lease")):
         raise UserError(f"{out}: another driver took this search at the same moment; let it run")
     lease = Lease(ledger, spent=current["spent_seconds"] if current else 0.0, on_lost=on_lost)
-    # Whoever looked before this lease was written has written by now.
+    # A driver that read before this lease was written has written its own by now.
     time.sleep(max(SETTLING_SECONDS, 2 * (time.monotonic() - asked)))
     if not lease.is_ours():
         raise UserError(f"{out}: another driver took this search at the same moment; let it run")
@@ -121,14 +124,14 @@ def take(out: Path, name: str, *, on_lost: Callable[[str], None] = lambda why: N
 
 
 def _taken(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:
-    """Whether another driver has written its lease since ``before`` was read."""
+    """Return whether another driver has written its lease since ``before`` was read."""
     return (
         now is not None and now["held"] and (before is None or (before["holder"], before["beat"]) != (now["holder"], now["beat"]))
     )
 
 
 def is_alive(lease: dict[str, Any] | None, seen: Callable[[], dict[str, Any]]) -> bool:
-    """Return whether a driver holds the search; ``seen`` reads the lease again after one beat if that is needed."""
+    """Return whether a driver holds the search. If only a beat can show that, wait for a beat and read the lease by ``seen``."""
     if not lease or not lease["held"] or _holder_is_dead(lease):
         return False
     if lease["place"] == _place():
@@ -139,7 +142,10 @@ def is_alive(lease: dict[str, Any] | None, seen: Callable[[], dict[str, Any]]) -
 
 
 def _wait_for_silence(ledger: Ledger, out: Path, current: dict[str, Any]) -> None:
-    """Return when the holder of the lease ``current`` has not renewed it for `LEASE_SECONDS`. Raises UserError if it does."""
+    """Return when the holder of the lease ``current`` has not renewed it for `LEASE_SECONDS`.
+
+    Raises UserError if the holder renews it.
+    """
     left = LEASE_SECONDS
     while left > 0:
         time.sleep(0.5)
@@ -147,7 +153,7 @@ def _wait_for_silence(ledger: Ledger, out: Path, current: dict[str, Any]) -> Non
         asked = time.monotonic()
         latest = ledger.noted()["lease"]
         if time.monotonic() - asked > 1:
-            # The ledger was away, also for the holder, which is given its time anew.
+            # The ledger was away, for the holder too: its time starts again.
             left = LEASE_SECONDS
         if not latest["held"]:
             return
@@ -159,15 +165,15 @@ def _wait_for_silence(ledger: Ledger, out: Path, current: dict[str, Any]) -> Non
 
 
 def _holder_is_dead(lease: dict[str, Any]) -> bool:
-    """Only a process of this very machine and process namespace can be known to be dead at once.
+    """Return whether the holder is known to be dead, which shows only on its own machine and in its process namespace.
 
-    Numbers of processes, and of namespaces, are given out again: another process has started at another moment.
+    Numbers of processes and namespaces are reused, so the start time is compared too.
     """
     return lease["place"] == _place() != "" and _started(lease["pid"]) != lease["started"]
 
 
 def _started(pid: int) -> int | None:
-    """When a process of this namespace started, in ticks since the machine did (proc(5), stat); None if it runs no more."""
+    """Return when a process of this namespace started, in ticks since boot (proc(5), stat); None if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -176,6 +182,7 @@ def _started(pid: int) -> int | None:
 
 
 def _place() -> str:
+    """Return the boot and process namespace of this process, or an empty text if they are unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"

@@ -1,8 +1,10 @@
-"""The ledger: one Optuna study that holds every fact of a search, written before it is acted on.
+"""The ledger: one Optuna study that holds every fact of a search. Each fact is written before it is acted on.
 
-A trial that is neither complete, pruned nor failed is RUNNING in the study; it is paused when it has a report at
-its target (the epochs it may train to), and in training or interrupted when it has none. So is one that a finished search
-has set aside, for Optuna lets no trial go on that has ended, and with more budget it may; everywhere else it counts as pruned.
+A trial that is not complete, pruned or failed is RUNNING in the study. Its target is the epoch that it may train to. With a
+report at its target it is paused. Without that report it is in training or interrupted.
+
+A finished search sets its unfinished trials aside. They stay RUNNING: Optuna resumes no ended trial, and an extended search may
+resume them. Everywhere else they count as pruned.
 """
 
 import logging
@@ -40,9 +42,10 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """What the ledger knows of one trial; ``reports`` maps epochs, from 1, to the objective.
+    """The ledger's record of one trial. ``reports`` maps epochs, from 1, to the objective.
 
-    One that is ``set_aside`` was pruned because the search was finished, and goes on where that is extended.
+    ``end`` is None until the trial has ended, and ``ended`` says why it has. A trial that is ``set_aside`` was pruned when the
+    search was finished. It resumes if the search is extended.
     """
 
     number: int
@@ -55,7 +58,7 @@ class TrialRecord:
 
     @property
     def epochs(self) -> int:
-        """How many epochs have been reported."""
+        """The last reported epoch, 0 before the first."""
         return max(self.reports, default=0)
 
 
@@ -66,7 +69,7 @@ class LedgerError(UserError):
 class Ledger:
     """Reads and writes the study of one search. Only the driver that holds the lease may write.
 
-    ``where`` names it in messages. A database that is away is waited for, for so many ``seconds``, which ``tell`` hears.
+    ``where`` names the study in messages. A call waits up to ``seconds`` for a database that is away, and says so by ``tell``.
     """
 
     def __init__(
@@ -77,13 +80,13 @@ class Ledger:
         self._patience = Patience(where, transient=is_away, seconds=seconds, tell=tell)
         self._ids: dict[int, int] = {}
         self.guard: Callable[[], None] = lambda: None
-        """Called before each write, from any thread; raises LedgerError where another driver has taken the search."""
+        """Called before each write, from any thread. Raises LedgerError if another driver has taken the search."""
 
     @classmethod
     def create(cls, out: Path, name: str, *, seconds: float = PATIENCE, tell: Tell = logger.warning) -> "Ledger":
-        """Open the study of the search in ``out``, creating it where there is none: see `study_place.choose_study`.
+        """Open the study of the search in ``out``. Create a missing study in the place that `study_place.choose_study` chose.
 
-        Raises UserError for a damaged journal, and for a database that cannot be had.
+        Raises UserError for a damaged journal, and for a database that cannot be used.
         """
         if (place := read_study_place(out)) is not None:
             if (found := _in_database(place, seconds, tell)) is not None:
@@ -92,7 +95,8 @@ class Ledger:
             return cls.create(out, name, seconds=seconds, tell=tell)
         if not (out / JOURNAL).exists() and _is_trained(out):
             raise UserError(
-                f"{out / JOURNAL}: is gone, and {out / 'trials'} has been trained; restore it, or choose another --out"
+                f"{out / JOURNAL}: is missing, but {out / 'trials'} has been trained; "
+                "restore the journal, or choose another --out"
             )
         with _named(out / JOURNAL):
             storage = open_journal(out / JOURNAL)
@@ -106,9 +110,9 @@ class Ledger:
 
     @classmethod
     def open(cls, out: Path, *, seconds: float = 0.0, tell: Tell = logger.warning) -> "Ledger":
-        """Open the study of the search in ``out`` for reading; a database that is away is waited for, for so many ``seconds``.
+        """Open the study of the search in ``out`` for reading. Wait up to ``seconds`` for a database that is away.
 
-        Raises UserError where there is no search.
+        Raises UserError if ``out`` holds no search.
         """
         if (place := read_study_place(out)) is not None:
             if (found := _in_database(place, seconds, tell)) is not None:
@@ -128,29 +132,29 @@ class Ledger:
 
     @staticmethod
     def is_in(out: Path) -> bool:
-        """Whether the search in ``out`` has a study, as far as its folder tells."""
+        """Return whether the folder ``out`` holds a journal or names a database."""
         return (out / STUDY).is_file() or (out / JOURNAL).is_file()
 
     def trials(self) -> list[TrialRecord]:
-        """Return the facts of all trials, by number."""
-        return [_facts(trial) for trial in self.frozen()]
+        """Return the records of all trials, by number."""
+        return [_record(trial) for trial in self.frozen()]
 
     def frozen(self) -> list[FrozenTrial]:
         """Return Optuna's own records of all trials, by number."""
         return self._ask(lambda: self.storage.get_all_trials(self._study_id, deepcopy=False))
 
     def add(self, number: int, parameters: dict[str, Any], distributions: dict[str, BaseDistribution], *, target: int) -> None:
-        """Record a new trial, the next, in one write."""
+        """Record the next trial in one write. Raises LedgerError if another driver has added that number."""
         trial = create_trial(
             state=TrialState.RUNNING, params=parameters, distributions=distributions, user_attrs={"target": target}
         )
 
         def once() -> None:
-            # A connection may be lost when its work is done: what was asked for is then there.
+            # A connection may break after the write was done: the retry then finds the trial.
             if self.storage.get_n_trials(self._study_id) == number:
                 self.storage.create_new_trial(self._study_id, template_trial=trial)
             elif self.storage.get_trial(self._id(number)).params != parameters:
-                raise LedgerError(f"{self.where}: another driver has added trial {number}; this one ends")
+                raise LedgerError(f"{self.where}: another driver has added trial {number}; this driver ends")
 
         self._write(once)
 
@@ -159,11 +163,11 @@ class Ledger:
         self._write(lambda: self.storage.set_trial_intermediate_value(self._id(number), epoch, objective))
 
     def set_target(self, number: int, target: int) -> None:
-        """Record that a trial may train to ``target`` epochs: its promotion."""
+        """Record a promotion: a trial may train to ``target`` epochs."""
         self._write(lambda: self.storage.set_trial_user_attr(self._id(number), "target", target))
 
     def end(self, number: int, end: End, why: str) -> None:
-        """Record the end of a trial; the value of a complete one is its best report. Ending it again changes nothing."""
+        """Record the end of a trial. The value of a complete trial is its best report. A second end changes nothing."""
 
         def once() -> None:
             trial = self.storage.get_trial(self._id(number))
@@ -176,7 +180,7 @@ class Ledger:
         self._write(once)
 
     def set_aside(self, number: int, why: str | None) -> None:
-        """Record that the search is finished without more of this trial, and ``why``; None that it goes on after all."""
+        """Record ``why`` a finished search sets a trial aside. None takes the trial back into the search."""
         self._write(lambda: self.storage.set_trial_user_attr(self._id(number), "set_aside", why))
 
     def note(self, key: str, value: Any) -> None:
@@ -188,7 +192,7 @@ class Ledger:
         return self._ask(lambda: self.storage.get_study_user_attrs(self._study_id))
 
     def hurry(self) -> None:
-        """Wait no more for a database that is away, not even in a call that is waiting."""
+        """Stop waiting for a database that is away, even in a call that waits now."""
         self._patience.seconds = 0
 
     def _id(self, number: int) -> int:
@@ -197,7 +201,7 @@ class Ledger:
         return self._ids[number]
 
     def _write(self, call: Callable[[], None]) -> None:
-        """Write as `_ask` asks, but not in the place of another driver: `guard` is called before each attempt."""
+        """Call the storage as `_ask` does. `guard` runs before each attempt: another driver may have the search by then."""
 
         def guarded() -> None:
             self.guard()
@@ -206,7 +210,7 @@ class Ledger:
         self._ask(guarded, "the ledger cannot be written")
 
     def _ask(self, call: Callable[[], T], doing: str = "the ledger cannot be read") -> T:
-        """Call the storage, again and again while its database is away; LedgerError if that does not help."""
+        """Call the storage, and retry while its database is away. Raises LedgerError if that does not help."""
         try:
             return self._patience(lambda: _unwrapped(call))
         except Unreachable as error:
@@ -220,7 +224,7 @@ class Ledger:
 
 
 def _unwrapped(call: Callable[[], T]) -> T:
-    """Call a storage; Optuna hides what a database says behind words of its own."""
+    """Call a storage. Raise the database's own error, which Optuna hides behind its own."""
     try:
         return call()
     except StorageInternalError as error:
@@ -228,9 +232,9 @@ def _unwrapped(call: Callable[[], T]) -> T:
 
 
 def _in_database(place: StudyPlace, seconds: float, tell: Tell) -> Ledger | None:
-    """Return the ledger in a database, None if it has not been begun. Raises UserError if it was, and is not there.
+    """Return the ledger in a database; None if its study has not begun. Raises UserError if a begun study is missing.
 
-    One that was begun is waited for; with the first one somebody waits, and its address may have been mistyped.
+    Only the database of a begun study is waited for. The URL of a new study may be mistyped, and its user waits.
     """
     storage = open_database(place.url, seconds=seconds if place.begun else 0.0, tell=tell)
     try:
@@ -240,14 +244,14 @@ def _in_database(place: StudyPlace, seconds: float, tell: Tell) -> Ledger | None
         if not place.begun:
             return None
         raise UserError(
-            f"{place.url}: knows no study {place.name}, which this search has there; restore that database, or say in the search's "
-            f"{STUDY} where it is now"
+            f"{place.url}: knows no study {place.name}, which this search has there; restore that database, or write "
+            f"its new URL into the search's {STUDY}"
         ) from None
     return Ledger(storage, study_id, place.url, seconds=seconds, tell=tell)
 
 
 def _begun(out: Path, place: StudyPlace) -> None:
-    """Begin the study in its database, and note that."""
+    """Create the study in its database, and note that it has begun."""
     with suppress(DuplicatedStudyError), _asking(place):
         open_database(place.url).create_new_study([StudyDirection.MAXIMIZE], place.name)
     write_study_place(out, place.model_copy(update={"begun": True}))
@@ -255,14 +259,14 @@ def _begun(out: Path, place: StudyPlace) -> None:
 
 @contextmanager
 def _asking(place: StudyPlace) -> Iterator[None]:
-    """Raise LedgerError for what the database says in the block."""
+    """Raise LedgerError for an error of the database in the block."""
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         if not isinstance(cause, SQLAlchemyError):
             raise
-        raise LedgerError(explained(cause, place.url, "the study cannot be looked for")) from error
+        raise LedgerError(explained(cause, place.url, "the study cannot be read")) from error
 
 
 def _is_trained(out: Path) -> bool:
@@ -271,16 +275,18 @@ def _is_trained(out: Path) -> bool:
 
 @contextmanager
 def _named(journal: Path) -> Iterator[None]:
-    """Turn whatever Optuna raises for a journal that is none, or damaged, or that the system refuses, into a message that names it."""
+    """Raise UserError that names ``journal`` if it is damaged, is not a journal, or is refused by the system."""
     try:
         yield
     except OSError as error:
         raise refused(error, journal, option=OUT, doing="the ledger cannot be opened") from error
     except (ValueError, LookupError, TypeError, AssertionError) as error:
-        raise UserError(f"{journal}: damaged, or no ledger of a search ({error})") from None
+        raise UserError(
+            f"{journal}: damaged, or not the ledger of a search ({error}); restore it, or choose another --out"
+        ) from None
 
 
-def _facts(trial: FrozenTrial) -> TrialRecord:
+def _record(trial: FrozenTrial) -> TrialRecord:
     ends = {state: end for end, state in _ENDS.items()}
     aside = None if trial.state.is_finished() else trial.user_attrs.get("set_aside")
     return TrialRecord(

@@ -1,4 +1,4 @@
-"""What a search is doing, read from its ledger by any process at any time."""
+"""Read the state of a search from its ledger, in any process at any time."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +15,11 @@ RESTS = "rests"
 def read_status(out: Path) -> dict[str, Any]:
     """Return the state of the search in ``out`` and of each of its trials, ready for JSON.
 
-    The search is `running`, `finished`, `paused` or `stopped` (as asked; `resume` goes on), or `interrupted` (its driver
-    was killed or broke off; `resume` or `run` again goes on). A trial is `running`, `paused`, `complete`, `pruned` or
-    `failed`; of a search that is not running, one that was is `waiting`. Raises UserError where there is no search.
+    The search is `running`, `finished`, `paused`, `stopped` or `interrupted`. A command has paused or stopped it, and
+    `resume` resumes it. An interrupted search had its driver killed or broken off, and `resume` or the same `run` resumes it.
+
+    A trial is `running`, `paused`, `complete`, `pruned` or `failed`. A trial in training is `waiting` while its search does
+    not run. Raises UserError if ``out`` holds no search.
     """
     ledger = Ledger.open(out)
     facts, noted = ledger.trials(), ledger.noted()

@@ -1,11 +1,11 @@
-"""The clock of a search's hours: it runs while a slot is up, whatever else the driver waits for."""
+"""The clock of a search's hours. It runs while a slot is up, whatever else the driver waits for."""
 
 import threading
 import time
 
 
 class Stopwatch:
-    """Counts ``seconds``, from those of before, while it runs; threads may share it."""
+    """Counts seconds while it runs, starting from ``seconds``. Threads may share it."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self._counted = seconds
@@ -14,12 +14,12 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """What it has counted until now."""
+        """The seconds counted until now."""
         with self._lock:
             return self._counted + self._running()
 
     def run(self, on: bool = True) -> None:
-        """Run from now on, or, unless ``on``, stand still."""
+        """Count from now on, or stop counting unless ``on``."""
         with self._lock:
             self._counted += self._running()
             self._since = time.monotonic() if on else None

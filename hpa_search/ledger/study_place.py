@@ -1,4 +1,4 @@
-"""Where the ledger of a search is: a journal in its folder, or a database that OUT/study.json names without its password."""
+"""The place of a search's ledger: a journal in its folder, or a database that OUT/study.json names without a password."""
 
 import uuid
 from pathlib import Path
@@ -17,9 +17,9 @@ from hpa_search.system_errors import OUT, refused
 
 
 class StudyPlace(Record):
-    """A study in a database: ``url`` holds no password, ``name`` is the study's own there.
+    """A study in a database. ``url`` holds no password, and ``name`` is the study's name there.
 
-    Once it is ``begun``, a database that does not know it has lost it, or is another.
+    ``begun`` says that the study was created. A database without a begun study has lost it, or is the wrong database.
     """
 
     url: str
@@ -28,31 +28,30 @@ class StudyPlace(Record):
 
 
 def check_url(url: str) -> str:
-    """Return ``url`` if it can be a study's. Raises UserError for other databases, and for a password in it."""
+    """Return ``url`` if it can hold a study. Raises UserError for an unknown database, and for a password in the URL."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise UserError("--study: is no database URL; give one such as postgresql://user@host:5432/database") from None
+        raise UserError("--study: is not a database URL; give a URL such as postgresql://user@host:5432/database") from None
     secret = any("password" in key.lower() for key in parsed.query)
     hidden = parsed.set(query={}).render_as_string(hide_password=True)
     if parsed.drivername not in DRIVERS:
         raise UserError(f"--study {hidden}: a study is kept in postgresql://user@host/database or sqlite:////whole/path.db")
     if parsed.password is not None or secret:
         raise UserError(
-            f"--study {hidden}: leave the password out, for the URL is written into the search's folder; set PGPASSWORD where the "
-            "search's driver runs, or write it into ~/.pgpass there"
+            f"--study {hidden}: leave the password out, because the URL is written into the search's folder; set PGPASSWORD "
+            "where the search's driver runs, or write it into ~/.pgpass there"
         )
     if parsed.drivername == "sqlite" and not Path(parsed.database or "").is_absolute():
-        raise UserError(f"--study {url}: give a whole path, with four slashes: sqlite:////folder/study.db")
+        raise UserError(f"--study {url}: give an absolute path, with four slashes: sqlite:////folder/study.db")
     return url
 
 
 def choose_study(out: Path, url: str | None, name: str) -> StudyPlace | None:
-    """Return the database of the search in ``out``; None if it is the journal there.
+    """Return the database of the search in ``out``; None if its ledger is the journal there.
 
-    Where nothing is yet, ``url`` decides (None: a journal) and is written down with a name made of ``name`` that no other
-    study has.
-    Raises UserError if the search in ``out`` has its study elsewhere.
+    For a new search, ``url`` decides; None means a journal. The URL is written to OUT/study.json, with a unique study name
+    made from ``name``. Raises UserError if the search in ``out`` has its study elsewhere.
     """
     there = read_study_place(out)
     begun = there is not None or (out / JOURNAL).is_file()
@@ -76,7 +75,7 @@ def write_study_place(out: Path, place: StudyPlace) -> None:
 
 
 def read_study_place(out: Path) -> StudyPlace | None:
-    """Return the database that OUT/study.json names; None if there is no such file."""
+    """Return the database that OUT/study.json names; None if that file is missing."""
     try:
         return StudyPlace.model_validate_json((out / STUDY).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -84,4 +83,6 @@ def read_study_place(out: Path) -> StudyPlace | None:
     except OSError as error:
         raise refused(error, out / STUDY, option=OUT, doing="cannot be read") from error
     except ValidationError as error:
-        raise UserError(f"{out / STUDY}: damaged ({error.errors()[0]['msg']}); it holds url and name of the study") from None
+        raise UserError(
+            f"{out / STUDY}: damaged ({error.errors()[0]['msg']}); restore it, or write the study's url and name into it"
+        ) from None

@@ -1,4 +1,4 @@
-"""Decide which leg runs next: resume what was interrupted, promote, sample a new trial, or finish one of the best.
+"""Decide which leg runs next: resume an interrupted trial, promote, sample a new trial, or finish one of the best.
 
 Every decision is written to the ledger before it is acted on. An agenda that is built from a ledger decides as the agenda
 that wrote it would have. It knows neither Ray nor a clock of its own.
@@ -7,7 +7,7 @@ that wrote it would have. It knows neither Ray nor a clock of its own.
     leg = agenda.next()                             # the ledger has the trial and its target
     is_over = agenda.report(leg.number, report)     # the ledger has the epoch; the agenda has decided what follows
     agenda.has_nothing_left                         # no leg runs and none ever will
-    agenda.close()                                  # what is paused counts as pruned
+    agenda.close()                                  # paused trials count as pruned
 """
 
 import math
@@ -68,7 +68,7 @@ class Agenda:
                 self.rungs.report(facts.number, epoch, objective)
         self._watchers.resumed(list(self.trials.values()), self._spent_seconds)
         for number, facts in self.trials.items():
-            if facts.set_aside:  # it is decided about anew, and pruned again unless the search was extended
+            if facts.set_aside:  # decide anew: it is pruned again unless the search was extended
                 self._update(number, end=None)
             self._settle(self.trials[number])
 
@@ -80,7 +80,7 @@ class Agenda:
         return self._start(self._enact(*choice)) if choice else None
 
     def _choice(self) -> tuple[Kind, int] | None:
-        """Return what to do next and with which trial, and change nothing; None if there is nothing to do."""
+        """Return the next action and its trial, or None. Change nothing."""
         if (number := self._interrupted()) is not None:
             return "resume", number
         if (number := self._promotable()) is not None:
@@ -162,7 +162,7 @@ class Agenda:
             self.fail(number, f"its run was lost {MOST_LOSSES} times in a row without an epoch done")
 
     def restore(self) -> None:
-        """Pause the trials again that were set aside when the search was finished, because it has been extended since."""
+        """Pause the set-aside trials of a finished search again: the search has been extended."""
         for number, facts in self.trials.items():
             if facts.set_aside and facts.end is None:
                 self.ledger.set_aside(number, None)
@@ -170,7 +170,7 @@ class Agenda:
                 self._watchers.ended(number, "paused", f"waits at epoch {facts.epochs} again")
 
     def close(self) -> None:
-        """Set aside what is paused or was cut short by the budget; `restore` undoes it after an extension."""
+        """Set aside the trials that are paused or cut short by the budget. `restore` undoes this after an extension."""
         assert not self.live
         for number, facts in self.trials.items():
             if facts.end is None and facts.set_aside:

@@ -1,7 +1,7 @@
-"""A search without one of the folds: it trains given configurations of another search for given epochs, and chooses nothing.
+"""A search without one fold: it trains given configurations of another search for given epochs, and chooses nothing.
 
-Its split is the other search's with another fold in the place of validation, so that each row that is not test is once
-judged by a network that was not trained on it.
+Its split is the other search's, with another fold for validation. So each row outside test is scored once by a network that
+has not trained on it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ LONGEST_NAME = 64
 
 @dataclass(frozen=True)
 class FoldTrial:
-    """A configuration, as the values that were drawn for it, and for how many epochs it is trained."""
+    """A configuration, as its drawn values, and the epochs to train it for."""
 
     parameters: Mapping[str, Value]
     epochs: int
@@ -50,7 +50,10 @@ class FoldTrial:
 
 @dataclass(frozen=True, eq=False)
 class FoldSearch:
-    """A search without ``fold``, ready in ``out``, a mirror of ``place``; ``numbers`` are its trials of what was wanted, in that order."""
+    """A search without ``fold``, ready in ``out``, which is ``place`` or a mirror of it.
+
+    ``numbers`` are the trial numbers of the wanted trials, in the order in which they were wanted.
+    """
 
     fold: int
     out: Path
@@ -60,20 +63,20 @@ class FoldSearch:
     place: Place
 
     def facts(self) -> list[TrialRecord]:
-        """Return what its ledger knows of its trials, by number; some may not have begun."""
+        """Return the ledger's records of its trials, by number. Trials that have not begun are missing."""
         return _trials(self.out, self.search)
 
     @property
     def done(self) -> bool:
-        """Whether all that was wanted has come to its end, well or not."""
+        """Whether every wanted trial has ended, by success or failure."""
         ended = {facts.number for facts in self.facts() if facts.end is not None}
         return ended.issuperset(self.numbers)
 
 
 def fold_search(parent: Search, fold: int, trials: Sequence[FoldTrial]) -> Search:
-    """Return the search that trains ``trials`` of ``parent`` without ``fold``, each to its epochs, none ended before.
+    """Return the search that trains ``trials`` of ``parent`` without ``fold``, each to its epochs and none stopped early.
 
-    Learning rates are laid out over the parent's ``max_epochs``. Each fold has a seed of its own.
+    Learning-rate schedules span the parent's ``max_epochs``. Each fold has a seed of its own.
     """
     content = parent.model_dump(exclude_unset=True, exclude={"about", "final"})
     suffix = f"-fold-{fold}"
@@ -94,7 +97,7 @@ def fold_search(parent: Search, fold: int, trials: Sequence[FoldTrial]) -> Searc
 
 
 def search_text(search: Search, parent: Search) -> str:
-    """Return the file of a search of `fold_search`."""
+    """Return the text of the file of a search from `fold_search`."""
     comment = (
         f"# Made by `hpa-search finish --folds`: members of the search {parent.name}, trained without fold {search.split.fold}.\n"
     )
@@ -102,7 +105,7 @@ def search_text(search: Search, parent: Search) -> str:
 
 
 def trials_of(search: Search) -> tuple[FoldTrial, ...]:
-    """Return what a search of `fold_search` trains."""
+    """Return the trials of a search from `fold_search`."""
     ends = search.scheduler.point_epochs or ()
     return tuple(FoldTrial(point, epochs) for point, epochs in zip(search.start_points, ends, strict=True))
 
@@ -110,10 +113,9 @@ def trials_of(search: Search) -> tuple[FoldTrial, ...]:
 def place(
     wanted: Sequence[FoldTrial], there: Sequence[FoldTrial], failed: frozenset[int]
 ) -> tuple[tuple[int, ...], tuple[FoldTrial, ...]]:
-    """Return the trial numbers of ``wanted``, and all trials: those ``there``, and after them what these lack.
+    """Return the trial numbers of ``wanted``, and all trials: those ``there``, then the missing ones.
 
-    Of two that are wanted and equal, each gets a trial of its own. One that has ``failed`` is tried anew, as another
-    trial and thus with another seed.
+    Two equal wanted trials get a trial each. A ``failed`` trial is retried as a new trial, and so with another seed.
     """
     free = [number for number in range(len(there)) if number not in failed]
     numbers, trials = [], list(there)
@@ -142,11 +144,12 @@ def prepare_fold(
 ) -> FoldSearch:
     """Make ``out`` ready to train ``wanted``, trials of the search ``parent`` with its ``split``, without ``fold``.
 
-    What ``out`` has trained already is kept and used, also if other trials were wanted then. The images' mean and std are
-    the parent's. ``study`` is the URL of a database for its ledger, ``lies`` the place that ``out`` mirrors, where workers find it; None where it is no mirror.
+    Trials that ``out`` has trained already are kept and used, even if other trials were wanted then. The images' mean and std
+    are the parent's. ``study`` is the URL of a database for the ledger. ``lies`` is the place that ``out`` mirrors, where
+    workers find it; None if ``out`` is not a mirror.
 
-    Raises UserError if ``out`` holds something else, a driver is at work there that does not know all that is wanted, or the
-    fold cannot be judged.
+    Raises UserError if ``out`` holds something else, or if a driver there does not know the new trials. Also if the fold has
+    too few images or no positives.
     """
     original, origin = parent
     there, failed = _there(out, fold, original)
@@ -163,17 +166,19 @@ def prepare_fold(
     elif (out / SEARCH).read_text(encoding="utf-8") != text:
         _check_idle(out)
         write_text(out / SEARCH, text)
-    search, provenance = read_workspace(out)  # the same, but with the order of dimensions that its file has
+    search, provenance = read_workspace(out)  # the same search, with its dimensions in the file's order
     return FoldSearch(fold, out, search, make_job(lies or out, search, provenance, inputs, cache), numbers, Place.of(lies or out))
 
 
 def _there(out: Path, fold: int, parent: Search) -> tuple[tuple[FoldTrial, ...], frozenset[int]]:
-    """Return the trials that have begun in ``out``, and the numbers of those that failed."""
+    """Return the trials that have begun in ``out``, and the numbers of the failed ones. Raises UserError for another search."""
     if not (out / PROVENANCE).is_file():
         return (), frozenset()
     search, _ = read_workspace(out)
     if search != fold_search(parent, fold, trials_of(search)):
-        raise UserError(f"{out} holds something else than this search without its fold {fold}; remove it to train that anew")
+        raise UserError(
+            f"{out} holds something else than this search without its fold {fold}; remove that folder to train the fold again"
+        )
     facts = _trials(out, search)
     return trials_of(search)[: len(facts)], frozenset(trial.number for trial in facts if trial.end == "failed")
 
@@ -189,19 +194,22 @@ def _trials(out: Path, search: Search) -> list[TrialRecord]:
 def _check_idle(out: Path) -> None:
     if Ledger.is_in(out) and read_status(out)["state"] == "running":
         raise UserError(
-            f"{out}: another process trains other members of this search just now; wait for it (hpa-search status {out}), or stop it"
+            f"{out}: another process trains other members of this search; wait for its end (hpa-search status {out}), or stop it"
         )
 
 
 def _classes(fold: int, parent: Search, origin: Provenance, labels: NDArray[np.bool_]) -> list[int]:
-    """Return which of the classes that the parent is judged by have positives among ``labels`` (n, 28), the fold's rows."""
+    """Return the parent's scored classes that have positives among ``labels`` (n, 28), the fold's rows.
+
+    Raises UserError if the fold has too few rows, or no positives of any class.
+    """
     if len(labels) < LEAST_VALIDATION:
-        raise UserError(f"fold {fold} has {len(labels)} images, at least {LEAST_VALIDATION} are needed; search with fewer folds")
+        raise UserError(f"fold {fold} has {len(labels)} images, but {LEAST_VALIDATION} are needed; search with fewer folds")
     present = labels.any(axis=0)
-    judged = np.flatnonzero(present & to_vector(origin.classes))
-    if not len(judged):  # nothing is chosen by it: any class will do
-        judged = np.flatnonzero(present if parent.labels is None else present & to_vector(parent.labels))
-    if not len(judged):
+    scored = np.flatnonzero(present & to_vector(origin.classes))
+    if not len(scored):  # no trial is chosen by this score: any class will do
+        scored = np.flatnonzero(present if parent.labels is None else present & to_vector(parent.labels))
+    if not len(scored):
         names = ", ".join(LABELS[label] for label in parent.labels or ())
         raise UserError(f"fold {fold} has no image with any of the search's labels ({names}); search with fewer folds")
-    return judged.tolist()
+    return scored.tolist()

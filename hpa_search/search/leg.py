@@ -1,4 +1,4 @@
-"""A leg, what comes back while it is trained, and how it ends: the records that pass from the agenda to a worker and back.
+"""The records that pass from the agenda to a worker and back: a leg, its reports, and its end.
 
 A trial is trained in legs. A leg brings a trial from its last epoch to the next epoch at which the agenda decides about it.
 """
@@ -13,8 +13,8 @@ class Leg:
     """Train trial ``number`` to ``target`` epochs; the ledger has the first ``reported`` of them.
 
     ``id`` counts the legs of one driver, from 1. Two legs of one trial never run side by side, so the leg with the larger
-    id replaces the other. ``micro_batch`` is the number of images that memory is known to hold at a time, None as long as
-    it has not run out.
+    id replaces the other. ``micro_batch`` is the number of images that memory is known to hold at a time, None if memory
+    has not run out.
     """
 
     id: int
@@ -60,5 +60,5 @@ class Released:
 
 
 LegEnd = Failed | Halted | Released
-"""How a leg ends that does not end with the report of an epoch, as one that reaches its target does."""
+"""The end of a leg short of its target. A leg that reaches its target ends with the report of that epoch."""
 LegEvent = EpochReport | LegEnd

@@ -5,10 +5,10 @@
     every state ── end, break_off ──▶ ENDING
 
 Legs begin while the driver is RUNNING. They end with their epoch while it is CHANGING_SLOTS or PAUSING, and at once when it
-is ENDING. No state is left for an earlier one, but for CHANGING_SLOTS.
+is ENDING. Only CHANGING_SLOTS returns to an earlier state.
 
-Who asks for a change: the main thread for ``run`` and, in a signal handler, for ``end``; the fleet's thread for
-``change_slots``; the listener's for ``pause`` and ``end``; any thread for ``break_off``.
+Threads ask for changes. The main thread asks for ``run`` and, in a signal handler, for ``end``. The fleet's thread asks for
+``change_slots``, and the listener's for ``pause`` and ``end``. Any thread may ask for ``break_off``.
 """
 
 import threading
@@ -32,7 +32,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class End:
-    """Why everything ends: the outcome, and the trouble that no trial is to blame for, if there is any."""
+    """Why everything ends: the outcome, and the trouble, if any, that no trial has caused."""
 
     outcome: Outcome
     trouble: str | None = None

@@ -1,4 +1,4 @@
-"""OUT/search.log: what a search said, whoever watched it."""
+"""OUT/search.log: every line that a search has said, with its time."""
 
 import os
 from contextlib import suppress
@@ -9,9 +9,9 @@ LOG = "search.log"
 
 
 class SearchLog:
-    """Appends lines with their times; those that come before `open` are kept until then.
+    """Appends lines with their times. Lines from before `open` are kept until then.
 
-    A log that cannot be written ends no search: the line is lost.
+    A log that cannot be written does not end the search: the line is lost.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class SearchLog:
         self._waiting = []
 
     def write(self, text: str) -> None:
-        """Append ``text``, of one line or several, with the time."""
+        """Append ``text``, of one or more lines, with the time."""
         line = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {text}\n"
         if self._path is None:
             self._waiting.append(line)
@@ -39,5 +39,5 @@ class SearchLog:
 
 
 def _at_once(path: str, flags: int) -> int:
-    """Open a file; a pipe that nobody reads is refused, not waited for."""
+    """Open a file without waiting: a pipe without a reader is refused."""
     return os.open(path, flags | os.O_NONBLOCK, 0o666)

@@ -1,4 +1,4 @@
-"""Read a search file, and check that this machine has the weights that its trials start from."""
+"""Read a search file, and check that this machine has the pretrained weights of its trials."""
 
 from pathlib import Path
 
@@ -10,16 +10,19 @@ from hpa_search.space.yaml_file import read_text
 
 
 def read_search(path: Path) -> tuple[Search, str]:
-    """Return the search of a file and the file's text. Raises UserError as ``parse_search``, or if it cannot be read."""
+    """Return the search in the file ``path``, and the file's text.
+
+    Raises UserError as `parse_search`, or if the file cannot be read.
+    """
     text = read_text(path)
     return parse_search(text, str(path)), text
 
 
 def check_weights(search: Search) -> None:
-    """Make sure that the pretrained weights that trials may start from are at hand, and fit.
+    """Check that this machine has all pretrained weights that trials may start from, and that they fit.
 
-    Raises UserError that names the file, or says that the hub is out of reach. This looks at the machine, so it belongs
-    to a run and not to the reading of a file.
+    Raises UserError that names the file, or says that the hub is out of reach. The answer depends on the machine, so a run
+    asks for it, and the reading of a file does not.
     """
     checked: set[tuple[Value, ...]] = set()
     for values in configurations(search):

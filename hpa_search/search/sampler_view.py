@@ -1,6 +1,6 @@
-"""What TPE is shown: a study in memory made from the ledger, in which a paused trial counts as pruned.
+"""The study that TPE sees: in memory, made from the ledger, with paused trials as pruned trials.
 
-Optuna has no paused state. Left RUNNING, paused trials count as bad (`constant_liar`), and TPE hardly learns.
+Optuna has no paused state. If paused trials stayed RUNNING, `constant_liar` would count them as bad, and TPE would hardly learn.
 """
 
 import copy
@@ -23,11 +23,10 @@ MOST_ATTEMPTS = 50
 def suggest(
     search: Search, trials: Sequence[FrozenTrial], training: set[int], *, start_point: Point | None = None
 ) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-    """Return parameters, and their distributions, for the trial whose number is ``len(trials)``.
+    """Return the parameters of trial number ``len(trials)``, and their distributions.
 
-    The answer depends on nothing but the arguments. ``training`` holds the numbers of the trials in training now.
-    A ``start_point`` fixes the values that it names. What the space excludes is suggested again, and after
-    MOST_ATTEMPTS drawn at random.
+    The answer depends on the arguments alone. ``training`` holds the numbers of the trials in training now. A ``start_point``
+    fixes the values that it names. Excluded suggestions are repeated, and after MOST_ATTEMPTS replaced by a random draw.
     """
     word = int(np.random.SeedSequence([search.seed, len(trials)]).generate_state(1)[0])
     study = optuna.create_study(direction="maximize", sampler=_sampler(search, word))
@@ -41,8 +40,8 @@ def suggest(
         parameters = search.suggest(trial)
         if not search.excluded(parameters):
             return parameters, trial.distributions
-        study.tell(trial, state=TrialState.FAIL)  # a failed trial is one that TPE does not look at
-    raise AssertionError("a draw is never an excluded one")
+        study.tell(trial, state=TrialState.FAIL)  # TPE ignores failed trials
+    raise AssertionError("a draw is never excluded")
 
 
 def _sampler(search: Search, word: int) -> optuna.samplers.BaseSampler:
@@ -54,7 +53,7 @@ def _sampler(search: Search, word: int) -> optuna.samplers.BaseSampler:
 
 
 def _kept(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The best half and the latest half of what TPE is shown: its time grows with the number of trials."""
+    """Return the trials for TPE, at most MOST_TRIALS: half of them the best, half the latest. TPE's time grows with them."""
     if len(trials) <= MOST_TRIALS:
         return list(trials)
     latest = trials[-MOST_TRIALS // 2 :]
@@ -68,7 +67,7 @@ def _rank(trial: FrozenTrial) -> tuple[int, float]:
 
 
 def _shown(trial: FrozenTrial, in_training: bool) -> FrozenTrial | None:
-    """Return how TPE sees a trial; None for a failed one, and for one that has nothing to say yet."""
+    """Return a trial as TPE sees it. A failed trial is None, and so is a trial without reports that is not in training."""
     if trial.state == TrialState.COMPLETE:
         return _as(trial, TrialState.COMPLETE, trial.value)
     if in_training:
@@ -79,7 +78,7 @@ def _shown(trial: FrozenTrial, in_training: bool) -> FrozenTrial | None:
 
 
 class _Still(FrozenTrial):
-    """A trial whose content nobody changes any more: with a thousand of them, deep copies were most of a suggestion's time."""
+    """A trial that nobody changes any more. With a thousand trials, deep copies took most of a suggestion's time."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Still":
         return copy.copy(self)

@@ -1,4 +1,4 @@
-"""TensorBoard scalars: one run a trial, under OUT/tensorboard/0007."""
+"""TensorBoard scalars: one run for each trial, such as OUT/tensorboard/0007."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from hpa_search.storage.place import Location
 
 FOLDER = "tensorboard"
 REFRESH_SECONDS = 15.0
-"""Between two looks at what a search in an object store has written."""
+"""Seconds between two fetches of the files of a search in an object store."""
 _NOT_SCALARS = {"epoch"}
 
 
@@ -29,13 +29,13 @@ class TensorBoard:
         self._writers: dict[int, SummaryWriter] = {}
 
     def resumed(self, trials: list[TrialRecord], spent_seconds: Callable[[], float]) -> None:
-        """Nothing: what earlier drivers wrote is there."""
+        """Do nothing: the files of earlier drivers are there."""
 
     def extended(self, search: Search) -> None:
-        """Nothing: a budget is no scalar."""
+        """Do nothing: a budget is not a scalar."""
 
     def started(self, leg: Leg) -> None:
-        """Open the trial's run and write down its parameters."""
+        """Open the trial's run and write its parameters."""
         if leg.number not in self._writers:
             self._writers[leg.number] = SummaryWriter(str(self._folder / f"{leg.number:04d}"))
         if leg.reported == 0:
@@ -43,7 +43,7 @@ class TensorBoard:
             self._writers[leg.number].add_text("parameters", lines, global_step=0)
 
     def reported(self, number: int, report: EpochReport) -> None:
-        """Write an epoch's scalars, and let a reader see them at once."""
+        """Write an epoch's scalars, and flush them for readers."""
         metrics = report.metrics.items()
         scalars = {name: value for name, value in metrics if isinstance(value, int | float) and name not in _NOT_SCALARS}
         values = [value for name, scalar in scalars.items() for value in summary.scalar(name, scalar).value]
@@ -53,15 +53,15 @@ class TensorBoard:
         writer.flush()
 
     def ended(self, number: int, state: str, why: str) -> None:
-        """Close the trial's file; a trial that goes on gets another in the same run."""
+        """Close the trial's file. A resumed trial gets another file in the same run."""
         if (writer := self._writers.pop(number, None)) is not None:
             writer.close()
 
 
 def serve(out: Location, cache: Path, port: int, say: Callable[[str], None] = print) -> int:
-    """Serve TensorBoard on the trials of the search in ``out`` until it is stopped; return its exit code.
+    """Serve TensorBoard on the trials of the search in ``out`` until it is stopped; return TensorBoard's exit code.
 
-    What is in an object store is fetched by way of ``cache``, again every few seconds. Raises UserError where there is nothing.
+    Files in an object store are fetched into ``cache``, again every few seconds. Raises UserError if there is nothing to show.
     """
     with opened(out, cache, f"{FOLDER}/", say=say) as work:
         folder = work.folder / FOLDER

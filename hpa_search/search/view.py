@@ -1,4 +1,4 @@
-"""The search as it runs: a live table on a terminal, plain lines elsewhere."""
+"""Show a running search: a live table on a terminal, plain lines elsewhere."""
 
 import time
 from collections import Counter
@@ -20,7 +20,7 @@ MOST_ROWS = 20
 
 
 class View:
-    """Follows the trials of a search, shows them, and writes them to a ``log`` if there is one."""
+    """Shows the trials of a search as they run, and writes each line to ``log`` if it is given."""
 
     def __init__(self, search: Search, console: Console, log: SearchLog | None = None) -> None:
         self._search, self._console, self._log, self._most_trials = search, console, log, search.most_trials
@@ -44,12 +44,12 @@ class View:
         self._live = None
 
     def say(self, line: str) -> None:
-        """Print a line, above the table if there is one."""
+        """Print a line, above a live table."""
         self._note(line)
         self._console.print(line, highlight=False, markup=False)
 
     def resumed(self, trials: list[TrialRecord], spent_seconds: Callable[[], float]) -> None:
-        """Take over what earlier drivers have done."""
+        """Take over the trials of earlier drivers."""
         self._spent_seconds, self._epochs_before = spent_seconds, sum(facts.epochs for facts in trials)
         for facts in trials:
             self._states[facts.number] = trial_state(facts, running=False)
@@ -57,17 +57,17 @@ class View:
             if facts.reports:
                 self._objectives[facts.number] = max(facts.reports.values())
         if trials:
-            self._line(f"going on with {len(trials)} trials and {self._epochs_before} epochs of before")
+            self._line(f"resumed with {len(trials)} trials and {self._epochs_before} epochs of earlier runs")
 
     def extended(self, search: Search) -> None:
-        """Take over another budget."""
+        """Take over the extended budget."""
         self._search, self._most_trials = search, search.most_trials
         budget = search.budget
         limits = {"trials": budget.trials, "hours": budget.hours, "epochs": budget.epochs}
         self._line("extended to " + ", ".join(f"{value:g} {name}" for name, value in limits.items() if value is not None))
 
     def started(self, leg: Leg) -> None:
-        """Note a leg; the first of a trial is told with its parameters."""
+        """Note a leg. The first leg of a trial is shown with its parameters."""
         self._states[leg.number], self._targets[leg.number] = "running", leg.target
         self._epochs.setdefault(leg.number, leg.reported)
         what = ", ".join(f"{name}={_short(value)}" for name, value in leg.parameters.items())
@@ -120,7 +120,10 @@ class View:
         return f"{self._elapsed()}  {begun} ({counts})  rungs {', '.join(map(str, self._search.rungs))}  {self._time_left()}"
 
     def _time_left(self) -> str:
-        """An estimate from the epochs so far: those of the trials to come at the first rungs' mean, and the finishers'."""
+        """Return the time left by the budget of hours, or an estimate from the pace of the epochs so far.
+
+        A trial to come is estimated at the mean epochs of the trials so far, a finisher at half the top rung.
+        """
         budget, elapsed = self._search.budget, time.monotonic() - self._began
         if budget.hours is not None:
             return f"at most {max(budget.hours * 3600 - self._spent_seconds(), 0) / 60:.0f} min left"

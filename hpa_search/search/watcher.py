@@ -9,7 +9,7 @@ from hpa_search.space.search import Search
 
 
 class Watcher(Protocol):
-    """Follows a search. Each event is in the ledger before a watcher hears of it."""
+    """Follows a search. Each event is in the ledger before a watcher gets it."""
 
     def resumed(self, trials: list[TrialRecord], spent_seconds: Callable[[], float]) -> None:
         """A driver starts with the ``trials`` of earlier drivers; ``spent_seconds`` returns the seconds spent of the budget."""
@@ -28,7 +28,7 @@ class Watcher(Protocol):
 
 
 class Watchers:
-    """Several watchers as one; each hears of an event in turn."""
+    """Several watchers as one. Each gets every event in turn."""
 
     def __init__(self, watchers: tuple[Watcher, ...]) -> None:
         self._watchers = watchers

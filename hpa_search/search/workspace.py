@@ -1,4 +1,4 @@
-"""What OUT holds beside the ledger: the search file, the split, and on which data; written once, checked ever after."""
+"""The files of OUT beside the ledger: search file, split and provenance. They are written once and checked by each later run."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -32,12 +32,13 @@ from hpa_search.training.job import Job
 from hpa_search.training.trial_data import FOLDS
 
 LEAST_VALIDATION = FOLDS
-"""Thresholds are fitted on all folds but one of the validation rows."""
+"""The fewest validation rows: thresholds are fitted on all folds of them but one."""
 
 
 class ExternalRows(Record):
-    """The external images of a search: their folder and fingerprint, how many there are, the rows that are used, and how
-    many of these have each label (28).
+    """The external images of a search.
+
+    ``images`` is their number, ``used`` the rows that are trained on, and ``positives`` the number of these with each label (28).
     """
 
     folder: str
@@ -48,9 +49,9 @@ class ExternalRows(Record):
 
 
 class Provenance(Record):
-    """Which software and data a search stands on: ``mean`` and ``std`` (4 each, 0..1 units) are the training rows'.
+    """The software and data of a search. ``mean`` and ``std`` (4 each, 0..1 units) are those of the training rows.
 
-    ``external`` are the folder and fingerprint of external images, and the rows of them that are trained on.
+    ``classes`` are the label ids that the objective averages over.
     """
 
     version: str
@@ -68,9 +69,9 @@ class Provenance(Record):
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a search is given beside its file: the dataset and its images, and external ones from a folder, or None.
+    """The data of a search: the dataset, its packed images, and external images with their folder, or None.
 
-    ``place`` is where the dataset comes from, None where that is its root.
+    ``place`` is the place that the dataset was fetched from, None if that is its root.
     """
 
     dataset: Dataset
@@ -81,7 +82,7 @@ class Inputs:
 
     @property
     def data(self) -> Place:
-        """Where the dataset is, as every node finds it."""
+        """The place of the dataset, as every node finds it."""
         return Place.of(self.place or self.dataset.root).resolve()
 
 
@@ -96,11 +97,13 @@ def prepare(
     place: Location | None = None,
     names: Sequence[str] | None = None,
 ) -> Job:
-    """Make ``out`` ready for the search, or check that it holds this very search on this very data.
+    """Make ``out`` ready for the search, or check that it holds this search on this data. Return the job of the workers.
 
-    Where the data are, and what of a cluster a trial gets, may have changed: `keep_changes` writes that down.
-    ``place`` is what ``out`` mirrors, where workers find it, and ``names`` what lies there; None where ``out`` is that itself.
-    Raises UserError as `check_out` does, if no class has enough positives, or if the external images are others.
+    The place of the data and the resources may have changed; `keep_changes` writes such changes. If ``out`` is a mirror,
+    ``place`` is its original, where workers find it, and ``names`` are the files there. Both are None otherwise.
+
+    Raises UserError as `check_out`, if validation has too few rows, if no class has enough positives, or if the external
+    images differ.
     """
     dataset, images = inputs.dataset, inputs.images
     fingerprint = check_out(out, search, text, dataset, cache, names)
@@ -108,7 +111,8 @@ def prepare(
         split = _split(search, dataset)
         if len(split.validation) < LEAST_VALIDATION:
             raise UserError(
-                f"{len(split.validation)} validation images, at least {LEAST_VALIDATION} are needed; give validation a larger share"
+                f"split: {len(split.validation)} validation images, but {LEAST_VALIDATION} are needed; "
+                "give validation a larger share"
             )
         external = external_rows(inputs, split)
         classes = _objective_classes(search, dataset.labels, split, external)
@@ -123,7 +127,10 @@ def prepare(
 
 
 def keep_changes(out: Path, search: Search, text: str, inputs: Inputs) -> None:
-    """Write down what of the search in ``out`` may have changed since it was begun; only for the driver that holds its lease."""
+    """Write the changes to the search in ``out`` since it began: its resources and the places of its data.
+
+    Only the driver that holds the lease may call this.
+    """
     there, provenance = read_workspace(out)
     moved = _moved(provenance, inputs)
     if there.resources != search.resources:
@@ -133,18 +140,18 @@ def keep_changes(out: Path, search: Search, text: str, inputs: Inputs) -> None:
 
 
 def write_workspace(out: Path, text: str, ids: Sequence[str], split: Split, provenance: Provenance) -> None:
-    """Write the files of a search that has not begun; ``text`` is its file's."""
+    """Write the files of a new search; ``text`` is the text of its search file."""
     write_text(out / SEARCH, text)
     write_split(out / SPLIT, ids, split)
-    # Last: its presence says that the others are whole.
+    # Last: its presence says that the other files are whole.
     write_json(out / PROVENANCE, provenance.model_dump(mode="json"))
 
 
 def check_out(out: Path, search: Search, text: str, dataset: Dataset, cache: Path, names: Sequence[str] | None = None) -> str:
-    """Return the fingerprint of the data if ``out`` is free for this search, or holds it; write nothing.
+    """Return the fingerprint of the data if ``out`` is free for this search or holds it. Write nothing.
 
-    ``names`` is what lies in the place that ``out`` mirrors, None where it is no mirror.
-    Raises UserError if it holds another search, other data or foreign files.
+    ``names`` are the files in the place that ``out`` mirrors, None if ``out`` is not a mirror.
+    Raises UserError if ``out`` holds another search, other data or foreign files.
     """
     fingerprint = _fingerprint(dataset)
     if (out / PROVENANCE).is_file():
@@ -155,7 +162,7 @@ def check_out(out: Path, search: Search, text: str, dataset: Dataset, cache: Pat
 
 
 def read_workspace(out: Path) -> tuple[Search, Provenance]:
-    """Return the search of ``out`` and its provenance. Raises UserError if there is none."""
+    """Return the search in ``out`` and its provenance. Raises UserError if ``out`` holds no search."""
     try:
         text = (out / SEARCH).read_text(encoding="utf-8")
         provenance = Provenance.model_validate_json((out / PROVENANCE).read_bytes())
@@ -169,7 +176,10 @@ def read_workspace(out: Path) -> tuple[Search, Provenance]:
 
 
 def read_again(out: Path, search: Search) -> tuple[Search, Provenance]:
-    """Return ``search`` as it is in ``out``, where the order of its dimensions may be another, on which suggestions depend."""
+    """Return the search as stored in ``out``, with the resources of ``search``, and its provenance.
+
+    Suggestions depend on the order of dimensions, which may differ in ``search``.
+    """
     there, provenance = read_workspace(out)
     return there.model_copy(update={"resources": search.resources}), provenance
 
@@ -184,12 +194,12 @@ def _split(search: Search, dataset: Dataset) -> Split:
 
 
 def external_rows(inputs: Inputs, split: Split) -> ExternalRows | None:
-    """Return which external images are trained on: none that shows a field of the validation or the test rows."""
+    """Return the external images to train on, or None. An image that shows a field of validation or test rows is left out."""
     if inputs.external is None:
         return None
-    judged = np.concatenate([split.validation, split.test])
-    left_out = lookalikes(inputs.external.images, inputs.images, judged)
-    left_out |= np.isin(inputs.external.images.ids, np.array(inputs.dataset.ids)[judged])
+    scored = np.concatenate([split.validation, split.test])
+    left_out = lookalikes(inputs.external.images, inputs.images, scored)
+    left_out |= np.isin(inputs.external.images.ids, np.array(inputs.dataset.ids)[scored])
     return ExternalRows(
         folder=str(inputs.external_folder),
         fingerprint=inputs.external.fingerprint,
@@ -203,11 +213,11 @@ def _check_external(out: Path, there: ExternalRows | None, inputs: Inputs) -> No
     found = None if inputs.external is None else inputs.external.fingerprint
     if found != (there.fingerprint if there else None):
         was = f"with the external images of {there.folder}" if there else "without external images"
-        raise UserError(f"{out} holds a search {was}; give the same ones, or choose another --out")
+        raise UserError(f"{out} holds a search {was}; give the same external images, or choose another --out")
 
 
 def _moved(provenance: Provenance, inputs: Inputs) -> Provenance:
-    """Return the provenance with the places where data of the same fingerprints are now."""
+    """Return the provenance with the present places of the same data."""
     external = provenance.external
     if external is not None:
         external = external.model_copy(update={"folder": str(inputs.external_folder)})
@@ -215,12 +225,15 @@ def _moved(provenance: Provenance, inputs: Inputs) -> Provenance:
 
 
 def _say_versions(provenance: Provenance, say: Callable[[str], None]) -> None:
-    """Say with which other software the search was begun: what comes may then not repeat what is there."""
+    """Say which software has changed since the search began: new results may then not repeat the old."""
     before = {"hpa-search": provenance.version, **provenance.packages}
     now = {"hpa-search": __version__, **_packages()}
     changed = [f"{name} {before[name]} (now {here})" for name, here in now.items() if before.get(name, here) != here]
     if changed:
-        say(f"This search was begun with {', '.join(changed)}; what follows may differ from what that would have found.")
+        say(
+            f"This search was begun with {', '.join(changed)}; "
+            "its further results may differ from what those versions would give."
+        )
 
 
 def _packages() -> dict[str, str]:
@@ -232,7 +245,8 @@ def _say_what(search: Search, split: Split, provenance: Provenance, say: Callabl
     if external := provenance.external:
         left = external.images - len(external.used)
         say(
-            f"External: {len(external.used)} more training images; {left} left out, which show fields of validation or test images."
+            f"External: {len(external.used)} more training images; {left} left out, "
+            "which show fields of validation or test images."
         )
     if search.labels is not None:
         say(f"Labels: {', '.join(LABELS[label] for label in search.labels)}; the others are neither trained nor scored.")
@@ -244,7 +258,7 @@ def _say_what(search: Search, split: Split, provenance: Provenance, say: Callabl
 
 
 def make_job(out: Location, search: Search, provenance: Provenance, inputs: Inputs, cache: Path) -> Job:
-    """Return what the workers of the search in ``out`` are given."""
+    """Return the job for the workers of the search in ``out``."""
     return Job(
         data=inputs.data.plain,
         cache=usable(cache).resolve(),
@@ -279,7 +293,7 @@ def _objective_classes(search: Search, labels: np.ndarray, split: Split, externa
 def _check_same(out: Path, search: Search, fingerprint: str) -> None:
     there, provenance = read_workspace(out)
     changed = [name for name in Search.model_fields if getattr(there, name) != getattr(search, name)]
-    if "resources" in changed and list(there.space) == list(search.space):  # its file may then take the other's place
+    if "resources" in changed and list(there.space) == list(search.space):  # the new file may then replace the old
         changed.remove("resources")
     if changed:
         raise UserError(
@@ -292,7 +306,7 @@ def _check_same(out: Path, search: Search, fingerprint: str) -> None:
 
 
 def _check_empty(out: Path, text: str, cache: Path, names: Sequence[str] | None) -> None:
-    """Refuse a folder that holds anything but the cache, the beginnings of this very search, hidden files and the system's."""
+    """Refuse a folder with files other than the cache, the first files of this search, hidden files and the system's."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out must be a folder")
     with refusing(out, option=OUT, doing="cannot be read"):
@@ -303,12 +317,12 @@ def _check_empty(out: Path, text: str, cache: Path, names: Sequence[str] | None)
     foreign = sorted(path.name for path in found if not cache.resolve().is_relative_to(path.resolve()))
     if foreign:
         raise UserError(
-            f"{out} holds files that are no search ({', '.join(foreign[:3])}); choose an empty or new folder as --out"
+            f"{out} holds files that are not a search's ({', '.join(foreign[:3])}); choose an empty or new folder as --out"
         )
 
 
 def _fingerprint(dataset: Dataset) -> str:
-    """A hash of ids, labels, groups and file sizes: the same for a copy of the data in another place."""
+    """Return a hash of ids, labels, groups and file sizes. A copy of the data in another place has the same hash."""
     digest = hashlib.sha256()
     groups = dataset.groups or dataset.ids
     for identifier, labels, group in zip(dataset.ids, dataset.labels, groups, strict=True):
@@ -324,7 +338,7 @@ def provenance_of(
     statistics: tuple[Sequence[float], Sequence[float]],
     external: ExternalRows | None,
 ) -> Provenance:
-    """Return the provenance of a search on ``inputs``; ``statistics`` are the channels' mean and std (4 each)."""
+    """Return the provenance of a search on ``inputs``. ``statistics`` are the channels' mean and std (4 each)."""
     mean, std = statistics
     return Provenance(
         version=__version__,

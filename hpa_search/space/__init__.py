@@ -1,1 +1,1 @@
-"""The search file: dimensions, settings, and reading them."""
+"""The search file: its dimensions, its settings, and the reading of its text."""

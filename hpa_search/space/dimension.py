@@ -1,4 +1,4 @@
-"""One thing that varies in a search, and how a value of it is drawn."""
+"""One dimension of a search: what varies, and how its values are drawn."""
 
 import random
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from hpa_search.config import Record, Value
 from hpa_search.rounding import alike, settled
 
 Choices = Mapping[str, Value | tuple[Value, ...]]
-"""Names of settings and, for each, a value or several; in a file `{loss: focal}` or `{loss: [focal, bce]}`."""
+"""Settings by name, each with one value or several. In a file: `{loss: focal}` or `{loss: [focal, bce]}`."""
 
 
 class Suggests(Protocol):
-    """What a dimension needs of an Optuna trial, or of anything else that can draw a value."""
+    """The methods of an Optuna trial that a dimension draws with. `Draw` has them too."""
 
     def suggest_categorical(self, name: str, choices: list[Value]) -> Value:
         """Return one of the choices."""
@@ -27,9 +27,10 @@ class Suggests(Protocol):
 
 
 class Dimension(Record):
-    """One thing that varies: a `choice`, a `range`, a `log_range` or an `integer`.
+    """A setting that varies: a `choice`, a `range`, a `log_range` or an `integer`.
 
-    It may exist only `when` other dimensions have one of the values given, or `unless` one of them has.
+    `when` and `unless` name values of other dimensions. The setting exists only if every condition of `when` holds, and none of
+    `unless`.
     """
 
     choice: tuple[Value, ...] | None = Field(default=None, min_length=1)
@@ -54,22 +55,22 @@ class Dimension(Record):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The two ends of a range; not for a choice."""
+        """The two ends of a range. A choice has no bounds."""
         found = self.range or self.log_range or self.integer
         assert found is not None
         return found
 
     @property
     def extremes(self) -> tuple[Value, ...]:
-        """The values that have to be valid for all to be: every choice, or both ends."""
+        """Every choice, or both ends of a range. If these values are valid, all values are."""
         return self.choice if self.choice is not None else self.bounds
 
     def active(self, drawn: Mapping[str, Value]) -> bool:
-        """Return whether this dimension exists beside the values drawn before it."""
+        """Return whether this dimension exists beside the values ``drawn`` before it."""
         return matches(self.when, drawn) and not any(matches({name: wanted}, drawn) for name, wanted in self.unless.items())
 
     def suggest(self, name: str, trial: Suggests) -> Value:
-        """Draw a value by way of ``trial``."""
+        """Return a value that ``trial`` draws."""
         if self.choice is not None:
             return trial.suggest_categorical(name, list(self.choice))
         if self.integer is not None:
@@ -77,7 +78,7 @@ class Dimension(Record):
         return trial.suggest_float(name, *self.bounds, log=self.log_range is not None)
 
     def settled(self, value: Value) -> Value:
-        """Return the choice or the bound that ``value`` misses by no more than rounding, or else ``value``."""
+        """Return the choice or the bound that ``value`` misses by rounding alone, or else ``value``."""
         if not isinstance(value, float) or self.holds(value):
             return value
         if self.choice is not None:
@@ -86,30 +87,33 @@ class Dimension(Record):
         return settled(value, *self.bounds)
 
     def holds(self, value: Value) -> bool:
-        """Return whether ``value`` is one of the choices, or within the bounds."""
+        """Return whether ``value`` is a choice, or within the bounds."""
         if self.choice is not None:
             return value in self.choice
         return isinstance(value, int | float) and not isinstance(value, bool) and self.bounds[0] <= value <= self.bounds[1]
 
 
 def several(wanted: Value | tuple[Value, ...]) -> tuple[Value, ...]:
-    """Return the values that a file names by one value or by a list."""
+    """Return the values that a file gives as one value or as a list."""
     return wanted if isinstance(wanted, tuple) else (wanted,)
 
 
 def matches(choices: Choices, values: Mapping[str, Value]) -> bool:
-    """Return whether ``values`` has, for every name in ``choices``, one of the values there."""
+    """Return whether every name in ``choices`` has one of its values there in ``values``."""
     return all(name in values and values[name] in several(wanted) for name, wanted in choices.items())
 
 
 class Draw:
-    """Draws at random, unless a value is given beforehand."""
+    """Draws at random, except for values given beforehand.
+
+    Every call draws, so that the later draws do not depend on the values given.
+    """
 
     def __init__(self, rng: random.Random, given: Mapping[str, Value]) -> None:
         self._rng, self._given = rng, given
 
     def suggest_categorical(self, name: str, choices: list[Value]) -> Value:
-        """Return the value given for ``name``, or one of the choices."""
+        """Return the value given for ``name``, or a random choice."""
         drawn = self._rng.choice(choices)
         return self._given.get(name, drawn)
 

@@ -1,4 +1,4 @@
-"""Parse the text of a search file: every configuration that the file can draw is buildable, or the file is refused."""
+"""Parse the text of a search file. Refuse the file if it can draw a configuration that cannot be built."""
 
 import random
 from collections.abc import Iterable, Iterator
@@ -18,10 +18,10 @@ SIZES = ("full_size", "small_size", "crop_size")
 
 
 def parse_search(text: str, where: str) -> Search:
-    """Read a search-space file's text; ``where`` names it in messages.
+    """Return the search in the text of a file; ``where`` names the file in messages.
 
-    Every combination of the settings that decide whether a network can be built is checked (see `STRUCTURAL`), and a
-    few hundred whole configurations are drawn. Raises UserError naming the key, the value and what is allowed.
+    Some settings decide whether a network can be built (see `STRUCTURAL`): each of their combinations is checked. So are a few
+    hundred random configurations. Raises UserError that names the key, the value, and the allowed values.
     """
     search = parse_checked(text, where)
     _check_configurations(search, where)
@@ -29,7 +29,7 @@ def parse_search(text: str, where: str) -> Search:
 
 
 def parse_checked(text: str, where: str) -> Search:
-    """Read a text that `parse_search` has taken before, key by key, but without building what it can draw."""
+    """Return the search in a text that `parse_search` has accepted before. Check each key, but build no configuration."""
     content = load_mapping(text, where)
     try:
         return Search.model_validate(content)
@@ -52,7 +52,7 @@ def _check_configurations(search: Search, where: str) -> None:
 
 
 def configurations(search: Search) -> Iterator[Point]:
-    """Yield the start points, random draws, and one draw for every combination of the structural settings."""
+    """Yield the start points, random draws, and each combination of the structural settings."""
     rng = random.Random(0)
     for point in search.points:
         yield search.draw(rng, point)
@@ -73,7 +73,7 @@ def _combinations(search: Search) -> Iterator[Point]:
 
 
 def _closure(search: Search, names: Iterable[str]) -> list[str]:
-    """Return those of ``names`` that vary, and the dimensions on which these depend."""
+    """Return those of ``names`` that vary, and the dimensions that they depend on, in the file's order."""
     found: dict[str, None] = {}
     waiting = [name for name in names if name in search.space]
     while waiting:

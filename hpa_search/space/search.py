@@ -1,4 +1,4 @@
-"""A search as its file says it: what may vary, for how long, on what. `hpa_search.search.reading` reads the file."""
+"""A search as its file describes it: what varies, for how long, on what. `hpa_search.search.reading` reads the file."""
 
 import itertools
 import random
@@ -18,11 +18,11 @@ Point = Mapping[str, Value]
 
 MOST_POINTS = 10_000
 MOST_DRAWS = 1000
-"""Draws in a row that `exclude` may reject before the space counts as empty."""
+"""So many draws in a row may be excluded before the space counts as empty."""
 
 
 class Search(Record):
-    """A whole search, as its file says."""
+    """A whole search, as its file describes it."""
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
@@ -64,11 +64,14 @@ class Search(Record):
         for number, point in enumerate(self.start_points):
             self._check_start_point(f"start_points.{number}", point)
         if (epochs_of := self.scheduler.point_epochs) is not None and len(epochs_of) != len(self.start_points):
-            raise ValueError(f"scheduler.point_epochs: {len(epochs_of)} numbers for {len(self.start_points)} start_points")
+            raise ValueError(
+                f"scheduler.point_epochs: {len(epochs_of)} numbers for {len(self.start_points)} start_points; give one each"
+            )
         for epochs in self._possible("last_epochs", None):
             if isinstance(epochs, int) and epochs >= self.scheduler.max_epochs:
                 raise ValueError(
-                    f"last_epochs {epochs}: leaves nothing of scheduler.max_epochs {self.scheduler.max_epochs} before it"
+                    f"last_epochs {epochs}: leaves nothing of scheduler.max_epochs {self.scheduler.max_epochs} before it; "
+                    "lower last_epochs"
                 )
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
             raise ValueError("labels: a label is named twice")
@@ -95,10 +98,10 @@ class Search(Record):
                 raise ValueError(f"{where}: {value!r} is not among its choices {list(choices or ())}")
 
     def _check_condition(self, name: str) -> None:
-        """Raise ValueError if a setting may be given where it does not exist, such as a gamma beside bce."""
+        """Raise ValueError if a setting may have a value where it does not exist, such as a gamma beside bce."""
         when = CONDITIONS.get(name)
         if when is None or (name in self.fixed and when.parent in self.space):
-            return  # what is fixed counts only where it exists, see `trial_config`
+            return  # a fixed setting counts only where it exists, see `trial_config`
         for value in self._possible(when.parent, self.space.get(name)):
             if not when.holds(value):
                 raise ValueError(
@@ -123,17 +126,17 @@ class Search(Record):
             raise ValueError(f"{where}: names no dimension, so it would exclude everything")
         for name, wanted in choices.items():
             if name not in self.space:
-                raise ValueError(f"{where}: '{name}' is no dimension of the space{nearest(name, self.space)}")
+                raise ValueError(f"{where}: '{name}' is not a dimension of the space{nearest(name, self.space)}")
             self._check_wanted(f"{where}.{name}", name, wanted)
 
     def _settled(self, point: Point) -> Point:
-        """Return ``point`` with the choices and bounds that its values miss by rounding: the sampler takes nothing outside."""
+        """Return ``point`` with values that miss a choice or bound by rounding set to it. The sampler refuses values outside."""
         return {name: self.space[name].settled(value) if name in self.space else value for name, value in point.items()}
 
     def _check_start_point(self, where: str, point: Point) -> None:
         for name, value in point.items():
             if name not in self.space:
-                raise ValueError(f"{where}: '{name}' is no dimension of the space{nearest(name, self.space)}")
+                raise ValueError(f"{where}: '{name}' is not a dimension of the space{nearest(name, self.space)}")
             dimension = self.space[name]
             if not dimension.holds(value) and dimension.choice is not None:
                 raise ValueError(f"{where}.{name}: {value!r} is not among the choices {list(dimension.choice)}")
@@ -168,9 +171,9 @@ class Search(Record):
         return (point for point in self.assignments(list(self.space)) if not self.excluded(point))
 
     def assignments(self, names: list[str]) -> Iterator[Point]:
-        """Yield every assignment of the dimensions ``names``, ends of ranges for ranges, in the file's order.
+        """Yield every assignment of the dimensions ``names``, in the file's order. A range has its two ends as values.
 
-        Dimensions on which they depend have to be among them.
+        ``names`` must include the dimensions that they depend on.
         """
 
         def extend(drawn: dict[str, Value], left: list[str]) -> Iterator[Point]:
@@ -188,27 +191,27 @@ class Search(Record):
 
     @property
     def points(self) -> tuple[Point, ...]:
-        """The values that trials 0, 1, ... have: all of a grid's, else the start points."""
+        """The values of trials 0, 1, ...: all points of a grid, else the start points."""
         return tuple(self._grid()) if self.sampler == "grid" else self.start_points
 
     def most_epochs(self, number: int) -> int:
-        """Return the epochs after which the trial ``number`` has come to its end."""
+        """Return the epochs after which trial ``number`` is complete."""
         ends = self.scheduler.point_epochs or ()
         return ends[number] if number < len(ends) else self.scheduler.max_epochs
 
     @property
     def most_trials(self) -> int | None:
-        """How many trials there may be, None where only time or epochs end the search."""
+        """The most trials of the search; None if only hours or epochs end it."""
         if self.sampler != "grid":
             return self.budget.trials
         return min(len(self.points), self.budget.trials or MOST_POINTS)
 
     def excluded(self, drawn: Point) -> bool:
-        """Return whether ``drawn`` is among what the space excludes."""
+        """Return whether the space excludes ``drawn``."""
         return any(matches(choices, drawn) for choices in self.exclude)
 
     def suggest(self, trial: Suggests) -> dict[str, Value]:
-        """Draw one value for each dimension that is active, in the file's order; the whole may be an excluded one."""
+        """Return a value for each active dimension, drawn in the file's order. The whole point may be excluded."""
         drawn: dict[str, Value] = {}
         for name, dimension in self.space.items():
             if dimension.active(drawn):
@@ -216,9 +219,9 @@ class Search(Record):
         return drawn
 
     def draw(self, rng: random.Random, given: Point | None = None) -> dict[str, Value]:
-        """Draw a configuration at random that is not excluded, with the values of ``given`` where they are active.
+        """Return a random configuration that is not excluded. It has the values of ``given`` where they are active.
 
-        Raises ValueError if `exclude` rejects one draw after the other.
+        Raises ValueError if `exclude` rejects MOST_DRAWS draws in a row.
         """
         for _ in range(MOST_DRAWS):
             drawn = self.suggest(Draw(rng, given or {}))
@@ -227,7 +230,7 @@ class Search(Record):
         raise ValueError(f"exclude: {MOST_DRAWS} draws in a row were excluded; little or nothing of the space is left")
 
     def trial_config(self, drawn: Point) -> TrialConfig:
-        """Return the trial's whole configuration: the drawn settings, and the fixed ones that exist beside them."""
+        """Return a trial's whole configuration: the drawn settings, and the fixed settings that exist beside them."""
         values = {**self.fixed, **drawn}
         for name in self.fixed:
             when = CONDITIONS.get(name)
@@ -237,7 +240,7 @@ class Search(Record):
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """The epochs at which trials are compared, min_epochs * eta^k, ending with max_epochs."""
+        """The epochs at which trials are compared: min_epochs * eta^k while below max_epochs, then max_epochs."""
         settings, levels = self.scheduler, []
         if settings.kind != "none":
             epochs = settings.min_epochs
@@ -252,7 +255,7 @@ def _value(values: Point, name: str) -> Value:
 
 
 def _ends(dimension: Dimension) -> str:
-    """Return the ends of a range with all their digits, whole ones without a point."""
+    """Return the ends of a range with all their digits. Whole numbers have no decimal point."""
     return " to ".join(f"{end:g}" if float(f"{end:g}") == end else str(end) for end in dimension.bounds)
 
 

@@ -9,11 +9,12 @@ from hpa_search.explain import given
 from hpa_search.rounding import SHARES, alike, sum_fault
 from hpa_search.scoring.ensemble import BAGS, SELECTIONS
 from hpa_search.scoring.rules import DEFAULT, RULES
+from hpa_search.space.limits import MOST_EPOCHS, MOST_HOURS, MOST_TRIALS
 from hpa_search.training.score import Objective as Metric
 
 
 class About(Record):
-    """Where a search comes from: the published system it reruns, what was reported, and what had to be filled in."""
+    """The published system that a search reruns, its reported result and protocol, and the settings that were filled in."""
 
     system: str
     source: str
@@ -23,9 +24,11 @@ class About(Record):
 
 
 class SplitSettings(Record):
-    """Which rows train, judge and test: shares of them, or ``folds`` of what is left of ``test``, of which ``fold`` judges.
+    """Which rows train, validate and test.
 
-    `stratified` by label, or `random`. The groups of groups.csv are kept together unless ``grouped`` is false.
+    ``train``, ``validation`` and ``test`` are their shares. With ``folds``, the rows outside test are divided into folds
+    instead, and ``fold`` validates. The split is `stratified` by label, or `random`. The groups of groups.csv stay together
+    unless ``grouped`` is false.
     """
 
     train: float = Field(default=0.7, gt=0, lt=1)
@@ -40,20 +43,21 @@ class SplitSettings(Record):
     @model_validator(mode="after")
     def _whole(self) -> "SplitSettings":
         if self.fold >= (self.folds or 1):
-            there = f"are {self.folds} folds, from 0" if self.folds else "are no folds (split.folds)"
-            raise ValueError(f"fold {self.fold} judges, but there {there}")
+            there = f"the folds are numbered from 0 to {self.folds - 1}" if self.folds else "give split.folds beside it"
+            raise ValueError(f"fold {self.fold} does not exist; {there}")
         if self.folds is not None:
             if given_too := sorted({"train", "validation"} & self.model_fields_set):
-                raise ValueError(f"folds share out what test leaves, so {' and '.join(given_too)} cannot be given beside them")
+                raise ValueError(f"folds divide the rows outside test; leave out {' and '.join(given_too)}")
         elif total := sum_fault((self.train, self.validation, self.test), SHARES):
             raise ValueError(f"train + validation + test must be 1 (they are {total})")
         return self
 
 
 class Objective(Record):
-    """What is maximised on the validation rows: macro AP, over the classes with enough positives in training and validation.
+    """The score to maximise on the validation rows, over the classes with enough positives in training and validation.
 
-    Or macro F1 at thresholds fitted on other folds, or at 0.5. The last ranks trials worst: it judges their calibration too.
+    It is macro AP, macro F1 at thresholds fitted on other folds, or macro F1 at 0.5. The last of these ranks trials worst,
+    because it measures their calibration too.
     """
 
     metric: Metric = "macro_ap"
@@ -61,28 +65,28 @@ class Objective(Record):
 
 
 class Budget(Record):
-    """When to stop: after so many trials, hours, or epochs in all; the first to be reached counts.
+    """The limits of a search: trials, hours, and epochs over all trials. The first limit to be reached ends it.
 
-    ``reserve`` is the share of hours or epochs that is kept to train the best trials to the top rung; nothing is kept with
-    scheduler `none`, which trains all of them to the end. A grid needs no budget: it ends with its last point.
+    ``reserve`` is the share of hours or epochs that is kept to train the best trials to the top rung. Scheduler `none` trains
+    all trials to the end and keeps nothing. A grid needs no budget: it ends with its last point.
     """
 
-    trials: int | None = Field(default=None, ge=1, le=100_000)
-    hours: float | None = bounded(default=None, gt=0, le=10_000)
-    epochs: int | None = Field(default=None, ge=1, le=100_000_000)
+    trials: int | None = Field(default=None, ge=1, le=MOST_TRIALS)
+    hours: float | None = bounded(default=None, gt=0, le=MOST_HOURS)
+    epochs: int | None = Field(default=None, ge=1, le=MOST_EPOCHS)
     reserve: float = bounded(default=0.25, ge=0, lt=1)
 
     @property
     def endless(self) -> bool:
-        """Whether nothing of it ever ends a search."""
+        """Whether the budget has no limit."""
         return self.trials is None and self.hours is None and self.epochs is None
 
 
 class SchedulerSettings(Record):
-    """How long trials run: ASHA by `promotion` (Li et al. 2020), its `stopping` variant, or `none` (all to the end).
+    """How long trials train: ASHA by `promotion` (Li et al. 2020), its `stopping` variant, or `none` (all to the end).
 
-    A trial whose objective has not risen above its best for ``patience`` epochs is over. With `none`, ``point_epochs`` says
-    for each start point after how many epochs it ends; the learning rates are laid out over ``max_epochs`` all the same.
+    A trial ends when its objective has not exceeded its best for ``patience`` epochs. With `none`, ``point_epochs`` gives the
+    epochs of each start point. Learning-rate schedules span ``max_epochs`` even then.
     """
 
     kind: Literal["promotion", "stopping", "none"] = "promotion"
@@ -91,7 +95,10 @@ class SchedulerSettings(Record):
     eta: int = Field(default=3, ge=2, le=100)
     patience: int | None = Field(default=None, ge=1, le=100_000)
     point_epochs: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
-        default=None, min_length=1, strict=False, description="a list of whole numbers from 1 to max_epochs, one a start point"
+        default=None,
+        min_length=1,
+        strict=False,
+        description="a list of whole numbers from 1 to max_epochs, one for each start point",
     )
 
     @model_validator(mode="after")
@@ -107,10 +114,10 @@ class SchedulerSettings(Record):
 
 
 class Resources(Record):
-    """What a trial gets: ``workers``, each with ``cpus`` and ``gpus``; `auto` is one GPU where there is one, else none.
+    """The resources of a trial: ``workers``, each with ``cpus`` and ``gpus``. `auto` is one GPU if there are any, else none.
 
-    One worker's GPU may be a fraction; several part each batch among them (DDP), and need GPUs of their own or none.
-    ``slots`` trials train at a time; `auto` is as many as the cluster holds, also as nodes come and go.
+    A single worker may use a fraction of a GPU. Several workers divide each batch among them (DDP), and need whole GPUs or
+    none. ``slots`` trials train at a time. `auto` is as many as the cluster holds, also as nodes come and go.
     """
 
     slots: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = Field(
@@ -127,7 +134,7 @@ class Resources(Record):
         if not isinstance(self.gpus, str) and alike(self.gpus, round(self.gpus)):
             object.__setattr__(self, "gpus", float(round(self.gpus)))
         if not isinstance(self.gpus, str) and self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ValueError(f"gpus: above 1 only whole numbers will do {given(self.gpus)}")
+            raise ValueError(f"gpus: above 1, give a whole number {given(self.gpus)}")
         if not isinstance(self.gpus, str) and 0 < self.gpus < 1 < self.workers:
             raise ValueError(
                 f"gpus: {self.workers} workers a trial cannot share a GPU; give each one, or none {given(self.gpus)}"
@@ -136,10 +143,11 @@ class Resources(Record):
 
 
 class FinalStage(Record):
-    """``members`` trials are trained to the top rung; at most ``max_members`` of their weights are combined.
+    """The final stage. ``members`` trials are trained to the top rung, and at most ``max_members`` of their weights combined.
 
-    ``ensemble`` and ``thresholds`` name how these are chosen and fitted; greedy selection takes ``rounds`` in each of ``bags``
-    redraws of the rows. ``tta`` says how the members judge an image, and ``onnx`` whether a graph is written too.
+    ``ensemble`` names the selection of members, and ``thresholds`` the rule that fits thresholds. Greedy selection takes
+    ``rounds`` in each of ``bags`` redraws of the rows. ``tta`` says how the members score an image, and ``onnx`` whether a graph
+    is written too.
     """
 
     members: int = Field(default=3, ge=1, le=100)

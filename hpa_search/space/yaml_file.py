@@ -1,4 +1,4 @@
-"""A YAML file as plain values: mappings, lists, text, numbers; nothing that could swamp or surprise what reads them."""
+"""A YAML file as plain values: mappings, lists, text and numbers. A file that could swamp or surprise its reader is refused."""
 
 from io import StringIO
 from pathlib import Path
@@ -12,17 +12,17 @@ from hpa_search.errors import UserError
 from hpa_search.system_errors import refused
 
 LARGEST = 100_000
-"""Characters of a file."""
+"""The most characters of a file."""
 MOST_VALUES = 20_000
-"""Values in a file, those of an alias counted wherever it stands: nine levels of nine aliases are 400 million."""
+"""The most values in a file. An alias counts at each use: nine levels of nine aliases are 400 million values."""
 DEEPEST = 20
 LONGEST_TEXT = 200
 LINE = 120
-"""Characters of a line that is written, where that is possible."""
+"""The most characters of a written line, where possible."""
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file. Raises UserError if it cannot be read or is too large to be a search space."""
+    """Return the text of a file. Raises UserError if it cannot be read, or is too large for a search space."""
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is not a file; give a search-space file such as search_spaces/demo.yaml")
@@ -32,13 +32,13 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise refused(error, path, doing="the search-space file cannot be read") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: no text file (byte {error.start} is not UTF-8); give a search-space file") from None
+        raise UserError(f"{path}: not a text file (byte {error.start} is not UTF-8); give a search-space file") from None
 
 
 def load_mapping(text: str, where: str) -> dict[str, Any]:
-    """Return the mapping that a YAML 1.2 text holds, its lists as tuples; ``where`` names it in messages.
+    """Return the mapping in a YAML 1.2 text, with tuples for its lists; ``where`` names the file in messages.
 
-    Raises UserError for what is no YAML, no mapping, too large or too deep, or holds dates, bytes or odd keys.
+    Raises UserError if the text is not YAML or not a mapping, is too large or too deep, or holds dates, bytes or odd keys.
     """
     if len(text) > LARGEST:
         raise UserError(f"{where}: too large for a search-space file ({len(text):,} characters; at most {LARGEST:,})")
@@ -54,7 +54,7 @@ def load_mapping(text: str, where: str) -> dict[str, Any]:
 
 
 def dump_mapping(content: dict[str, Any]) -> str:
-    """Return a YAML text that `load_mapping` reads back as ``content``, lists for its tuples."""
+    """Return a YAML text that `load_mapping` reads back as ``content``. Tuples are written as lists."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
     yaml.default_flow_style, yaml.width = None, LINE
@@ -66,7 +66,7 @@ def dump_mapping(content: dict[str, Any]) -> str:
 
 
 class _Representer(SafeRepresenter):
-    """Quotes what has a colon, which is written plain within braces by default and cannot be read back from there."""
+    """Quotes text with a colon. By default it is written plain within braces, and cannot be read back from there."""
 
     def represent_str(self, data: str) -> Any:
         return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if ":" in data else None)
@@ -76,7 +76,7 @@ _Representer.add_representer(str, _Representer.represent_str)
 
 
 def _fault(error: Exception) -> str:
-    """Return where in the text the fault is, and what it is."""
+    """Return the line and column of a fault, and the fault itself."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0] or type(error).__name__
     hint = "; indent with spaces, not with tabs" if "'\\t'" in problem else ""
@@ -84,7 +84,7 @@ def _fault(error: Exception) -> str:
 
 
 class _Plain:
-    """Copies what a file holds, counting as it goes."""
+    """Copies the content of a file, and counts its values."""
 
     def __init__(self, where: str) -> None:
         self._where, self._left = where, MOST_VALUES
@@ -104,16 +104,14 @@ class _Plain:
     def _key(self, key: Any, path: tuple[str, ...]) -> str:
         if not isinstance(key, str):
             at = ".".join(path) or "at the top"
-            raise UserError(
-                f"{self._where}: {at}: the key {str(key)[:40]!r} is not text; put it in quotes if it is meant as such"
-            )
+            raise UserError(f"{self._where}: {at}: the key {str(key)[:40]!r} is not text; put it in quotes to make it text")
         self._check_scalar(key, path)
         return key
 
     def _check_scalar(self, value: Any, path: tuple[str, ...]) -> None:
         fault = None
         if not isinstance(value, str | bool | int | float | None):
-            fault = f"a {type(value).__name__} is no value here; expected text or a number"
+            fault = f"a {type(value).__name__} is not allowed here; give text or a number"
         elif isinstance(value, str) and (len(value) > LONGEST_TEXT or not value.isprintable()):
             fault = f"text must be printable and of {LONGEST_TEXT} characters at most"
         elif isinstance(value, int) and abs(value) >= 2**63:

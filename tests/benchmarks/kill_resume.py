@@ -6,7 +6,7 @@ Searches of sleeping trials (promotion, rungs 1, 3, 9) run one after the other o
 random moments from their start to their last second, and started again, until so many kills are done and the last search has
 ended. Then, for each search: every trial is there once and has ended, no trial has a hole in its epochs, what was reported
 before a kill is there unchanged, trials and epochs are within the budget, and every trial that went beyond a rung was among
-the best 1/eta of a prefix of the reports before it went on - or is the one that the budget's reserve trained to the end.
+the best 1/eta of a prefix of the reports before its promotion - or is the one that the budget's reserve trained to the end.
 On 2 cores a driver takes some 20 s to its first epoch; with `--seconds 1 --latest 65` most kills fall into the training.
 About 15 minutes on 2 cores; exits with 1 if anything is amiss.
 """
@@ -167,11 +167,11 @@ def check_promotions(amiss: Any, reports: list[Report], facts: list[TrialRecord]
     tally.finishers += len(finishers)
     best = sorted(facts, key=lambda trial: -trial.parameters["learning_rate"])[: 2 * MEMBERS]
     if not finishers <= {trial.number for trial in best} or len(finishers) > MEMBERS:
-        amiss(f"trials {sorted(finishers)} went on and did not deserve it")
+        amiss(f"trials {sorted(finishers)} were promoted and did not deserve it")
 
 
 def deserved(trial: int, level: int, reports: list[Report]) -> bool:
-    """Whether it was among the best 1/eta of those at the rung, at some prefix of the reports before it went on."""
+    """Return whether ``trial`` was among the best 1/eta at the rung, at some prefix of the reports before its promotion."""
     scores: dict[int, float] = {}
     for number, epoch, objective in reports:
         if number == trial and epoch > level:

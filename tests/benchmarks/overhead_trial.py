@@ -37,7 +37,7 @@ def train_steps() -> tuple[float, float]:
 
 @dataclass
 class BenchmarkTrial:
-    """Keeps its epochs' rows in a file, so that a promoted trial goes on."""
+    """Keeps its epochs' rows in a file, so that a promoted trial resumes."""
 
     job: BenchmarkJob
     number: int

@@ -3,7 +3,10 @@
 import json
 import shlex
 
+import pytest
+
 from hpa_search.engine.commands import COMMANDS
+from hpa_search.space.limits import MOST_EPOCHS, MOST_HOURS, MOST_TRIALS
 
 
 def answer(out, code=0):
@@ -50,6 +53,24 @@ def test_an_extension_is_kept_for_the_next_resume(hpa, out):
     assert len(list((out / COMMANDS).iterdir())) == 1
     assert "give --trials, --hours or --epochs" in hpa("extend", out, code=2)
     assert "is not limited by epochs" in hpa("extend", out, "--epochs", 3, code=2)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--trials", MOST_TRIALS + 1, "Invalid value for '--trials': 100001 is not in the range"),
+        ("--hours", MOST_HOURS + 0.5, "Invalid value for '--hours': 10000.5 is not in the range"),
+        ("--hours", "nan", "extend: hours: expected a number at least 0 and at most 10000 (given: nan)"),
+        ("--epochs", MOST_EPOCHS + 1, "Invalid value for '--epochs': 100000001 is not in the range"),
+    ],
+)
+def test_an_extension_has_bounds(hpa, out, option, value, words):
+    assert words in hpa("extend", out, option, value, code=2)
+    assert not (out / COMMANDS).exists()
+
+
+def test_the_largest_extension_is_taken(hpa, out):
+    assert hpa("extend", out, "--trials", MOST_TRIALS).startswith(f"Extended by {MOST_TRIALS:g} trials")
 
 
 def test_a_resume_needs_a_search_and_its_data(hpa, out, tmp_path):

@@ -183,7 +183,7 @@ def test_a_host_that_goes_in_mid_trial_costs_no_trial(cluster, loss):
     if loss == "cut_off":
         hosts[0].die()
     cluster.check_complete()
-    assert "its trial goes on elsewhere" in Dashboard(cluster.dashboard).log(job)
+    assert "its trial resumes elsewhere" in Dashboard(cluster.dashboard).log(job)
 
 
 @pytest.mark.slow

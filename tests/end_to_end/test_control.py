@@ -127,7 +127,7 @@ def test_commands_on_a_running_search_and_after_its_driver_was_killed(searched):
     assert (out / "bundle").is_dir()
     assert "is finished; there is nothing to pause" in searched.ask("pause", out)
     assert not searched.left_behind()
-    # More of a finished search: it goes on and finishes anew.
+    # An extended search that was finished resumes, and finishes again.
     searched.ask("extend", out, "--trials", 1)
     assert searched.start("resume", out).wait(240) == 0
     check_accounts(out, 10)

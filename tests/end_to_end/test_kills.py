@@ -14,7 +14,7 @@ SEED = 11
 
 
 def test_a_search_with_failing_trials_ends(start_search):
-    """Trials that raise or meet NaN fail; one that kills every worker it meets fails as well; the search goes on."""
+    """Trials that raise or meet NaN fail, and so does a trial that kills all its workers. The search continues."""
     search = start_search(trials=10, kind="none", top=2, raises_in=[1], nan_in=[2], kills_in=[0])
     assert search.wait() == 0
     trials = check_accounts(search.out, 10)
@@ -43,7 +43,7 @@ def test_a_killed_process_costs_no_trial_and_no_epoch(start_search, victim):
     trials = check_accounts(search.out, 6)
     assert all(trial.end in ("complete", "pruned") for trial in trials)
     begun = [epochs_begun(search.out, trial.number) for trial in trials]
-    # The epoch that was cut off is begun again, and no other: the trial went on where its checkpoint was.
+    # Only the epoch that was cut off is begun again: the trial resumed at its checkpoint.
     assert sum(sum(counts.values()) - len(counts) for counts in begun) <= 1
 
 

@@ -1,8 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
-from hpa_search.engine.commands import Command, CommandBox, check_extension, extended
+from hpa_search.engine.commands import Command, CommandBox, check_extension, extended, extension
 from hpa_search.errors import UserError
+from hpa_search.space.limits import MOST_TRIALS
 from hpa_search.space.settings import Budget
 from hpa_search.storage.place import Place
 
@@ -41,6 +42,19 @@ def test_a_command_means_something():
     for fields in ({"wish": "extend"}, {"wish": "pause", "hours": 1.0}, {"wish": "extend", "trials": -1}):
         with pytest.raises(ValidationError):
             Command(**fields)
+
+
+def test_an_extension_out_of_bounds_is_refused_by_name():
+    assert extension(3, None, None) == Command(wish="extend", trials=3)
+    for values, key in (
+        ((MOST_TRIALS + 1, None, None), "trials"),
+        ((None, -1.0, None), "hours"),
+        ((None, None, 10**9), "epochs"),
+    ):
+        with pytest.raises(UserError, match=f"^extend: {key}: expected .* at least 0"):
+            extension(*values)
+    with pytest.raises(UserError, match="^extend: give trials, hours or epochs"):
+        extension(None, None, None)
 
 
 def test_extensions_add_up_and_make_no_limit_where_none_was():

@@ -127,7 +127,7 @@ def test_a_look_that_fails_for_good_ends_the_search(monkeypatch, error):
 
     cluster.places = fails
     cluster.fleet._follow()
-    assert cluster.life.trouble == f"the slots cannot be looked after any more: {type(error).__name__}: {error}"
+    assert cluster.life.trouble == f"the slots cannot be managed any more: {type(error).__name__}: {error}"
 
 
 def test_a_slot_is_given_up_also_when_the_mailbox_is_gone(monkeypatch):
@@ -154,5 +154,5 @@ def test_where_the_workers_of_all_slots_end_while_they_import_so_does_the_search
     assert cluster.life.trouble is None
     now[0] = fleet.SICK_SECONDS + 1
     cluster.fleet._look()
-    told = "the workers of no slot come up. The last that they wrote:\n  worker.err:\n  the last line\n"
+    told = "the workers of no slot come up. The end of their log:\n  worker.err:\n  the last line\n"
     assert cluster.life.trouble == (told if ends else None)

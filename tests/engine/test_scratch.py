@@ -60,7 +60,10 @@ def test_where_none_serves_each_is_told_with_its_reason(above, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(deep))
     monkeypatch.setenv("TMPDIR", "/nowhere")
     with (
-        pytest.raises(UserError, match=r"x: no socket can be made .*/nowhere: No such file.*; set TMPDIR to one on a local disk"),
+        pytest.raises(
+            UserError,
+            match=r"x: no socket can be made .*/nowhere: No such file.*; set TMPDIR to a writable folder on a local disk",
+        ),
         scratch_folder(),
     ):
         pass

@@ -153,7 +153,7 @@ def test_another_search_other_data_and_foreign_files_are_refused_by_their_places
     table.to_csv(tmp_path / "changed/train.csv", index=False)
     with pytest.raises(UserError, match=f"{searched}/out holds a search on other data .its --data was {searched}/data."):
         ready(searched / "out", SPACE, tmp_path / "changed", cache)
-    with pytest.raises(UserError, match=f"^{searched} holds files that are no search .data, "):
+    with pytest.raises(UserError, match=f"^{searched} holds files that are not a search's .data, "):
         ready(searched, SPACE, searched / "data", cache)
     Store(searched / "faulty").write("train/a_red.png", b"alone")
     with pytest.raises(UserError, match=f"(?s)^{searched}/faulty has .* fault.*train.csv: missing"):

@@ -60,7 +60,7 @@ def test_what_sqlite_says_is_told_apart(tmp_path, monkeypatch):
         ("database or disk is full", "make room there"),
         ("database disk image is malformed", "damaged: restore it"),
         ("attempt to write a readonly database", "let user id .* write to it"),
-        ("unable to open database file", "its folder is there"),
+        ("unable to open database file", "make its folder"),
     ],
 )
 def test_each_of_its_words_has_its_remedy(tmp_path, said, words):

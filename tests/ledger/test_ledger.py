@@ -168,5 +168,5 @@ def test_anothers_trial_is_not_taken_for_ones_own(ledger):
 def test_a_journal_that_is_gone_is_not_begun_anew(tmp_path):
     (tmp_path / "trials/0000").mkdir(parents=True)
     (tmp_path / "trials/0000/checkpoint.pt").touch()
-    with pytest.raises(UserError, match="study.journal: is gone"):
+    with pytest.raises(UserError, match="study.journal: is missing"):
         Ledger.create(tmp_path, "toy")

@@ -183,7 +183,7 @@ def test_a_finished_search_that_is_run_again_stays_as_it_is(make_search, tmp_pat
 
 
 def test_an_extended_search_promotes_what_it_had_set_aside(make_search, tmp_path):
-    """The best third of each rung goes on, as in a search that has had all of its trials from the beginning."""
+    """The best third of each rung is promoted, as in a search that had all of its trials from the beginning."""
     went_on = []
     for seed in range(4):
         out = tmp_path / str(seed)
@@ -229,7 +229,7 @@ def test_start_points_come_first_and_once(make_search, tmp_path):
 
 
 def test_a_search_whose_trials_all_fail_is_broken_off(make_search, tmp_path):
-    """With a budget of epochs alone it would otherwise go on for ever."""
+    """With a budget of epochs alone it would otherwise never end."""
     agenda = open_agenda(make_search(budget="{epochs: 20}"), tmp_path, slots=1)
     while (leg := agenda.next()) is not None:
         agenda.fail(leg.number, "the disk is on fire")

@@ -1,4 +1,4 @@
-"""Searches without one of the folds: what they train, what their files say, and how they go on."""
+"""Searches without one of the folds: what they train, what their files say, and how they resume."""
 
 import re
 

@@ -17,7 +17,7 @@ def play(view):
     view.reported(1, EpochReport.of({"epoch": 1, "objective": 0.25}))
 
 
-def test_plain_lines_where_the_output_is_no_terminal(make_search):
+def test_plain_lines_where_the_output_is_not_a_terminal(make_search):
     text = io.StringIO()
     view = View(make_search(), Console(file=text, width=40, soft_wrap=True))
     with view.showing():
@@ -39,7 +39,7 @@ def test_a_table_on_a_terminal(make_search):
         assert words in shown
 
 
-def test_a_search_gone_on_with_shows_what_was_before(make_search):
+def test_a_resumed_search_shows_its_earlier_trials(make_search):
     text = io.StringIO()
     view = View(make_search(), Console(file=text, width=120, force_terminal=True))
     with view.showing():
@@ -50,7 +50,7 @@ def test_a_search_gone_on_with_shows_what_was_before(make_search):
     assert "paused" in shown and "0.7500" in shown and "2/3" in shown
 
 
-def test_the_clock_goes_on_after_a_day(make_search, monkeypatch):
+def test_the_clock_runs_beyond_a_day(make_search, monkeypatch):
     text = io.StringIO()
     view = View(make_search(), Console(file=text, width=200, soft_wrap=True))
     now = time.monotonic()
