@@ -16,7 +16,9 @@ def test_the_search_file_it_shows_can_be_read():
     assert parse_search(block, "README.md").name == "first"
 
 
-@pytest.mark.parametrize("document", ["README.md", "cluster/README.md", "search_spaces/README.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "cluster/README.md", "docs/design.md", "search_spaces/README.md"]
+)
 def test_links_lead_somewhere(document):
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
