@@ -16,7 +16,7 @@ from hpa_search.handle import Snapshot
 from hpa_search.hints import command as to_type
 from hpa_search.layout import BEGUN, SEARCH
 from hpa_search.storage.data_cache import default_cache
-from hpa_search.storage.opened import Opened, opened
+from hpa_search.storage.opened import WorkingCopy, opened
 from hpa_search.storage.place import Location, Place
 
 # The ledger imports Optuna and the search file PyTorch. Both come late: a command to a running driver needs no PyTorch, and
@@ -40,7 +40,7 @@ class OutHandle:
     def __init__(self, out: str, *, say: Say, console: Console | None = None, is_starting: bool = False) -> None:
         self._out, self._say, self._is_starting = out, say, is_starting
         self._console = console or Console(soft_wrap=True)
-        self._work: Opened | None = None
+        self._work: WorkingCopy | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -93,7 +93,7 @@ class OutHandle:
         place, here = work.place.plain, Path(cache) if cache else default_cache()
         return run(space, dataset, place, here, external=more, ray_address=ray, console=self._console)
 
-    def _open(self, cache: str | None = None) -> Opened:
+    def _open(self, cache: str | None = None) -> WorkingCopy:
         """Return OUT with the files of a begun search. It stays open until the block ends."""
         if self._work is None:
             here = Path(cache) if cache else default_cache()
@@ -133,7 +133,7 @@ def settle_environment(ray: str | None, say: Say) -> None:
         say(f"The local Ray does not see these variables: {', '.join(dropped)}")
 
 
-def remembered(work: Opened, data: Location | None, external: Location | None) -> tuple[Path, Location, Location | None]:
+def remembered(work: WorkingCopy, data: Location | None, external: Location | None) -> tuple[Path, Location, Location | None]:
     """Return the search file, dataset and external images of the search in ``work``.
 
     ``data`` and ``external`` replace remembered places. Raises UserError where no search has begun or a folder is missing.
@@ -150,12 +150,12 @@ def remembered(work: Opened, data: Location | None, external: Location | None) -
     return work.folder / SEARCH, found.plain, more.plain
 
 
-def _check_there(place: Place, what: str, option: str, work: Opened) -> None:
+def _check_there(place: Place, what: str, option: str, work: WorkingCopy) -> None:
     if place.is_local and not place.local.exists():
         raise UserError(f"{place}: {what} of the search in {work.place} not found; give the new place with {option}")
 
 
-def _is_obeyed(work: Opened, command: Command) -> bool:
+def _is_obeyed(work: WorkingCopy, command: Command) -> bool:
     """Send ``command`` to the driver; return whether it was taken within `OBEYED_SECONDS`."""
     box = CommandBox(work.place / COMMANDS)
     name, deadline = box.send(command), time.monotonic() + OBEYED_SECONDS

@@ -30,7 +30,7 @@ from hpa_search.search.workspace import Inputs, check_out, keep_changes, prepare
 from hpa_search.space.search import Search
 from hpa_search.storage.data_cache import local_folder, localise
 from hpa_search.storage.naming import naming
-from hpa_search.storage.opened import Opened, opened
+from hpa_search.storage.opened import WorkingCopy, opened
 from hpa_search.storage.place import Location, Place
 from hpa_search.training.job import Job, open_trial
 
@@ -105,14 +105,14 @@ def _end_logged(log: SearchLog) -> Iterator[None]:
         raise
 
 
-def _finish(work: Opened, given: _Given, data: Location, say: Callable[[str], None]) -> None:
+def _finish(work: WorkingCopy, given: _Given, data: Location, say: Callable[[str], None]) -> None:
     result = finish(work, given.cache, data=data, say=say)
     assert result is not None
     for line in summary(work.place, result):
         say(line)
 
 
-def _check_study(work: Opened, study: str | None) -> None:
+def _check_study(work: WorkingCopy, study: str | None) -> None:
     if work.mirror is not None and study is None and read_study_place(work.folder) is None:
         raise UserError(
             f"{work.place}: a search in an object store keeps its study in a database, because a store cannot append to a file; "
@@ -120,7 +120,9 @@ def _check_study(work: Opened, study: str | None) -> None:
         )
 
 
-def _ready(work: Opened, search: Search, text: str, given: _Given, say: Callable[[str], None]) -> tuple[Job, Callable[[], None]]:
+def _ready(
+    work: WorkingCopy, search: Search, text: str, given: _Given, say: Callable[[str], None]
+) -> tuple[Job, Callable[[], None]]:
     """Fetch, check and pack the data, and make OUT ready. Return the workers' job and a function.
 
     The function writes what has changed since the search began. Only the driver that holds the lease may call it.
@@ -147,7 +149,7 @@ def _external(folder: Path, size: int, given: _Given) -> External:
         return read_external(folder, size, given.cache, tell)
 
 
-def _check_still_free(work: Opened) -> None:
+def _check_still_free(work: WorkingCopy) -> None:
     """Refuse an OUT in a store if another driver started a search there after it was opened."""
     if work.mirror is not None and read_study_place(work.folder) is None and STUDY in work.names():
         raise UserError(

@@ -30,7 +30,7 @@ from hpa_search.training.device import choose_device
 CHUNK = 256
 """The number of images decoded, predicted and kept at a time: at 512 x 512 pixels a file of 268 MB in the cache."""
 
-Tell = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 
 
 def predict_folder(
@@ -114,7 +114,7 @@ class _Work:
     keys: tuple[str | None, ...]
     cache: Path
 
-    def pack(self, chunk: int, tell: Tell | None = None) -> PackedImages:
+    def pack(self, chunk: int, tell: Progress | None = None) -> PackedImages:
         """Return the decoded images of a chunk."""
         return pack(self.folder, self._ids(self.chunks[chunk]), self.cache, tell)
 
@@ -189,10 +189,10 @@ def _check_sizes(work: _Work, found: dict[int, str], console: Console) -> None:
         )
 
 
-def _offset(tell: Tell, before: int, total: int) -> Tell:
+def _offset(tell: Progress, before: int, total: int) -> Progress:
     return lambda done, of: tell(before + done, total)
 
 
-def _scaled(tell: Tell, before: int, rows: int, total: int) -> Tell:
+def _scaled(tell: Progress, before: int, rows: int, total: int) -> Progress:
     """Return a progress that counts images from one that counts passes of members over ``rows`` images."""
     return lambda passes, of: tell(before + rows * passes // of, total)

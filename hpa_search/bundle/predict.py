@@ -20,7 +20,7 @@ from hpa_search.models.build import Network, build_network
 from hpa_search.models.symmetries import Symmetric
 from hpa_search.training.device import choose_device
 from hpa_search.training.gradients import predict
-from hpa_search.training.memory import Portion
+from hpa_search.training.memory import MicroBatch
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class _Predictor:
         self._config, self._weights, self._device = config, weights, choose_device()
         network = load_network(config, weights, mean, std)
         network.to(self._device.device).to(memory_format=self._device.memory_format)
-        self._at_once = Portion(config.batch_size, self._say_less_memory)
+        self._at_once = MicroBatch(config.batch_size, self._say_less_memory)
         self._network: nn.Module = network if tta == "none" else Symmetric(network, tta).eval()
 
     def __call__(self, images: SizedImages, rows: NDArray[np.int64]) -> NDArray[np.float32]:

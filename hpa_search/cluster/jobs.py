@@ -10,7 +10,7 @@ from hpa_search.cluster.dashboard import Dashboard
 from hpa_search.config import Record
 from hpa_search.errors import UserError
 from hpa_search.hints import command
-from hpa_search.storage.patience import PATIENCE, Tell, Unreachable, patiently
+from hpa_search.storage.patience import OUTAGE_SECONDS, Say, Unreachable, patiently
 
 SEARCH, OUT, CACHE = "hpa_search", "out", "cache"
 """Keys of a job's metadata. A job without the first is not ours; a helper of `remote` has none of them."""
@@ -114,7 +114,7 @@ def start_job(
     patiently(once, dashboard.address, transient=is_away, seconds=START_SECONDS)
 
 
-def look_again(dashboard: Dashboard, job: Job, tell: Tell, seconds: float = PATIENCE) -> Job:
+def look_again(dashboard: Dashboard, job: Job, tell: Say, seconds: float = OUTAGE_SECONDS) -> Job:
     """Return ``job`` in its present state; wait up to ``seconds`` for an absent dashboard.
 
     Raises UserError if the cluster has forgotten the job, and Unreachable when the wait is over.

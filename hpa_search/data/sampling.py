@@ -16,7 +16,7 @@ from hpa_search.config import TrialConfig
 from hpa_search.labels import LABELS
 from hpa_search.registry import Registry
 
-Rows = NDArray[np.int64]
+RowNumbers = NDArray[np.int64]
 Labels = NDArray[np.bool_]
 
 Sampling = Callable[[TrialConfig, Labels], NDArray[np.float64]]
@@ -28,7 +28,7 @@ UNIT = 1 << 30
 """Copies are counted in units of 1 / UNIT, so that sums over any number of passes are exact."""
 
 
-def epoch_rows(config: TrialConfig, rows: Rows, labels: Labels, *, seed: int, epoch: int) -> Rows:
+def epoch_rows(config: TrialConfig, rows: RowNumbers, labels: Labels, *, seed: int, epoch: int) -> RowNumbers:
     """Return the rows that ``epoch``, counted from 1, trains on, in order.
 
     ``rows`` (m,) are dataset rows; ``labels`` (m, 28) are their labels. The result depends on the arguments alone.
@@ -57,7 +57,7 @@ class _Passes:
     passes before it.
     """
 
-    def __init__(self, rows: Rows, copies: NDArray[np.float64], seed: int) -> None:
+    def __init__(self, rows: RowNumbers, copies: NDArray[np.float64], seed: int) -> None:
         if copies.shape != rows.shape or not (np.isfinite(copies).all() and (copies > 0).all()):
             raise ValueError("a sampling must give each training row a number of copies above 0")
         self._rows = rows
@@ -66,7 +66,7 @@ class _Passes:
         self._start = int(np.random.default_rng([seed, 0]).integers(UNIT))
         self._seed = seed
 
-    def rows(self, number: int) -> Rows:
+    def rows(self, number: int) -> RowNumbers:
         """Return the rows of pass ``number``, counted from 1, in order."""
         generator = np.random.default_rng([self._seed, number])
         if not (self._units % UNIT).any():  # whole copies: every pass holds the same rows
@@ -76,9 +76,9 @@ class _Passes:
         line = np.concatenate([[begin], begin + np.cumsum(self._units[order])])
         return generator.permutation(np.repeat(self._rows[order], np.diff(line // UNIT)))
 
-    def piece(self, start: int, stop: int) -> Rows:
+    def piece(self, start: int, stop: int) -> RowNumbers:
         """Return positions ``start`` to ``stop`` - 1 of all passes laid end to end."""
-        parts: list[Rows] = []
+        parts: list[RowNumbers] = []
         first = self._pass_at(start)
         before = self._length(first - 1)
         for number in count(first):

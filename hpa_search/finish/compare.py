@@ -14,7 +14,7 @@ from hpa_search.scoring.comparison import Compared, compare_settings
 from hpa_search.search.workspace import read_workspace
 from hpa_search.space.search import Search
 from hpa_search.storage.data_cache import TABLES, default_cache, localised
-from hpa_search.storage.opened import Opened, opened
+from hpa_search.storage.opened import WorkingCopy, opened
 from hpa_search.storage.place import Location, Place
 from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.job import trial_folder, trial_name
@@ -37,7 +37,7 @@ def compare(out: Location, *, data: Location | None = None, by: Sequence[str] = 
         return _compare(work, data, by, near)
 
 
-def _compare(work: Opened, data: Location | None, by: Sequence[str], cache: Path) -> list[Compared]:
+def _compare(work: WorkingCopy, data: Location | None, by: Sequence[str], cache: Path) -> list[Compared]:
     out = work.folder
     search, provenance = read_workspace(out)
     trials = [facts for facts in Ledger.open(out).trials() if facts.end == "complete"]

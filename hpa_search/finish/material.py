@@ -19,8 +19,8 @@ from hpa_search.ledger.ledger import Ledger, TrialRecord
 from hpa_search.search.workspace import Provenance, read_workspace
 from hpa_search.space.search import Search
 from hpa_search.storage.data_cache import localised
-from hpa_search.storage.opened import Opened
-from hpa_search.storage.patience import PATIENCE
+from hpa_search.storage.opened import WorkingCopy
+from hpa_search.storage.patience import OUTAGE_SECONDS
 from hpa_search.storage.place import Location, Place
 from hpa_search.training.checkpoint import read_logits, read_objectives, weights_path
 from hpa_search.training.job import trial_folder
@@ -39,7 +39,7 @@ class Material:
     The dataset came from ``data``. ``others`` are further searches with candidates in the pool.
     """
 
-    work: Opened
+    work: WorkingCopy
     search: Search
     provenance: Provenance
     dataset: Dataset
@@ -47,7 +47,7 @@ class Material:
     split: Split
     pool: Pool
     data: Place
-    others: tuple[Opened, ...] = ()
+    others: tuple[WorkingCopy, ...] = ()
 
     @property
     def out(self) -> Path:
@@ -70,7 +70,7 @@ class Material:
 
 
 def read_material(
-    out: Opened | Path, cache: Path, data: Location | None, also: Sequence[Opened | Path], say: Callable[[str], None]
+    out: WorkingCopy | Path, cache: Path, data: Location | None, also: Sequence[WorkingCopy | Path], say: Callable[[str], None]
 ) -> Material:
     """Read the search in ``out``, and the candidates of the searches ``also``.
 
@@ -79,7 +79,7 @@ def read_material(
     Raises UserError without a search, for data at fault, and if no trial has finished an epoch. Raises UserError for a search
     of ``also`` on other rows.
     """
-    work, others = Opened.of(out), [Opened.of(other) for other in also]
+    work, others = WorkingCopy.of(out), [WorkingCopy.of(other) for other in also]
     search, provenance = read_workspace(work.folder)
     place = Place.of(data or provenance.data)
     with localised(place, cache, say=say) as root:
@@ -106,10 +106,10 @@ def _check_rows(out: Path, other: Path, provenance: Provenance) -> None:
         )
 
 
-def _read_pool(work: Opened, dataset: Dataset, split: Split, say: Callable[[str], None]) -> Pool:
+def _read_pool(work: WorkingCopy, dataset: Dataset, split: Split, say: Callable[[str], None]) -> Pool:
     out = work.folder
     search, provenance = read_workspace(out)
-    trials = Ledger.open(out, seconds=PATIENCE, tell=say).trials()
+    trials = Ledger.open(out, seconds=OUTAGE_SECONDS, tell=say).trials()
     found: list[_Epoch] = []
     faults: list[str] = []
     for facts in trials:
@@ -146,7 +146,7 @@ def _read_pool(work: Opened, dataset: Dataset, split: Split, say: Callable[[str]
     )
 
 
-def _epochs(work: Opened, search: Search, facts: TrialRecord, rows: int) -> Iterator[_Epoch]:
+def _epochs(work: WorkingCopy, search: Search, facts: TrialRecord, rows: int) -> Iterator[_Epoch]:
     """Yield the objective, candidate and logits of each epoch whose weights exist.
 
     Raises UserError for logits of another shape, and for files that cannot be read.

@@ -31,7 +31,7 @@ from hpa_search.locks import HeldError, Lock
 from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.scoring.measured import MeasuredSearch
 from hpa_search.space.settings import FinalStage
-from hpa_search.storage.opened import Opened, opened
+from hpa_search.storage.opened import WorkingCopy, opened
 from hpa_search.storage.place import Location
 from hpa_search.system_errors import OUT, NoLockService, refused, refusing
 
@@ -48,7 +48,7 @@ DELETES = ("bundle/*",)
 
 
 def finish(
-    out: Location | Opened,
+    out: Location | WorkingCopy,
     cache: Path,
     *,
     data: Location | None = None,
@@ -78,7 +78,7 @@ def finish(
 
 
 @contextmanager
-def _alone(work: Opened) -> Iterator[None]:
+def _alone(work: WorkingCopy) -> Iterator[None]:
     """Refuse a second final stage in the same folder: their files would mix in one bundle."""
     lock = Lock(work.folder / LOCK, marker=False)  # a kill leaves a marker, which somebody would have to remove
     try:
@@ -145,7 +145,7 @@ def _building(out: Path) -> Iterator[Path]:
         shutil.rmtree(out / ".bundle", ignore_errors=True)
 
 
-def _publish(work: Opened, building: Path, manifest: Manifest) -> None:
+def _publish(work: WorkingCopy, building: Path, manifest: Manifest) -> None:
     """Replace the old bundle with the new. An object store holds a whole bundle at every moment."""
     with work.alone() as mirror:
         publish(building, work.folder / "bundle")

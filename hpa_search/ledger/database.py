@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from hpa_search.errors import UserError
 from hpa_search.files import check_writable
-from hpa_search.storage.patience import Tell, patiently
+from hpa_search.storage.patience import Say, patiently
 from hpa_search.system_errors import AWAY, FULL, NO_LOCKS, message
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ _PASSWORD = "the password is taken from PGPASSWORD or ~/.pgpass on the machine w
 _ROOM = "make room where the database's server keeps it"
 
 
-def open_database(url: str, *, seconds: float = 0.0, tell: Tell = logger.warning) -> RDBStorage:
+def open_database(url: str, *, seconds: float = 0.0, tell: Say = logger.warning) -> RDBStorage:
     """Return Optuna's storage in the database at ``url``. Wait up to ``seconds`` for a database that is away.
 
     Raises UserError if the database cannot be reached or refuses.

@@ -27,7 +27,7 @@ from hpa_search.layout import STUDY
 from hpa_search.ledger.database import explained, is_away, open_database
 from hpa_search.ledger.journal import JOURNAL, open_journal
 from hpa_search.ledger.study_place import StudyPlace, read_study_place, write_study_place
-from hpa_search.storage.patience import PATIENCE, Patience, Tell, Unreachable
+from hpa_search.storage.patience import OUTAGE_SECONDS, Patience, Say, Unreachable
 from hpa_search.system_errors import OUT, message, refused
 from hpa_search.system_files import is_system_file
 
@@ -73,7 +73,7 @@ class Ledger:
     """
 
     def __init__(
-        self, storage: BaseStorage, study_id: int, where: str, *, seconds: float = PATIENCE, tell: Tell = logger.warning
+        self, storage: BaseStorage, study_id: int, where: str, *, seconds: float = OUTAGE_SECONDS, tell: Say = logger.warning
     ) -> None:
         self.storage, self.where = storage, where
         self._study_id, self._tell = study_id, tell
@@ -83,7 +83,7 @@ class Ledger:
         """Called before each write, from any thread. Raises LedgerError if another driver has taken the search."""
 
     @classmethod
-    def create(cls, out: Path, name: str, *, seconds: float = PATIENCE, tell: Tell = logger.warning) -> "Ledger":
+    def create(cls, out: Path, name: str, *, seconds: float = OUTAGE_SECONDS, tell: Say = logger.warning) -> "Ledger":
         """Open the study of the search in ``out``. Create a missing study in the place that `study_place.choose_study` chose.
 
         Raises UserError for a damaged journal, and for a database that cannot be used.
@@ -109,7 +109,7 @@ class Ledger:
         return ledger
 
     @classmethod
-    def open(cls, out: Path, *, seconds: float = 0.0, tell: Tell = logger.warning) -> "Ledger":
+    def open(cls, out: Path, *, seconds: float = 0.0, tell: Say = logger.warning) -> "Ledger":
         """Open the study of the search in ``out`` for reading. Wait up to ``seconds`` for a database that is away.
 
         Raises UserError if ``out`` holds no search.
@@ -231,7 +231,7 @@ def _unwrapped(call: Callable[[], T]) -> T:
         raise error.__cause__ or error from None
 
 
-def _in_database(place: StudyPlace, seconds: float, tell: Tell) -> Ledger | None:
+def _in_database(place: StudyPlace, seconds: float, tell: Say) -> Ledger | None:
     """Return the ledger in a database; None if its study has not begun. Raises UserError if a begun study is missing.
 
     Only the database of a begun study is waited for. The URL of a new study may be mistyped, and its user waits.

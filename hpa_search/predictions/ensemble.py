@@ -15,7 +15,7 @@ from hpa_search.labels import LABELS, NUM_LABELS
 from hpa_search.predictions.chosen import FORMAT, Chosen, Model, read_chosen, write_chosen
 from hpa_search.predictions.reading import Predictions, read_labelled
 from hpa_search.predictions.tables import class_rows, member_rows, summary, to_csv
-from hpa_search.scoring.appraisal import Tell, appraise
+from hpa_search.scoring.appraisal import Progress, appraise
 from hpa_search.scoring.ensemble import SELECTIONS
 from hpa_search.scoring.estimate import usual_folds
 from hpa_search.scoring.final import POOL, Ensemble, FinalChoice
@@ -38,7 +38,7 @@ def make_ensemble(
     thresholds: str = DEFAULT,
     max_members: int = FinalChoice.max_members,
     say: Callable[[str], None] = print,
-    tell: Tell | None = None,
+    tell: Progress | None = None,
 ) -> Measured:
     """Choose an ensemble of the models in ``path``, write it to ``out``, and return what was measured.
 

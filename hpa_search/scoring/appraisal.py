@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hpa_search.scoring.estimate import NestedEstimate, Tell, out_of_fold, usual_folds
+from hpa_search.scoring.estimate import NestedEstimate, Progress, out_of_fold, usual_folds
 from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.scoring.intervals import Interval, bootstrap_interval, f1_intervals, paired_difference
-from hpa_search.scoring.metrics import Booleans, Rows, as_labels, macro_f1
+from hpa_search.scoring.metrics import Booleans, Indices, as_labels, macro_f1
 from hpa_search.scoring.rules import RULES
 
 RARE = 5
@@ -78,7 +78,7 @@ def appraise(
     folds: int | None = None,
     seed: int = 0,
     scored: ArrayLike | None = None,
-    tell: Tell | None = None,
+    tell: Progress | None = None,
 ) -> Appraisal:
     """Return the ensemble that ``choice`` makes on all rows, with scores of the same choice inside ``folds``.
 
@@ -120,7 +120,7 @@ class _Evaluation:
     scored: ArrayLike | None
 
     @property
-    def classes(self) -> Rows:
+    def classes(self) -> Indices:
         """The indices of the scored classes."""
         every = np.arange(self.truth.shape[1])
         return every if self.scored is None else every[np.asarray(self.scored)]
@@ -141,11 +141,11 @@ Way = tuple[str, str]
 """A field of `FinalChoice`, and the name that replaces its value."""
 
 
-def _nested(choice: FinalChoice, rows: _Evaluation, tell: Tell | None) -> tuple[dict[Way, Booleans], int]:
+def _nested(choice: FinalChoice, rows: _Evaluation, tell: Progress | None) -> tuple[dict[Way, Booleans], int]:
     """Return the honest predictions (n, k) of each selection and rule, and the filled rows of the choice."""
     filled = 0
 
-    def choose(inside: Rows) -> Callable[[Rows], dict[Way, Booleans]]:
+    def choose(inside: Indices) -> Callable[[Indices], dict[Way, Booleans]]:
         members, truth = rows.member_logits[:, inside], rows.truth[inside]
         given = choice.standardised(members, truth)
         names = dict.fromkeys((choice.ensemble, *WAYS))
@@ -154,7 +154,7 @@ def _nested(choice: FinalChoice, rows: _Evaluation, tell: Tell | None) -> tuple[
         logits = chosen.logits(members)
         rules = {name: replace(choice, thresholds=name).rule(logits, truth, chosen.covered) for name in RULES}
 
-        def predict(others: Rows) -> dict[Way, Booleans]:
+        def predict(others: Indices) -> dict[Way, Booleans]:
             nonlocal filled
             held = rows.member_logits[:, others]
             judged = chosen.logits(held)

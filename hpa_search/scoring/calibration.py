@@ -1,8 +1,6 @@
 """Calibration: a logistic map of each class's logits to probabilities (Platt 1999), pulled to the identity."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,20 +38,6 @@ def as_probabilities(probabilities: ArrayLike, shape: tuple[int, ...] | None = N
         return in_unit(p, spare(np.asarray(probabilities).dtype))
     except ValueError as error:
         raise ValueError(f"probabilities lie outside 0 to 1 ({error}; are they logits?)") from None
-
-
-def read_vector(content: Mapping[str, Any], field: str) -> Floats:
-    """Return ``content[field]``, a list of finite numbers, as float64 (k,).
-
-    Raises ValueError, with the field's name, for anything else.
-    """
-    try:
-        vector = np.array(content[field], dtype=np.float64)
-    except KeyError:
-        raise ValueError(f"'{field}' is missing") from None
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"'{field}' must be a list of numbers") from None
-    return frozen_vector(vector, field)
 
 
 def frozen_vector(values: ArrayLike, field: str) -> Floats:
@@ -94,15 +78,6 @@ class Platt:
         if z.ndim != 2 or z.shape[1] != self.slope.size:
             raise ValueError(f"logits have shape {z.shape}, the calibration has {self.slope.size} classes")
         return np.asarray(self.slope * np.clip(z, -LARGEST_LOGIT, LARGEST_LOGIT) + self.offset)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the map as lists of numbers, which `from_json` reads back exactly."""
-        return {"slope": self.slope.tolist(), "offset": self.offset.tolist()}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Platt":
-        """Read a map that `to_json` wrote. Raises ValueError with the name of a missing or wrong field."""
-        return cls(read_vector(content, "slope"), read_vector(content, "offset"))
 
 
 def fit_platt(

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hpa_search.registry import Registry
 from hpa_search.scoring.calibration import LARGEST_LOGIT, Platt
-from hpa_search.scoring.metrics import Floats, Rows, as_labels, as_scores, class_indices, positive_rows, precision_of_columns
+from hpa_search.scoring.metrics import Floats, Indices, as_labels, as_scores, class_indices, positive_rows, precision_of_columns
 from hpa_search.scoring.partial_pooling import calibrate
 
 BAGS = 10
@@ -74,7 +74,7 @@ def bagged_greedy(
     return np.mean(weights, axis=0)
 
 
-def greedy_on(members: NDArray[np.floating], labels: NDArray[np.bool_], classes: Rows, drawn: Rows, rounds: int) -> Floats:
+def greedy_on(members: NDArray[np.floating], labels: NDArray[np.bool_], classes: Indices, drawn: Indices, rounds: int) -> Floats:
     """Return the weights (m,) that `greedy` chooses on the rows ``drawn``.
 
     Of ``classes``, those with positives there count. If there are none, `greedy` chooses on all rows.
@@ -111,7 +111,7 @@ def best_single(
     return np.eye(len(members))[best_first(members, labels, classes)[0]]
 
 
-def best_first(members: NDArray[np.floating], labels: ArrayLike, classes: ArrayLike | None = None) -> Rows:
+def best_first(members: NDArray[np.floating], labels: ArrayLike, classes: ArrayLike | None = None) -> Indices:
     """Return the members' indices (m,), the highest macro AP over ``classes`` first. Ties keep their order."""
     columns, positives = _columns(members, as_labels(labels), classes)
     return np.argsort(-_all_macro_ap(columns, positives), kind="stable")
@@ -158,18 +158,18 @@ def greedy(members: NDArray[np.floating], labels: ArrayLike, classes: ArrayLike 
 
 def _columns(
     members: NDArray[np.floating], labels: NDArray[np.bool_], classes: ArrayLike | None
-) -> tuple[NDArray[np.floating], Sequence[Rows]]:
+) -> tuple[NDArray[np.floating], Sequence[Indices]]:
     """Return the members as columns (m, k, n) of the chosen classes, and the rows that carry each class."""
     checked, chosen = _fitting(members, labels), class_indices(classes, labels)
     return np.ascontiguousarray(checked[:, :, chosen].transpose(0, 2, 1)), positive_rows(labels[:, chosen])
 
 
-def _all_macro_ap(columns: NDArray[Any], positives: Sequence[Rows]) -> Floats:
+def _all_macro_ap(columns: NDArray[Any], positives: Sequence[Indices]) -> Floats:
     """Return the macro AP (m,) of each member."""
     return np.array([precision_of_columns(member, positives).mean() for member in columns])
 
 
-def _scores_of_round(columns: NDArray[np.floating], positives: Sequence[Rows], total: NDArray[np.floating]) -> Floats:
+def _scores_of_round(columns: NDArray[np.floating], positives: Sequence[Indices], total: NDArray[np.floating]) -> Floats:
     """Return the macro AP (m,) of ``total`` + each member.
 
     Values that may be the highest are exact; others may be off by about 1e-4. AP reads ranks alone, so sums serve as averages.

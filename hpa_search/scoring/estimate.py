@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hpa_search.scoring.intervals import group_ids, group_sums
-from hpa_search.scoring.metrics import Booleans, Rows, as_labels
+from hpa_search.scoring.metrics import Booleans, Indices, as_labels
 
-Tell = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 Name = TypeVar("Name", bound=Hashable)
 
 FEW_ROWS = 5000
@@ -71,12 +71,12 @@ def _rarest_label(labels: Booleans) -> NDArray[np.intp]:
 
 def out_of_fold(
     labels: ArrayLike,
-    choose: Callable[[Rows], Callable[[Rows], Mapping[Name, Booleans]]],
+    choose: Callable[[Indices], Callable[[Indices], Mapping[Name, Booleans]]],
     *,
     folds: int = 5,
     seed: int = 0,
     groups: ArrayLike | None = None,
-    tell: Tell | None = None,
+    tell: Progress | None = None,
 ) -> dict[Name, Booleans]:
     """Return labels (n, k) by each way to choose. No row is labelled by a choice that saw it.
 

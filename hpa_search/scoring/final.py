@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hpa_search.scoring.calibration import Floats, Platt
 from hpa_search.scoring.ensemble import BAGS, NOBODY, SELECTIONS, best_first, clipped, combine, limited, standard
-from hpa_search.scoring.metrics import Rows, as_labels
+from hpa_search.scoring.metrics import Indices, as_labels
 from hpa_search.scoring.rules import DEFAULT, fit_rule
 from hpa_search.scoring.thresholds import Booleans, DecisionRule
 
@@ -49,7 +49,7 @@ class Standardised:
     ``entries`` (p,) are their indices, ``maps`` (p,) their maps, ``scores`` (p, n, k) their scores, float32.
     """
 
-    entries: Rows
+    entries: Indices
     maps: tuple[Platt, ...]
     scores: NDArray[np.float32]
 
@@ -120,7 +120,7 @@ class FinalChoice:
         wanted = range(labels.shape[1]) if self.classes is None else self.classes
         return [c for c in wanted if labels[:, c].any()] or None
 
-    def _masked(self, scores: NDArray[np.floating], entries: Rows | None) -> NDArray[np.floating]:
+    def _masked(self, scores: NDArray[np.floating], entries: Indices | None) -> NDArray[np.floating]:
         """Set scores to 0 where a member does not cover the class: equal scores leave ranks to the others."""
         if self.covers is None:
             return scores

@@ -14,7 +14,7 @@ from hpa_search.rounding import spare
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
-Rows = NDArray[np.intp]
+Indices = NDArray[np.intp]
 
 
 def as_labels(labels: ArrayLike, name: str = "labels") -> Booleans:
@@ -78,12 +78,12 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> Floats:
     return precision_of_columns(np.ascontiguousarray(as_scores(scores, truth.shape).T), positive_rows(truth))
 
 
-def positive_rows(labels: Booleans) -> list[Rows]:
+def positive_rows(labels: Booleans) -> list[Indices]:
     """Return the rows that carry each class."""
     return [np.flatnonzero(column) for column in labels.T]
 
 
-def precision_of_columns(columns: NDArray[Any], positives: Sequence[Rows]) -> Floats:
+def precision_of_columns(columns: NDArray[Any], positives: Sequence[Indices]) -> Floats:
     """Return the average precision (k,) of ``columns`` (k, n), with positives at ``positives[k]``.
 
     This is `average_precision` without checks, for many predictions of the same labels. 16-bit integers take a third of the
@@ -117,7 +117,7 @@ def macro_average_precision(scores: ArrayLike, labels: ArrayLike, classes: Array
     return float(average_precision(np.asarray(scores)[:, chosen], truth[:, chosen]).mean())
 
 
-def class_indices(classes: ArrayLike | None, labels: Booleans) -> Rows:
+def class_indices(classes: ArrayLike | None, labels: Booleans) -> Indices:
     """Return ``classes`` (mask, indices, or None: all with positives) as indices.
 
     Raises ValueError for an empty choice, or a chosen class without positives.
@@ -131,7 +131,7 @@ def class_indices(classes: ArrayLike | None, labels: Booleans) -> Rows:
     return chosen
 
 
-def _index(classes: ArrayLike) -> Booleans | Rows:
+def _index(classes: ArrayLike) -> Booleans | Indices:
     """Return a mask unchanged, and other values as integers, even an empty list."""
     array = np.asarray(classes)
     return array if array.dtype == bool else array.astype(np.intp)

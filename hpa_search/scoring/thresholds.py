@@ -1,14 +1,12 @@
 """Decision rules turn logits into labels: calibration, thresholds, and the fill of empty rows."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hpa_search.rounding import LEAST, in_unit
-from hpa_search.scoring.calibration import Platt, as_probabilities, frozen_vector, read_vector
+from hpa_search.scoring.calibration import Platt, as_probabilities, frozen_vector
 from hpa_search.scoring.metrics import Booleans, Floats
 
 
@@ -67,16 +65,3 @@ class DecisionRule:
     def decide(self, probabilities: ArrayLike) -> Decision:
         """Return the labels (n, k) of calibrated ``probabilities`` (n, k)."""
         return decide(probabilities, self.thresholds, self.fill)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the rule as lists of numbers, which `from_json` reads back exactly."""
-        return {"platt": self.platt.to_json(), "thresholds": self.thresholds.tolist(), "fill": self.fill}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "DecisionRule":
-        """Read a rule that `to_json` wrote. Raises ValueError with the name of a missing or wrong field."""
-        if not isinstance(content.get("platt"), Mapping):
-            raise ValueError("'platt' is missing or not a table of 'slope' and 'offset'")
-        if not isinstance(content.get("fill"), bool):
-            raise ValueError("'fill' is missing or neither true nor false")
-        return cls(Platt.from_json(content["platt"]), read_vector(content, "thresholds"), content["fill"])

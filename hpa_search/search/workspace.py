@@ -29,9 +29,9 @@ from hpa_search.storage.place import Location, Place
 from hpa_search.system_errors import OUT, refused, refusing
 from hpa_search.system_files import is_users_file
 from hpa_search.training.job import Job
-from hpa_search.training.trial_data import FOLDS
+from hpa_search.training.trial_data import CROSS_FIT_FOLDS
 
-LEAST_VALIDATION = FOLDS
+LEAST_VALIDATION = CROSS_FIT_FOLDS
 """The fewest validation rows: thresholds are fitted on all folds of them but one."""
 
 

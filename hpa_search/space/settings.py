@@ -10,7 +10,7 @@ from hpa_search.rounding import SHARES, alike, sum_fault
 from hpa_search.scoring.ensemble import BAGS, SELECTIONS
 from hpa_search.scoring.rules import DEFAULT, RULES
 from hpa_search.space.limits import MOST_EPOCHS, MOST_HOURS, MOST_TRIALS
-from hpa_search.training.score import Objective as Metric
+from hpa_search.training.score import ObjectiveMetric as Metric
 
 
 class About(Record):

@@ -16,7 +16,7 @@ from hpa_search.errors import UserError
 from hpa_search.locks import Lock
 from hpa_search.storage.naming import naming
 from hpa_search.storage.parallel import in_parallel
-from hpa_search.storage.patience import FIRST_SECONDS, Tell
+from hpa_search.storage.patience import FIRST_SECONDS, Say
 from hpa_search.storage.place import Location, Place
 from hpa_search.storage.store import Store, Stored
 from hpa_search.system_errors import CACHE, refusing
@@ -68,7 +68,7 @@ def localise(
     *,
     suffixes: tuple[str, ...] = DATASET,
     first: float = FIRST_SECONDS,
-    say: Tell = logger.warning,
+    say: Say = logger.warning,
 ) -> Path:
     """Return a dataset's local folder: a local place's own, else a copy below ``cache``.
 
@@ -98,7 +98,7 @@ def localised(
     progress: Progress | None = None,
     *,
     suffixes: tuple[str, ...] = DATASET,
-    say: Tell = logger.warning,
+    say: Say = logger.warning,
 ) -> Iterator[Path]:
     """Yield the folder that `localise` returns.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from hpa_search.locks import Lock
 from hpa_search.storage.data_cache import usable
 from hpa_search.storage.naming import naming
-from hpa_search.storage.patience import FIRST_SECONDS, Tell
+from hpa_search.storage.patience import FIRST_SECONDS, Say
 from hpa_search.storage.place import Location, Place
 from hpa_search.storage.store import Store
 from hpa_search.system_errors import CACHE, refusing
@@ -21,7 +21,7 @@ OUTPUTS = "outputs"
 
 
 @contextmanager
-def delivered(given: Location, cache: Path, say: Tell = logger.warning) -> Iterator[Path]:
+def delivered(given: Location, cache: Path, say: Say = logger.warning) -> Iterator[Path]:
     """Yield the local path at which to write a place's file.
 
     A remote place's file is pushed if the block succeeds. The block may leave other files beside it, such as finished parts.

@@ -14,7 +14,7 @@ from hpa_search.locks import HeldError, Lock
 from hpa_search.storage.data_cache import usable
 from hpa_search.storage.mirror import Mirror, Order
 from hpa_search.storage.naming import naming, shown
-from hpa_search.storage.patience import FIRST_SECONDS, Tell
+from hpa_search.storage.patience import FIRST_SECONDS, Say
 from hpa_search.storage.place import Location, Place
 from hpa_search.storage.store import Store
 from hpa_search.system_errors import CACHE, message, refusing
@@ -26,7 +26,7 @@ KEEP_SECONDS = 10.0
 MIRRORS = "mirrors"
 
 
-class Opened:
+class WorkingCopy:
     """An opened folder of a place.
 
     ``folder`` is a local place itself, or the folder of ``mirror``. ``mirror`` is None for a local place.
@@ -36,9 +36,9 @@ class Opened:
         self.place, self.folder, self.mirror = place, folder, mirror
 
     @classmethod
-    def of(cls, given: "Opened | Path") -> "Opened":
-        """Return a local folder as `Opened`. An opened folder is returned as it is."""
-        return given if isinstance(given, Opened) else cls(Place.of(given), given)
+    def of(cls, given: "WorkingCopy | Path") -> "WorkingCopy":
+        """Return a local folder as `WorkingCopy`. An opened folder is returned as it is."""
+        return given if isinstance(given, WorkingCopy) else cls(Place.of(given), given)
 
     def fetch(self, *patterns: str) -> None:
         """Fetch the files of ``patterns`` into ``folder``, as `Mirror.fetch` does. Does nothing for a local place."""
@@ -81,22 +81,22 @@ class Opened:
         """Return ``text`` with paths in the mirror replaced by their places."""
         return shown(text, self.folder, self.place)
 
-    def saying(self, say: Tell) -> Tell:
+    def saying(self, say: Say) -> Say:
         """Return ``say`` with its messages rewritten as by `shown`."""
         return lambda line: say(self.shown(line))
 
 
 @contextmanager
 def opened(
-    given: Location | Opened,
+    given: Location | WorkingCopy,
     cache: Path,
     *patterns: str,
     keeps: bool = False,
     order: Order = ((),),
     deletes: Sequence[str] = (),
     first: float = FIRST_SECONDS,
-    say: Tell = logger.warning,
-) -> Iterator[Opened]:
+    say: Say = logger.warning,
+) -> Iterator[WorkingCopy]:
     """Open a local folder as it is, a remote folder as a mirror below ``cache``.
 
     The mirror fetches the files of ``patterns``; without patterns, nothing. With ``keeps``, changes are pushed every few
@@ -107,14 +107,14 @@ def opened(
     An opened folder stays as it is; the files of ``patterns`` are fetched. Raises UserError if the place is malformed, or its
     store refuses or does not answer.
     """
-    if isinstance(given, Opened):
+    if isinstance(given, WorkingCopy):
         if patterns:
             given.fetch(*patterns)
         yield given
         return
     place = Place.of(given)
     if place.is_local:
-        yield Opened(place, place.local)
+        yield WorkingCopy(place, place.local)
         return
     with mirror_folder(cache, place) as folder, naming(folder, place):
         mirror = Mirror(Store(place, first=first, tell=say), folder, order=order, deletes=deletes)
@@ -122,7 +122,7 @@ def opened(
         if patterns:
             mirror.fetch(*patterns)
         with _kept(mirror, say) if keeps else _left():
-            yield Opened(place, folder, mirror)
+            yield WorkingCopy(place, folder, mirror)
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def _left() -> Iterator[None]:
 
 
 @contextmanager
-def _kept(mirror: Mirror, say: Tell) -> Iterator[None]:
+def _kept(mirror: Mirror, say: Say) -> Iterator[None]:
     """Push changes in ``mirror`` during the block and at its end."""
     try:
         with every(KEEP_SECONDS, mirror.push, say):
@@ -146,7 +146,7 @@ def _kept(mirror: Mirror, say: Tell) -> Iterator[None]:
 
 
 @contextmanager
-def every(seconds: float, act: Callable[[], None], say: Tell) -> Iterator[None]:
+def every(seconds: float, act: Callable[[], None], say: Say) -> Iterator[None]:
     """Call ``act`` every ``seconds`` in a thread while the block runs.
 
     Its errors are not raised. ``say`` gets the first of successive errors.

@@ -11,7 +11,7 @@ from hpa_search.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 600.0
+OUTAGE_SECONDS = 600.0
 """Seconds to wait for a server that does not answer."""
 FIRST_SECONDS = 60.0
 """The same for the first answer, while a user waits: a mistyped address should fail soon."""
@@ -20,7 +20,7 @@ QUIET = 2.0
 """Shorter waits, in seconds, are not reported."""
 
 T = TypeVar("T")
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 IsTransient = Callable[[Exception], bool]
 
 
@@ -33,8 +33,8 @@ def patiently(
     what: str,
     *,
     transient: IsTransient,
-    seconds: float = PATIENCE,
-    tell: Tell = logger.warning,
+    seconds: float = OUTAGE_SECONDS,
+    tell: Say = logger.warning,
     hint: str = "",
 ) -> T:
     """Return the result of ``call``, with the retries of `Patience`."""
@@ -51,7 +51,7 @@ class Patience:
     """
 
     def __init__(
-        self, what: str, *, transient: IsTransient, seconds: float = PATIENCE, tell: Tell = logger.warning, hint: str = ""
+        self, what: str, *, transient: IsTransient, seconds: float = OUTAGE_SECONDS, tell: Say = logger.warning, hint: str = ""
     ) -> None:
         self.what, self.seconds, self._hint = what, seconds, hint
         self._transient, self._tell = transient, tell

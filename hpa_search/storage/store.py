@@ -15,7 +15,7 @@ from pyarrow import fs
 
 from hpa_search.storage.faults import explained, is_remote, is_transient
 from hpa_search.storage.filesystem import endpoint, file_system
-from hpa_search.storage.patience import PATIENCE, Patience, Tell
+from hpa_search.storage.patience import OUTAGE_SECONDS, Patience, Say
 from hpa_search.storage.place import Place
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Store:
     the patience runs out.
     """
 
-    def __init__(self, place: Place, *, first: float = PATIENCE, tell: Tell = logger.warning) -> None:
+    def __init__(self, place: Place, *, first: float = OUTAGE_SECONDS, tell: Say = logger.warning) -> None:
         self.place, self._endpoint, self._first = place, endpoint(place), first
         hint = "check that the store is up and the network works"
         hint += ", and that AWS_ENDPOINT_URL is right if the store is not Amazon's; " if place.scheme == "s3" else "; "
@@ -138,7 +138,7 @@ class Store:
             if isinstance(error, let_through) or not is_remote(error):
                 raise
             raise explained(error, place, self._endpoint) from error
-        self._patience.seconds = PATIENCE  # the store has answered, so its address is right
+        self._patience.seconds = OUTAGE_SECONDS  # the store has answered, so its address is right
         return found
 
     def _look(self, place: Place) -> Stored | None:

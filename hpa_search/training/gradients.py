@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hpa_search.training.batch_norm import WholeBatch
 from hpa_search.training.device import Device
 from hpa_search.training.losses import Loss
-from hpa_search.training.memory import Portion
+from hpa_search.training.memory import MicroBatch
 from hpa_search.training.ranks import ALONE, Ranks
 
 TWO_NEEDED = "memory does not hold 2 images at a time, and the network's batch norm cannot work on 1; choose smaller images"
@@ -89,7 +89,7 @@ def backward(network: nn.Module, images: Tensor, labels: Tensor, loss_of: Loss, 
     return loss.detach()
 
 
-def predict(network: nn.Module, images: Tensor, device: Device, portion: Portion) -> Tensor:
+def predict(network: nn.Module, images: Tensor, device: Device, portion: MicroBatch) -> Tensor:
     """Return the logits (b, k), float32, of ``images``, without gradients, ``portion`` at a time."""
 
     def work(size: int) -> Tensor:

@@ -20,11 +20,11 @@ from hpa_search.layout import SPLIT
 from hpa_search.storage.data_cache import local_folder, localise
 from hpa_search.storage.naming import naming
 from hpa_search.storage.opened import opened
-from hpa_search.storage.patience import PATIENCE
+from hpa_search.storage.patience import OUTAGE_SECONDS
 from hpa_search.storage.place import Location, Place
 from hpa_search.training.device import choose_device
 from hpa_search.training.ranks import ALONE, Ranks
-from hpa_search.training.score import Judge, Objective
+from hpa_search.training.score import ObjectiveMetric, Scorer
 from hpa_search.training.stored_trial import StoredTrial, open_stored
 from hpa_search.training.trainer import Trainer
 from hpa_search.training.trial_data import TrialData
@@ -52,7 +52,7 @@ class Job:
     out: Location
     epochs: int
     seed: int
-    objective: Objective
+    objective: ObjectiveMetric
     classes: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -62,10 +62,10 @@ class Job:
     external_rows: tuple[int, ...] = ()
 
     @property
-    def judge(self) -> Judge:
+    def judge(self) -> Scorer:
         """How the trials are scored."""
         only = None if self.labels is None else to_vector(self.labels)
-        return Judge(to_vector(self.classes), self.objective, only)
+        return Scorer(to_vector(self.classes), self.objective, only)
 
 
 def trial_folder(out: Path, number: int) -> Path:
@@ -150,13 +150,13 @@ def _with_external(job: Job, own: TrialData, images: PackedImages, size: int) ->
 @lru_cache(maxsize=1)
 def _external(place: Place, size: int, cache: Path) -> External:
     with naming(local_folder(place, cache), place):
-        return read_external(localise(place, cache, first=PATIENCE), size, cache)
+        return read_external(localise(place, cache, first=OUTAGE_SECONDS), size, cache)
 
 
 @lru_cache(maxsize=1)
 def _load(data: Place, cache: Path, out: Place) -> tuple[Dataset, PackedImages, Split]:
     with naming(local_folder(data, cache), data):
-        dataset = read_dataset(localise(data, cache, first=PATIENCE))
+        dataset = read_dataset(localise(data, cache, first=OUTAGE_SECONDS))
         images = pack(dataset.train_folder, dataset.ids, cache)
-    with opened(out, cache, SPLIT, first=PATIENCE) as work:
+    with opened(out, cache, SPLIT, first=OUTAGE_SECONDS) as work:
         return dataset, images, read_split(work.folder / SPLIT, dataset.ids)

@@ -14,7 +14,7 @@ from hpa_search.training.checkpoint import Checkpoint, Unaveraged
 from hpa_search.training.device import Device
 from hpa_search.training.gradients import Rows, backward
 from hpa_search.training.losses import Loss
-from hpa_search.training.memory import FewerAtATimeError, Portion, is_out_of_memory
+from hpa_search.training.memory import FewerAtATimeError, MicroBatch, is_out_of_memory
 from hpa_search.training.optim import build_optimizer, set_learning_rate
 from hpa_search.training.ranks import Ranks
 
@@ -25,7 +25,7 @@ class Learner:
     ``micro_batch`` is the number of images of a batch that each worker works on at a time.
     """
 
-    def __init__(self, network: Network, config: TrialConfig, device: Device, ranks: Ranks, micro_batch: Portion) -> None:
+    def __init__(self, network: Network, config: TrialConfig, device: Device, ranks: Ranks, micro_batch: MicroBatch) -> None:
         self._config, self._device, self._ranks, self._micro_batch = config, device, ranks, micro_batch
         self._network = network.to(device.device).to(memory_format=device.memory_format)
         self._optimizer = build_optimizer(self._network, config)

@@ -33,7 +33,7 @@ class FewerAtATimeError(Exception):
         return f"out of memory; all workers of the trial start again, each with {self.images} images at a time"
 
 
-class Portion:
+class MicroBatch:
     """The number of images worked on at a time: ``size``. It is halved whenever memory runs out, down to one.
 
     ``on_less(before, after)`` is called at each halving.

@@ -1,7 +1,7 @@
 """A trial's metrics of one epoch, from its validation logits.
 
 A new metric is one function of `ValidationRows`, registered in METRICS. Every metric there becomes a column of metrics.csv and a
-TensorBoard scalar. To let searches optimise it too, add its name to `Objective`.
+TensorBoard scalar. To let searches optimise it too, add its name to `ObjectiveMetric`.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from hpa_search.registry import Registry
 from hpa_search.scoring.metrics import macro_average_precision, macro_f1, sample_f1
 from hpa_search.scoring.rules import cross_fitted
 
-Objective = Literal["macro_ap", "macro_f1", "macro_f1_at_half"]
+ObjectiveMetric = Literal["macro_ap", "macro_f1", "macro_f1_at_half"]
 """The metrics that a search may maximise."""
 
 Metrics = dict[str, float]
@@ -63,7 +63,7 @@ def _sample_f1(rows: ValidationRows) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class Scorer:
     """Scores an epoch by every metric. One of them is the objective.
 
     Macro AP averages ``classes``, a bool mask (28,). The other metrics cover all 28 labels, or only the labels ``only`` (28,)
@@ -71,7 +71,7 @@ class Judge:
     """
 
     classes: NDArray[np.bool_]
-    objective: Objective = "macro_ap"
+    objective: ObjectiveMetric = "macro_ap"
     only: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:

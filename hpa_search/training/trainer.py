@@ -38,10 +38,10 @@ from hpa_search.training.device import Device, choose_device
 from hpa_search.training.gradients import predict
 from hpa_search.training.learner import Learner
 from hpa_search.training.losses import Loss, build_loss
-from hpa_search.training.memory import Portion, note
+from hpa_search.training.memory import MicroBatch, note
 from hpa_search.training.optim import learning_rate
 from hpa_search.training.ranks import ALONE, Ranks
-from hpa_search.training.score import Judge, Metrics
+from hpa_search.training.score import Metrics, Scorer
 from hpa_search.training.stages import Stage, stage_of
 from hpa_search.training.trial_data import TrialData
 
@@ -86,7 +86,7 @@ class Trainer:
         epochs: int,
         seed: int,
         folder: Path,
-        judge: Judge,
+        judge: Scorer,
         device: Device | None = None,
         ranks: Ranks = ALONE,
         micro_batch: int | None = None,
@@ -103,8 +103,8 @@ class Trainer:
         self._ranks = ranks
         self._history: list[Metrics] = []
         self._logits: Logits = {}
-        self._micro_batch = Portion(config.batch_size, self._note_less_memory)
-        self._judged_at_once = Portion(config.batch_size, self._note_less_memory)
+        self._micro_batch = MicroBatch(config.batch_size, self._note_less_memory)
+        self._judged_at_once = MicroBatch(config.batch_size, self._note_less_memory)
         checkpoint = self._checkpoint()
         self._start(fresh=checkpoint is None)
         if checkpoint is not None:
@@ -132,7 +132,7 @@ class Trainer:
     def run_epoch(self) -> Metrics:
         """Train one epoch, score it on the validation rows, save it, and return its metrics.
 
-        The metrics are epoch, train_loss, validation_loss, those of `Judge.score`, seconds, learning_rate (of the last step)
+        The metrics are epoch, train_loss, validation_loss, those of `Scorer.score`, seconds, learning_rate (of the last step)
         and images_per_second (in training). The losses are the trial's own, not comparable between losses. Raises
         DivergedError if a loss is not finite. Raises TakenOverError if another worker saved an epoch meanwhile. Raises
         RuntimeError if all ``epochs`` are done.

@@ -9,7 +9,7 @@ from hpa_search.data.loader import Images
 from hpa_search.labels import NUM_LABELS
 from hpa_search.stains import NUM_STAINS
 
-FOLDS = 5
+CROSS_FIT_FOLDS = 5
 """Folds of the validation rows. The thresholds of each fold are fitted on the others."""
 
 
@@ -33,9 +33,9 @@ class TrialData:
     def __post_init__(self) -> None:
         if self.labels.ndim != 2 or self.labels.shape[1] != NUM_LABELS or self.labels.dtype != np.bool_:
             raise ValueError(f"labels must be bool (n, {NUM_LABELS}), got {self.labels.dtype} {self.labels.shape}")
-        if len(self.train) < 2 or len(self.validation) < FOLDS:
+        if len(self.train) < 2 or len(self.validation) < CROSS_FIT_FOLDS:
             counts = f"{len(self.train)} training and {len(self.validation)} validation rows"
-            raise ValueError(f"{counts}; at least 2 and {FOLDS} are needed")
+            raise ValueError(f"{counts}; at least 2 and {CROSS_FIT_FOLDS} are needed")
         if np.intersect1d(self.train, self.validation).size:
             raise ValueError("training and validation share rows")
         if self.groups is not None and self.groups.shape != self.labels.shape[:1]:
@@ -54,14 +54,14 @@ class TrialData:
     def folding(self) -> tuple[int, NDArray[np.str_] | None]:
         """Return the number of folds of the validation rows, and their groups, which folds keep whole.
 
-        Fewer groups than FOLDS give fewer folds. A single group is split after all, because thresholds must be fitted on some
+        Fewer groups than CROSS_FIT_FOLDS give fewer folds. A single group is split after all, because thresholds must be fitted on some
         of its rows. This flatters its macro F1.
         """
         if self.groups is None:
-            return FOLDS, None
+            return CROSS_FIT_FOLDS, None
         groups = self.groups[self.validation]
-        folds = min(FOLDS, len(np.unique(groups)))
-        return (folds, groups) if folds > 1 else (FOLDS, None)
+        folds = min(CROSS_FIT_FOLDS, len(np.unique(groups)))
+        return (folds, groups) if folds > 1 else (CROSS_FIT_FOLDS, None)
 
     def check_images(self, size: int) -> None:
         """Raise ValueError unless the images are uint8 of shape (4, ``size``, ``size``)."""

@@ -32,7 +32,7 @@ from hpa_search.models.build import parameters
 from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.reading import read_search
 from hpa_search.space.search import Search
-from hpa_search.training.score import Judge
+from hpa_search.training.score import Scorer
 from hpa_search.training.trainer import Trainer
 from hpa_search.training.trial_data import TrialData
 
@@ -134,7 +134,7 @@ def _train(case: Case, phantom: Phantom, folder: Path) -> list[str]:
     only = None if case.search.labels is None else to_vector(case.search.labels)
     metric = case.search.objective.metric
     judged = classes if only is None else np.logical_and(classes, only)
-    trainer = Trainer(config, data, epochs=case.epochs, seed=0, folder=folder, judge=Judge(judged, metric, only))
+    trainer = Trainer(config, data, epochs=case.epochs, seed=0, folder=folder, judge=Scorer(judged, metric, only))
     size = parameters(trainer.network) / 1e6
     metrics = trainer.run_epoch()
     trainer.close()

@@ -10,7 +10,7 @@ import pytest
 from hpa_search.config import TrialConfig
 from hpa_search.space.parsing import parse_checked
 from hpa_search.training.checkpoint import read_logits
-from hpa_search.training.score import Judge
+from hpa_search.training.score import Scorer
 from hpa_search.training.trainer import Trainer
 from hpa_search.training.trial_data import TrialData
 
@@ -55,7 +55,7 @@ def test_every_configuration_trains_scores_and_survives_save_and_load(block, tmp
             "epochs": 1 + config.last_epochs,
             "seed": number,
             "folder": tmp_path / str(number),
-            "judge": Judge(np.arange(28) < 8),
+            "judge": Scorer(np.arange(28) < 8),
         }
         trainer = Trainer(config, data(config.input_size), **settings)
         rows = tuple(trainer.run_epoch() for _ in range(1 + config.last_epochs))

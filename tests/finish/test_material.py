@@ -6,7 +6,7 @@ import pytest
 from hpa_search.errors import UserError
 from hpa_search.finish.material import read_material
 from hpa_search.ledger.ledger import Ledger
-from hpa_search.storage.opened import Opened
+from hpa_search.storage.opened import WorkingCopy
 from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.job import trial_folder
 
@@ -53,7 +53,7 @@ def test_a_local_search_has_its_weights_already(study, material):
 
 
 def test_a_search_that_is_opened_already_is_read_as_it_is(study, material):
-    again = read_material(Opened.of(study / "out"), study / "cache", None, (), print)
+    again = read_material(WorkingCopy.of(study / "out"), study / "cache", None, (), print)
     assert again.out == study / "out" and again.pool.candidates == material.pool.candidates
 
 

@@ -93,7 +93,7 @@ def test_two_final_stages_at_once_do_not_mix(searched):
     finish(out, folder / "cache")
     before = {path: path.read_bytes() for path in (out / "bundle").iterdir()}
     program = "import sys, time; from pathlib import Path; from hpa_search.finish.stage import _alone; "
-    program += "from hpa_search.storage.opened import Opened\nwith _alone(Opened.of(Path(sys.argv[1]))): print(flush=True); time.sleep(99)"
+    program += "from hpa_search.storage.opened import WorkingCopy\nwith _alone(WorkingCopy.of(Path(sys.argv[1]))): print(flush=True); time.sleep(99)"
     with subprocess.Popen([sys.executable, "-c", program, str(out)], stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         with pytest.raises(UserError, match="another final stage is at work"):

@@ -24,7 +24,7 @@ def take(out):
 
 
 def is_free(out) -> bool:
-    """Tell whether the lease is there without a wait for a driver that may still be at work."""
+    """Say whether the lease is there without a wait for a driver that may still be at work."""
     waits = []
     lease.take(out, "toy", say=waits.append).release()
     return not waits

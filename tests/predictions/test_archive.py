@@ -48,7 +48,7 @@ def test_no_ids(npz):
     assert "'ids' is <U1 of shape (2, 2)" in refused(npz(ids=np.full((2, 2), "a")))
 
 
-class Opened:
+class WorkingCopy:
     """Runs code when it is unpickled."""
 
     def __reduce__(self):
@@ -57,11 +57,11 @@ class Opened:
 
 def test_pickled_objects_are_refused_and_not_run(tmp_path, npz):
     planted = np.empty(150, dtype=object)
-    planted[:] = Opened()
+    planted[:] = WorkingCopy()
     said = refused(npz(good=planted), lambda archive: archive.values("good"))
     assert "array 'good' cannot be read" in said and "objects, which only pickle reads" in said
     assert "objects" in refused(npz(ids=planted))
-    (tmp_path / "plain.npz").write_bytes(pickle.dumps(Opened()))
+    (tmp_path / "plain.npz").write_bytes(pickle.dumps(WorkingCopy()))
     assert "cannot be read as .npz" in refused(tmp_path / "plain.npz")
 
 

@@ -25,6 +25,12 @@ def rule():
     return DecisionRule(Platt(rng.random(28), rng.normal(size=28)), rng.random(28), fill=False)
 
 
+def content(rule):
+    """Return a rule as the files written so far have it."""
+    platt = {"slope": rule.platt.slope.tolist(), "offset": rule.platt.offset.tolist()}
+    return {"platt": platt, "thresholds": rule.thresholds.tolist(), "fill": rule.fill}
+
+
 def test_a_rule_is_read_back_from_its_json_to_the_last_bit(rule):
     found = Rule.model_validate_json(Rule.of(rule).model_dump_json()).decision
     for name in ("slope", "offset"):
@@ -34,8 +40,8 @@ def test_a_rule_is_read_back_from_its_json_to_the_last_bit(rule):
 
 
 def test_its_json_is_that_of_the_files_written_so_far(rule):
-    assert json.loads(Rule.of(rule).model_dump_json()) == rule.to_json()
-    assert json.loads(Calibration.of(rule.platt).model_dump_json()) == rule.platt.to_json()
+    assert json.loads(Rule.of(rule).model_dump_json()) == content(rule)
+    assert json.loads(Calibration.of(rule.platt).model_dump_json()) == content(rule)["platt"]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +60,7 @@ def test_its_json_is_that_of_the_files_written_so_far(rule):
 )
 def test_what_defines_no_rule_is_refused(rule, change, words):
     with pytest.raises(ValidationError, match=words):
-        Rule.model_validate_json(json.dumps({**rule.to_json(), **change}))
+        Rule.model_validate_json(json.dumps({**content(rule), **change}))
 
 
 def test_numbers_that_rounding_moved_beyond_their_bounds_are_at_the_bounds(rule):

@@ -49,7 +49,7 @@ def in_a_group(rank, world, folder, work):
 
 
 def errors_of_one_left_alone(ranks):
-    """Tell whether what is raised when the others are gone says so."""
+    """Say whether what is raised when the others are gone says so."""
     found = []
     for talk in (lambda: ranks.gather(torch.zeros(1, 2), ranks.world), lambda: ranks.require_alike("nothing", 1)):
         try:

@@ -10,7 +10,7 @@ from hpa_search.training.class_weights import class_weights
 from hpa_search.training.device import Device, choose_device
 from hpa_search.training.gradients import Rows, backward, predict
 from hpa_search.training.losses import LOSSES, build_loss
-from hpa_search.training.memory import Portion
+from hpa_search.training.memory import MicroBatch
 from hpa_search.training.ranks import Ranks
 from tests.training.trial import make_data
 
@@ -144,7 +144,7 @@ def test_prediction_in_parts_is_the_same():
 
     expected = network(images).detach()
     network.register_forward_pre_hook(no_room)
-    portion = Portion(BATCH, lambda before, after: None)
+    portion = MicroBatch(BATCH, lambda before, after: None)
     logits = predict(network, images, choose_device(), portion)
     assert portion.size == 3 and not logits.requires_grad
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)

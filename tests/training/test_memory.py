@@ -3,7 +3,7 @@ import weakref
 import pytest
 import torch
 
-from hpa_search.training.memory import Portion, is_out_of_memory
+from hpa_search.training.memory import MicroBatch, is_out_of_memory
 
 
 class Limited:
@@ -24,7 +24,7 @@ class Limited:
 
 def fit(size, images, work):
     told = []
-    portion = Portion(size, lambda before, after: told.append((before, after)))
+    portion = MicroBatch(size, lambda before, after: told.append((before, after)))
     return portion.fit(images, work), portion.size, told
 
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from hpa_search.scoring.metrics import macro_f1
-from hpa_search.training.score import METRICS, Judge, Objective
+from hpa_search.training.score import METRICS, ObjectiveMetric, Scorer
 
 
 def sample(classes=28):
@@ -16,7 +16,7 @@ def sample(classes=28):
 
 def test_macro_ap_is_over_its_classes_and_f1_over_all():
     logits, labels = sample()
-    found = Judge(np.arange(28) < 3).score(logits, labels, 5, None)
+    found = Scorer(np.arange(28) < 3).score(logits, labels, 5, None)
     assert found["macro_ap"] == pytest.approx(average_precision_score(labels[:, :3], logits[:, :3], average="macro"))
     assert found["macro_f1_at_half"] == macro_f1(logits > 0, labels)
     assert found["objective"] == found["macro_ap"]
@@ -25,21 +25,21 @@ def test_macro_ap_is_over_its_classes_and_f1_over_all():
 def test_a_restricted_search_is_scored_on_its_labels_alone():
     logits, labels = sample()
     only = np.isin(np.arange(28), [3, 7, 20])
-    found = Judge(only, "macro_f1", only).score(logits, labels, 5, None)
+    found = Scorer(only, "macro_f1", only).score(logits, labels, 5, None)
     changed = np.where(only, logits, -logits)
-    assert found == Judge(only, "macro_f1", only).score(changed, labels, 5, None)
+    assert found == Scorer(only, "macro_f1", only).score(changed, labels, 5, None)
     assert found["macro_f1_at_half"] == macro_f1(logits[:, only] > 0, labels[:, only])
     assert found["objective"] == found["macro_f1"]
 
 
 def test_every_metric_is_in_the_report_and_every_objective_is_a_metric(monkeypatch):
     monkeypatch.setitem(METRICS, "rows", lambda rows: len(rows.labels))
-    found = Judge(np.arange(28) < 3).score(*sample(), 5, None)
+    found = Scorer(np.arange(28) < 3).score(*sample(), 5, None)
     assert list(found) == ["macro_ap", "macro_f1_at_half", "macro_f1", "sample_f1", "rows", "objective"]
     assert found["rows"] == 200
-    assert set(get_args(Objective)) <= set(METRICS)
+    assert set(get_args(ObjectiveMetric)) <= set(METRICS)
 
 
 def test_an_objective_outside_the_labels_is_refused():
     with pytest.raises(ValueError, match="leaves out"):
-        Judge(np.arange(28) < 3, "macro_ap", np.arange(28) < 2)
+        Scorer(np.arange(28) < 3, "macro_ap", np.arange(28) < 2)

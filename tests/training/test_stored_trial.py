@@ -182,7 +182,7 @@ def test_a_store_that_is_away_is_waited_for(s3, bucket, tmp_path, monkeypatch, u
 def test_a_store_that_stays_away_fails_the_epoch_and_the_trial_can_be_opened_again(s3, bucket, tmp_path, monkeypatch):
     trial = open_stored(bucket / "trial", tmp_path, open_local)
     trial.run_epoch()
-    monkeypatch.setattr(store_module, "PATIENCE", 1.0)
+    monkeypatch.setattr(store_module, "OUTAGE_SECONDS", 1.0)
     Store(bucket / "trial").look("checkpoint.pt")
     trial._mirror.store._patience.seconds = 1.0
     s3.stop()

@@ -12,7 +12,7 @@ import torch
 from hpa_search.scoring.metrics import macro_average_precision, macro_f1
 from hpa_search.scoring.rules import cross_fitted
 from hpa_search.training.checkpoint import read_logits
-from hpa_search.training.score import METRICS, Judge
+from hpa_search.training.score import METRICS, Scorer
 from hpa_search.training.trainer import DivergedError
 from tests.training.trial import CLASSES, CONFIG, EPOCHS, finish, make_data, make_trainer, same_results, timeless
 
@@ -64,7 +64,7 @@ def test_thresholds_are_fitted_on_other_groups(tmp_path, count, folds):
 
 
 def test_objective_can_be_macro_f1(tmp_path):
-    row = make_trainer(tmp_path, judge=Judge(CLASSES, "macro_f1")).run_epoch()
+    row = make_trainer(tmp_path, judge=Scorer(CLASSES, "macro_f1")).run_epoch()
     assert row["objective"] == row["macro_f1"]
 
 

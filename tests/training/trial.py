@@ -9,7 +9,7 @@ import torch
 from hpa_search.config import TrialConfig
 from hpa_search.data.statistics import channel_statistics
 from hpa_search.training.checkpoint import read_logits, weights_path
-from hpa_search.training.score import Judge
+from hpa_search.training.score import Scorer
 from hpa_search.training.trainer import Trainer
 from hpa_search.training.trial_data import TrialData
 
@@ -43,7 +43,7 @@ def make_data(rows=81, size=SIZE) -> TrialData:
 
 
 def make_trainer(folder, config=CONFIG, **settings) -> Trainer:
-    chosen = {"data": make_data(), "epochs": EPOCHS, "seed": 7, "judge": Judge(CLASSES), **settings}
+    chosen = {"data": make_data(), "epochs": EPOCHS, "seed": 7, "judge": Scorer(CLASSES), **settings}
     return Trainer(config, chosen.pop("data"), folder=Path(folder), **chosen)
 
 
@@ -58,7 +58,7 @@ def timeless(history):
 
 
 def same_results(one: Path, other: Path) -> bool:
-    """Tell whether the folders of two trials hold the same bits."""
+    """Say whether the folders of two trials hold the same bits."""
     if sorted(path.name for path in one.rglob("*")) != sorted(path.name for path in other.rglob("*")):
         return False
     first, second = (safetensors.torch.load_file(weights_path(folder, EPOCHS)) for folder in (one, other))
