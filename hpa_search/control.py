@@ -98,6 +98,8 @@ class OutHandle:
         if self._work is None:
             here = Path(cache) if cache else default_cache()
             self._work = self._stack.enter_context(opened(Place.of(self._out), here, *BEGUN))
+        else:
+            self._work.fetch(*BEGUN)  # the search may have begun since
         return self._work
 
     def _rest(self, wish: Wish, word: str, when: str, wait: bool) -> None:

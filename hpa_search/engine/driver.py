@@ -21,7 +21,7 @@ from hpa_search.engine.cluster_up import end_processes, is_in_use, ray_up
 from hpa_search.engine.commands import COMMANDS, CommandBox
 from hpa_search.engine.listener import Listener, budget_now, catch_up
 from hpa_search.engine.scratch import remove, scratch_folder
-from hpa_search.engine.signals import Interrupted, interruptible, signals
+from hpa_search.engine.signals import Interrupted, Signals
 from hpa_search.engine.stay import Stay
 from hpa_search.engine.worker import Trials
 from hpa_search.errors import UserError
@@ -102,14 +102,14 @@ class Driver:
             self._open()
             agenda.restore()
             self._train(agenda)
+        if agenda.has_nothing_left and not self._life.is_ending:
+            agenda.close()
+            return "finished"
         if why := self._life.trouble:
             raise UserError(
                 f"the search was broken off: {why}. Mend that and run it again; everything until then is kept "
                 f"(failed trials: {self._site.out / 'trials'}/*/error.txt)"
             )
-        if agenda.has_nothing_left and not self._life.is_ending:
-            agenda.close()
-            return "finished"
         outcome = self._life.outcome
         if outcome in ("paused", "stopped"):
             self._ledger.note(RESTS, outcome)
@@ -141,18 +141,18 @@ class Driver:
         with (
             suppress(Interrupted),
             scratch_folder() as scratch,
-            signals(life, partial(_leave_behind, scratch)),
+            Signals(life, partial(_leave_behind, scratch)) as signals,
             ExitStack() as stack,
         ):
             stack.callback(_end_what_hangs, life)
-            with interruptible(life):
+            with signals.interrupting():
                 stack.enter_context(ray_up(address, scratch))
                 life.run()
-            stack.enter_context(Listener(self._box, agenda, self._search.budget, self._say))
-            # More than once where the slots are changed, or the search is extended while they close.
+            # More than once where the slots are changed, or where the search is extended while they or the listener close.
             while not (life.is_ending or life.is_draining or agenda.has_nothing_left):
-                stay = Stay(agenda, self._site.out, scratch, self._trials, self._lease.stopwatch, self._say)
-                stay.run(joined=address is not None)
+                with Listener(self._box, agenda, self._search.budget, self._say):
+                    stay = Stay(agenda, self._site.out, scratch, self._trials, self._lease.stopwatch, self._say)
+                    stay.run(joined=address is not None)
                 life.run()
 
 

@@ -4,7 +4,7 @@ The driver owns this small actor. Workers and proxies may die and be replaced wi
 with its slot until its end. Its events stay here until the next leg of the trial.
 
     proxy    hello, start(leg), next(leg, after) -> events
-    worker   group_started, take -> leg, report(report) -> whether to train on, end(how), begin_again
+    worker   group_started, take -> leg, report(epochs) -> whether to train on, end(how), begin_again
     driver   drain, close, cancel(leg), open_slot, lose_slot, hosts, actors
 
 A leg in a slot is OFFERED until a worker takes it, then TAKEN. It is ENDING from its cancellation by the agenda to the next
@@ -13,6 +13,7 @@ report of its worker.
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -162,28 +163,35 @@ class Mailbox:
                 self._count_death(slot)
             slot.waiting = incarnation
             self._changed.notify_all()
-            # A worker that was killed while it waited may still have a call here: its successor's call counts.
-            await self._changed.wait_for(lambda: slot.leg is not None or self._returns(slot, incarnation))
-            if self._returns(slot, incarnation):
-                return None
+            while True:
+                # A worker that was killed while it waited may still have a call here: its successor's call counts.
+                await self._changed.wait_for(lambda: slot.leg is not None or self._returns(slot, incarnation))
+                if self._returns(slot, incarnation):
+                    return None
+                if slot.stage is not Stage.ENDING:
+                    break
+                self._end_leg(slot, Released())  # it was cancelled between its offer and this turn
+                self._changed.notify_all()
             slot.waiting, slot.taken_by, slot.stage = None, incarnation, Stage.TAKEN
             return slot.leg
 
-    async def report(self, index: int, incarnation: str, report: EpochReport) -> bool:
-        """Take an epoch; return whether the worker is to train on."""
+    async def report(self, index: int, incarnation: str, reports: Sequence[EpochReport]) -> bool:
+        """Take epochs, in order: one, or those of a checkpoint that the ledger lacks. Return whether the worker is to train on."""
         slot = self._slots[index]
         if self._phase is Phase.CLOSED or not slot.is_of(incarnation):
             return False
         assert slot.leg is not None
-        mail = self._mail[slot.leg.number]
-        # A successor reports its checkpoint's epochs again, which is not progress.
-        if report.epoch > mail.last_epoch:
-            self._deaths[slot.leg.number] = 0
-            mail.post(report)
-        if report.epoch < slot.leg.target and self._phase is Phase.OPEN and slot.stage is Stage.TAKEN:
+        leg, mail = slot.leg, self._mail[slot.leg.number]
+        for report in reports:
+            # A successor reports its checkpoint's epochs again, which is no progress.
+            if report.epoch > mail.last_epoch:
+                self._deaths[leg.number] = 0
+                mail.post(report)
+        reached = reports[-1].epoch >= leg.target
+        if not reached and self._phase is Phase.OPEN and slot.stage is Stage.TAKEN:
             return True
-        # Its proxy has the target's report; a leg that was adopted after the cancellation has nothing to end it.
-        self._end_leg(slot, Released() if report.epoch < slot.leg.target else None)
+        # The agenda ends a leg at its target by itself. In a drain it may not know yet that this leg ends.
+        self._end_leg(slot, None if reached else Released())
         await self._notify()
         return False
 
@@ -197,7 +205,9 @@ class Mailbox:
     async def begin_again(self, index: int, incarnation: str, micro_batch: int) -> None:
         """Offer the leg to the successors of a slot's workers. They train ``micro_batch`` images at a time."""
         slot = self._slots[index]
-        if slot.is_of(incarnation):
+        if slot.stage is Stage.ENDING:
+            await self.end(index, incarnation, Released())
+        elif slot.is_of(incarnation):
             assert slot.leg is not None
             # This counts as no death, so a leg that began again with as many images would begin again for ever.
             if slot.leg.micro_batch is not None and micro_batch >= slot.leg.micro_batch:

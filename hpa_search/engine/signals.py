@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hpa_search.search.life import Life, State
+from hpa_search.search.life import Life
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a polite kill, and a closed terminal."""
@@ -24,85 +24,97 @@ class Interrupted(BaseException):  # noqa: N818  (named as KeyboardInterrupt is)
     """A signal came while the driver was starting and had nothing to end in order."""
 
 
-@contextmanager
-def interruptible(life: Life) -> Iterator[None]:
-    """Run the start of a driver. While it is STARTING, a signal raises `Interrupted` in the main thread, whatever that waits for.
+class Signals:
+    """While it is entered, the first of `SIGNALS` ends ``life``, and a second one ends the process as usual.
 
-    Ray turns an exception within its calls into an exception of its own, which becomes `Interrupted` again here.
+    If it has not been left `ORDERLY_SECONDS` after the first signal, another thread calls ``last_resort`` and ends the process.
+    A hang-up that is ignored, as by nohup, stays ignored. Outside the main thread, which alone gets signals, nothing changes.
     """
-    try:
-        with _raised_again():
-            yield
-    except BaseException as error:
-        if life.is_ending:
-            raise Interrupted from error
-        raise
+
+    def __init__(self, life: Life, last_resort: Callable[[], None]) -> None:
+        self._life, self._interrupts = life, False
+        self._before: dict[int, Any] = {}
+        self._timer = threading.Timer(ORDERLY_SECONDS, _leave, (last_resort,))
+        self._timer.daemon = True
+
+    def __enter__(self) -> "Signals":
+        if threading.current_thread() is threading.main_thread():
+            known = {number: signal.getsignal(number) for number in SIGNALS}
+            self._before = {
+                number: handler for number, handler in known.items() if number != signal.SIGHUP or handler != signal.SIG_IGN
+            }
+            for number in self._before:
+                signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._timer.cancel()
+        self._restore()
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Have a signal raise `Interrupted` in the main thread while the block runs, whatever that thread waits for.
+
+        Ray turns an exception that is raised within its calls into one of its own; that becomes `Interrupted` again here.
+        """
+        self._interrupts = True
+        try:
+            with _raised_again():
+                yield
+        except BaseException as error:
+            if self._life.is_ending:
+                raise Interrupted from error
+            raise
+        finally:
+            self._interrupts = False
+
+    def _handle(self, number: int, frame: Any) -> None:
+        self._restore()
+        if self._timer.ident is None:
+            self._timer.start()
+        self._life.end()
+        if self._interrupts:
+            raise Interrupted
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def _raised_again() -> Iterator[None]:
-    """Raise `Interrupted` once more where Python has dropped it.
+    """Raise `Interrupted` once more where Python has dropped it, and leave the process's alarm alone otherwise.
 
     Python only reports what a signal's handler raises in a callback, such as those around a fork, and runs on.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    report = sys.unraisablehook
+    before: list[tuple[Any, float]] = []
+    """The handler of SIGALRM, and the seconds that its timer had left, once both have been replaced."""
 
     def interrupt(number: int, frame: Any) -> None:
         raise Interrupted
 
     def dropped(what: "sys.UnraisableHookArgs") -> None:
-        if isinstance(what.exc_value, Interrupted):
-            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
-        else:
+        if not isinstance(what.exc_value, Interrupted):
             report(what)
+            return
+        handler = signal.signal(signal.SIGALRM, interrupt)
+        left, _ = signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        if not before:
+            before.append((handler, left))
 
-    report, alarm = sys.unraisablehook, signal.signal(signal.SIGALRM, interrupt)
     sys.unraisablehook = dropped
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, alarm)
         sys.unraisablehook = report
-
-
-@contextmanager
-def signals(life: Life, last_resort: Callable[[], None]) -> Iterator[None]:
-    """End ``life`` at the first of `SIGNALS`; a second signal ends the process as usual.
-
-    If the block has not been left `ORDERLY_SECONDS` later, another thread calls ``last_resort`` and ends the process. A
-    hang-up that is ignored, as by nohup, stays ignored. Outside the main thread, which alone gets signals, nothing changes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    known = {number: signal.getsignal(number) for number in SIGNALS}
-    taken = [number for number, handler in known.items() if number != signal.SIGHUP or handler != signal.SIG_IGN]
-    timer = threading.Timer(ORDERLY_SECONDS, _leave, (last_resort,))
-    timer.daemon = True
-
-    def restore() -> None:
-        for number in taken:
-            signal.signal(number, known[number])
-
-    def handle(number: int, frame: Any) -> None:
-        restore()
-        if timer.ident is None:
-            timer.start()
-        was_starting = life.state is State.STARTING
-        life.end()
-        if was_starting:
-            raise Interrupted
-
-    for number in taken:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        timer.cancel()
-        restore()
+        for handler, left in before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, handler)
+            signal.setitimer(signal.ITIMER_REAL, left)
 
 
 def _leave(last_resort: Callable[[], None]) -> None:

@@ -135,7 +135,7 @@ class AgendaSearcher(_Unpickled, Searcher):
         """Return the next leg as a Tune trial's config; None for not now; FINISHED for never again."""
         if (leg := self._legs.begin(trial_id)) is not None:
             return {"leg": leg, "mailbox": self._mailbox_name}
-        # Tune asks nothing for minutes after None, not even whether to stop.
+        # After None, Tune asks for a leg each second, but the stopper only while a Tune trial lives.
         return Searcher.FINISHED if self._legs.none_will_come else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -68,9 +68,9 @@ class Post:
         leg = ray.get(self.mailbox.take.remote(self.slot, self.incarnation)) if self.ranks.first else None
         return self.ranks.tell(leg)
 
-    def report(self, report: EpochReport) -> bool:
-        """Hand over an epoch; return whether to train on."""
-        goes_on = self.ranks.first and ray.get(self.mailbox.report.remote(self.slot, self.incarnation, report))
+    def report(self, *reports: EpochReport) -> bool:
+        """Hand over epochs, in order; return whether to train on."""
+        goes_on = self.ranks.first and ray.get(self.mailbox.report.remote(self.slot, self.incarnation, reports))
         return self.ranks.tell(goes_on)
 
     def end(self, how: LegEnd) -> None:
@@ -124,9 +124,9 @@ def run_leg(post: Post, leg: Leg, trials: Trials) -> None:
 
 def _train(post: Post, leg: Leg, trial: RunningTrial) -> None:
     """Report the epochs of the checkpoint that the ledger lacks, then train to the target."""
-    for metrics in trial.history[leg.reported : leg.target]:
-        if not post.report(EpochReport.of(metrics)):
-            return
+    known = [EpochReport.of(metrics) for metrics in trial.history[leg.reported : leg.target]]
+    if known and not post.report(*known):
+        return
     while len(trial.history) < leg.target:
         if not post.report(EpochReport.of(trial.run_epoch())):
             return

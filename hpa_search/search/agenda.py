@@ -31,7 +31,7 @@ Kind = Literal["resume", "promote", "sample", "finish"]
 
 
 class Agenda:
-    """Decides which leg runs next and takes the legs' reports. One thread calls it.
+    """Decides which leg runs next and takes the legs' reports, in the driver's main thread.
 
     ``slots`` bounds the legs that run at a time. ``spent_seconds`` returns the seconds spent of the budget's hours, under
     earlier drivers too. ``life`` says whether a leg may begin, and is ended when the search cannot continue.

@@ -4,8 +4,8 @@
     STARTING, RUNNING, CHANGING_SLOTS ── pause ──▶ PAUSING
     every state ── end, break_off ──▶ ENDING
 
-Legs begin while the driver is RUNNING. They end with their epoch while it is CHANGING_SLOTS or PAUSING, and at once when it
-is ENDING. Only CHANGING_SLOTS returns to an earlier state.
+Legs may begin while the driver is STARTING or RUNNING. They end with their epoch while it is CHANGING_SLOTS or PAUSING, and
+at once when it is ENDING. Only CHANGING_SLOTS returns to an earlier state.
 
 Threads ask for changes. The main thread asks for ``run`` and, in a signal handler, for ``end``. The fleet's thread asks for
 ``change_slots``, and the listener's for ``pause`` and ``end``. Any thread may ask for ``break_off``.
@@ -78,8 +78,10 @@ class Life:
         return "paused" if self._state is State.PAUSING else self._end.outcome
 
     def at_end(self, act: Callable[[], None]) -> None:
-        """Call ``act`` when the driver is ENDING, from whichever thread ends it; it must be quick."""
+        """Call ``act`` when the driver is ENDING, from whichever thread ends it, or at once; it must be quick."""
         self._at_end.append(act)
+        if self.is_ending:
+            act()
 
     def run(self) -> None:
         """Let legs begin, unless the driver is PAUSING or ENDING."""

@@ -14,8 +14,8 @@ from tests.engine.played import LEG, OTHER, after, done, run, training, turns, w
 def test_a_leg_goes_to_a_worker_and_its_epochs_come_back():
     async def play(mailbox):
         await training(mailbox)
-        assert await mailbox.report(0, "a", done(1)) is True
-        assert await mailbox.report(0, "a", done(2)) is False
+        assert await mailbox.report(0, "a", [done(1)]) is True
+        assert await mailbox.report(0, "a", [done(2)]) is False
         assert (await mailbox.next(LEG, 0))[0].epoch == 1
         assert (await mailbox.next(LEG, 1))[0].epoch == 2
 
@@ -25,7 +25,7 @@ def test_a_leg_goes_to_a_worker_and_its_epochs_come_back():
 def test_a_proxy_that_dies_loses_no_epoch():
     async def play(mailbox):
         await training(mailbox)
-        await mailbox.report(0, "a", done(1))
+        await mailbox.report(0, "a", [done(1)])
         await mailbox.next(LEG, 0)  # taken by a proxy that dies before Tune hears of it
         await mailbox.start(after(LEG))  # its successor finds the trial in training
         assert (await mailbox.next(after(LEG), 0))[0].epoch == 1
@@ -50,7 +50,7 @@ def test_a_second_leg_waits_for_a_free_slot():
         second = asyncio.create_task(mailbox.start(OTHER))
         await turns()
         assert not second.done()
-        await mailbox.report(0, "a", done(2))
+        await mailbox.report(0, "a", [done(2)])
         assert (await mailbox.take(0, "a")).number == 8
         await second
 
@@ -125,9 +125,9 @@ def test_epochs_that_a_successor_reports_again_come_back_once_each():
     async def play(mailbox):
         leg = replace(LEG, target=4)
         await training(mailbox, leg)
-        assert [await mailbox.report(0, "a", done(epoch)) for epoch in (1, 2)] == [True, True]
+        assert [await mailbox.report(0, "a", [done(epoch)]) for epoch in (1, 2)] == [True, True]
         assert await mailbox.take(0, "b") == leg
-        assert [await mailbox.report(0, "b", done(epoch)) for epoch in (2, 3, 4)] == [True, True, False]
+        assert [await mailbox.report(0, "b", [done(epoch)]) for epoch in (2, 3, 4)] == [True, True, False]
         assert [event.epoch for event in await mailbox.next(LEG, 1)] == [2, 3, 4]
 
     run(play)
@@ -138,7 +138,7 @@ def test_a_trial_goes_back_to_the_slot_that_knows_it():
         for slot in (0, 1):
             await training(mailbox, replace(LEG, number=slot), slot, "w")
         for slot in (0, 1):
-            await mailbox.report(slot, "w", done(2))
+            await mailbox.report(slot, "w", [done(2)])
         calls = [await waiting(mailbox, slot, "w") for slot in (0, 1)]
         await mailbox.start(replace(LEG, id=2, number=1))
         assert (await calls[1]).number == 1
@@ -168,7 +168,7 @@ def test_closing_frees_whoever_waits(call):
         await turns()
         await mailbox.close()
         await stuck
-        assert await mailbox.report(0, "a", done(1)) is False
+        assert await mailbox.report(0, "a", [done(1)]) is False
 
     run(play, slots=2)
 
@@ -188,8 +188,8 @@ def test_a_slot_more_takes_legs_and_a_lost_one_sends_its_worker_home():
         await mailbox.start(after(LEG))
         assert await call == after(LEG)
         # The first slot's worker was only cut off, and comes back: its report is refused, and it returns.
-        assert await mailbox.report(0, "a", done(1)) is False
+        assert await mailbox.report(0, "a", [done(1)]) is False
         assert await mailbox.take(0, "a") is None
-        assert await mailbox.report(1, "b", done(1)) is True
+        assert await mailbox.report(1, "b", [done(1)]) is True
 
     run(play)

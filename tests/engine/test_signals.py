@@ -11,7 +11,7 @@ import pytest
 
 from hpa_search.engine import signals as module
 from hpa_search.engine.cluster_up import _signals_as_they_are
-from hpa_search.engine.signals import INTERRUPTED, Interrupted, interruptible, signals
+from hpa_search.engine.signals import INTERRUPTED, Interrupted, Signals
 from hpa_search.search.life import Life
 
 
@@ -26,7 +26,7 @@ def running():
 def test_a_signal_is_a_wish_to_end(number):
     life = running()
     before = signal.getsignal(number)
-    with signals(life, pytest.fail):
+    with Signals(life, pytest.fail):
         os.kill(os.getpid(), number)
         assert life.is_ending and life.outcome == "interrupted"
         assert signal.getsignal(number) == before  # a second one ends the process as usual
@@ -37,7 +37,7 @@ def test_a_hang_up_that_is_ignored_stays_so():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         life = running()
-        with signals(life, pytest.fail):
+        with Signals(life, pytest.fail):
             os.kill(os.getpid(), signal.SIGHUP)
             assert not life.is_ending
     finally:
@@ -46,21 +46,30 @@ def test_a_hang_up_that_is_ignored_stays_so():
 
 def test_while_it_starts_a_signal_breaks_off_what_is_waited_for():
     life = Life()
-    with signals(life, pytest.fail), pytest.raises(Interrupted), interruptible(life):
+    with Signals(life, pytest.fail) as signals, pytest.raises(Interrupted), signals.interrupting():
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
 
 
 def test_what_ray_makes_of_a_signal_is_one_too():
     life = Life()
-    with signals(life, pytest.fail), pytest.raises(Interrupted), interruptible(life):
+    with Signals(life, pytest.fail) as signals, pytest.raises(Interrupted), signals.interrupting():
         try:
             os.kill(os.getpid(), signal.SIGINT)
         except Interrupted:
             raise SystemError("returned a result with an exception set") from None
 
 
-def test_a_signal_in_a_callback_that_drops_exceptions_ends_the_start_all_the_same(capsys):
+@pytest.fixture
+def alarm():
+    """Set an alarm that somebody else waits for."""
+    handler, before = signal.signal(signal.SIGALRM, signal.SIG_IGN), signal.setitimer(signal.ITIMER_REAL, 1000)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, *before)
+    signal.signal(signal.SIGALRM, handler)
+
+
+def test_a_signal_in_a_callback_that_drops_exceptions_ends_the_start_all_the_same(alarm, capsys):
     """As when it comes around the fork of one of Ray's processes."""
 
     class Dropping:
@@ -68,15 +77,25 @@ def test_a_signal_in_a_callback_that_drops_exceptions_ends_the_start_all_the_sam
             os.kill(os.getpid(), signal.SIGINT)
 
     life, hook, began = Life(), sys.unraisablehook, time.monotonic()
-    with signals(life, pytest.fail), pytest.raises(Interrupted), interruptible(life):
+    with Signals(life, pytest.fail) as signals, pytest.raises(Interrupted), signals.interrupting():
         Dropping()
         time.sleep(60)
     assert time.monotonic() - began < 30
     assert sys.unraisablehook is hook and "Traceback" not in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_IGN and signal.getitimer(signal.ITIMER_REAL)[0] > 900
+
+
+def test_trouble_before_a_signal_leaves_the_start_interruptible():
+    life = Life()
+    with Signals(life, pytest.fail) as signals, pytest.raises(Interrupted), signals.interrupting():
+        life.break_off("another driver has taken this search")
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    assert life.trouble == "another driver has taken this search"
 
 
 def test_another_error_of_the_start_stays_what_it_is():
-    with pytest.raises(ValueError), interruptible(Life()):
+    with pytest.raises(ValueError), Signals(Life(), pytest.fail).interrupting():
         raise ValueError
 
 
@@ -87,7 +106,7 @@ from hpa_search.search.life import Life
 module.ORDERLY_SECONDS = 0.2
 life = Life()
 life.run()
-with module.signals(life, lambda: os.write(1, b"last")):
+with module.Signals(life, lambda: os.write(1, b"last")):
     os.kill(os.getpid(), signal.SIGTERM)
     while True:
         time.sleep(60)
@@ -102,7 +121,7 @@ def test_a_driver_that_hangs_is_ended_all_the_same():
 def test_the_last_resort_is_none_for_a_driver_that_ends_in_time(monkeypatch):
     monkeypatch.setattr(module, "ORDERLY_SECONDS", 0.05)
     called = []
-    with signals(running(), lambda: called.append(1)):
+    with Signals(running(), lambda: called.append(1)):
         os.kill(os.getpid(), signal.SIGINT)
     assert not [
         thread
@@ -114,11 +133,11 @@ def test_the_last_resort_is_none_for_a_driver_that_ends_in_time(monkeypatch):
 
 def test_a_second_signal_in_the_middle_of_rays_start_ends_the_process_as_usual():
     life = Life()
-    with signals(life, pytest.fail), pytest.raises(KeyboardInterrupt):
+    with Signals(life, pytest.fail) as signals, pytest.raises(KeyboardInterrupt):
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line has it
         signal.signal(signal.SIGTERM, before)
         try:
-            with interruptible(life), _signals_as_they_are():
+            with signals.interrupting(), _signals_as_they_are():
                 os.kill(os.getpid(), signal.SIGTERM)
         except Interrupted:
             os.kill(os.getpid(), signal.SIGINT)

@@ -24,8 +24,8 @@ class Box:
     def __init__(self, most=99):
         self.reports, self.ends, self._most, self.begun_again = [], [], most, []
 
-    def report(self, report):
-        self.reports.append(report)
+    def report(self, *reports):
+        self.reports += reports
         return len(self.reports) < self._most
 
     def begin_again(self, micro_batch):
