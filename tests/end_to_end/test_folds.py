@@ -11,6 +11,7 @@ from hpa_search.ledger.ledger import Ledger
 from hpa_search.ledger.status import read_status
 from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.agenda import Agenda
+from hpa_search.search.leg import EpochReport
 from hpa_search.search.workspace import Inputs, prepare
 from hpa_search.space.parsing import parse_search
 from hpa_search.training.job import open_trial
@@ -40,7 +41,7 @@ def searched(tmp_path_factory):
     agenda = Agenda(search, Ledger.create(job.out, search.name), slots=1, spent_seconds=lambda: 0.0)
     while (leg := agenda.next()) is not None:
         trial = open_trial(job, leg.number, leg.parameters)
-        while not agenda.report(leg.number, trial.run_epoch()):
+        while not agenda.report(leg.number, EpochReport.of(trial.run_epoch())):
             pass
         trial.close()
     return folder

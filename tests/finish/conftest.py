@@ -12,6 +12,7 @@ from hpa_search.finish.material import read_material
 from hpa_search.ledger.ledger import Ledger
 from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.agenda import Agenda
+from hpa_search.search.leg import EpochReport
 from hpa_search.search.workspace import Inputs, prepare
 from hpa_search.space.parsing import parse_search
 from hpa_search.training.job import open_trial
@@ -49,7 +50,7 @@ def train(begin):
         job, agenda = begin(out, text, data, cache, external, say)
         while (leg := agenda.next()) is not None:
             trial = open_trial(job, leg.number, leg.parameters)
-            while not agenda.report(leg.number, trial.run_epoch()):
+            while not agenda.report(leg.number, EpochReport.of(trial.run_epoch())):
                 pass
             trial.close()
         return out

@@ -17,6 +17,7 @@ from hpa_search.finish.material import read_material
 from hpa_search.ledger.ledger import Ledger
 from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.agenda import Agenda
+from hpa_search.search.leg import EpochReport
 from hpa_search.search.workspace import read_workspace
 from hpa_search.stains import COLOURS
 from hpa_search.training.checkpoint import read_logits
@@ -54,7 +55,7 @@ def train_here(search, spoil=()):
             agenda.fail(leg.number, "the disk is on fire")
             continue
         trial = open_trial(search.job, leg.number, leg.parameters)
-        while not agenda.report(leg.number, trial.run_epoch()):
+        while not agenda.report(leg.number, EpochReport.of(trial.run_epoch())):
             epochs += 1
         trial.close()
         epochs += 1

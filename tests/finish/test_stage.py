@@ -20,6 +20,7 @@ from hpa_search.ledger.ledger import Ledger
 from hpa_search.phantom.dataset import make_phantom
 from hpa_search.scoring.measured import Snapshot
 from hpa_search.scoring.metrics import all_positive_floor
+from hpa_search.search.leg import EpochReport
 from hpa_search.training.job import open_trial, trial_folder
 
 SPLIT = "{train: 0.6, validation: 0.2, test: 0.2}"
@@ -133,7 +134,7 @@ def test_epochs_that_the_ledger_never_heard_of_are_candidates(tmp_path, begin, r
     for epoch in (1, 2):
         metrics = trial.run_epoch()
         if epoch <= reported:
-            agenda.report(leg.number, metrics)
+            agenda.report(leg.number, EpochReport.of(metrics))
     for path in (trial_folder(job.out, 0) / "weights").glob("*1.safetensors"):
         path.unlink()
     assert finish(job.out, tmp_path / "cache").best_single == Snapshot("finish", 0, 2)

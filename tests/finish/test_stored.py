@@ -22,6 +22,7 @@ from hpa_search.finish.summary import summary
 from hpa_search.ledger.ledger import Ledger
 from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.agenda import Agenda
+from hpa_search.search.leg import EpochReport
 from hpa_search.search.tensorboard import TensorBoard, serve
 from hpa_search.space.parsing import parse_search
 from hpa_search.storage.data_cache import BUNDLE, localise
@@ -56,7 +57,7 @@ def train(job, search, folder, watcher):
     agenda = Agenda(search, Ledger.create(folder, search.name), slots=1, spent_seconds=lambda: 0.0, watchers=(watcher,))
     while (leg := agenda.next()) is not None:
         trial = open_trial(job, leg.number, leg.parameters)
-        while not agenda.report(leg.number, trial.run_epoch()):
+        while not agenda.report(leg.number, EpochReport.of(trial.run_epoch())):
             pass
         trial.close()
 
