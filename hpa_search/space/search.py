@@ -100,9 +100,15 @@ class Search(Record):
     def _check_condition(self, name: str) -> None:
         """Raise ValueError if a setting may have a value where it does not exist, such as a gamma beside bce."""
         when = CONDITIONS.get(name)
-        if when is None or (name in self.fixed and when.parent in self.space):
-            return  # a fixed setting counts only where it exists, see `trial_config`
-        for value in self._possible(when.parent, self.space.get(name)):
+        if when is None:
+            return
+        possible = self._possible(when.parent, self.space.get(name))
+        if name in self.fixed and when.parent in self.space:
+            # A fixed setting counts only where it exists, see `trial_config`; it must exist somewhere.
+            if not any(map(when.holds, possible)):
+                raise ValueError(f"fixed.{name}: the space has no {when.parent} beside which it exists; it belongs to {when}")
+            return
+        for value in possible:
             if not when.holds(value):
                 raise ValueError(
                     f"{'space' if name in self.space else 'fixed'}.{name}: exists beside {when.parent} {value!r} too, where it "

@@ -214,6 +214,7 @@ def test_settings_at_their_bounds_are_taken():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        (HEAD + "fixed: {gamma: 2.0}\nspace: {loss: {choice: [bce, asymmetric]}}\n", "fixed.gamma: the space has no loss beside which it exists; it belongs to loss 'focal'"),
         (HEAD + FOCAL.replace(", when: {loss: focal}", ""), "space.gamma: exists beside loss 'bce' too, where it has no meaning; it belongs to loss 'focal'"),
         (HEAD + "space: {gamma: {range: [1, 2], when: {loss: focal}}, loss: {choice: [focal]}}\n", "no dimension 'loss' stands above this one"),
         (HEAD + FOCAL.replace("loss: focal}", "loss: focl}"), "space.gamma.when.loss: 'focl' is not among its choices ['bce', 'focal']"),
