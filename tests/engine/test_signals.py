@@ -15,6 +15,14 @@ from hpa_search.engine.signals import INTERRUPTED, Interrupted, Signals
 from hpa_search.search.life import Life
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_as_in_a_terminal():
+    """Take SIGINT as Python does: whoever runs the tests may ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def running():
     """Return the life of a driver whose Ray is up."""
     life = Life()

@@ -47,7 +47,7 @@ class StandIn:
         self.port = listening.getsockname()[1]
 
         async def serve():
-            app = web.Application(middlewares=[self._manners])
+            app = web.Application(middlewares=[self._manners], client_max_size=100 * 2**20)  # as Ray's own
             app.router.add_get("/api/version", self._version)
             app.router.add_get("/api/jobs/", self._list)
             app.router.add_post("/api/jobs/", self._send)
