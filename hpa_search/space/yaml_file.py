@@ -1,5 +1,6 @@
 """A YAML file as plain values: mappings, lists, text and numbers. A file that could swamp or surprise its reader is refused."""
 
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,15 @@ def dump_mapping(content: dict[str, Any]) -> str:
     return text.getvalue()
 
 
+PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./+-]*")
+"""Text without quotes; of these words ruamel quotes those that mean something else, such as null."""
+
+
 class _Representer(SafeRepresenter):
-    """Quotes text with a colon. By default it is written plain within braces, and cannot be read back from there."""
+    """Quotes all text but plain words. By default some signs, such as `:` and `?`, are written in a way that is not read back."""
 
     def represent_str(self, data: str) -> Any:
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if ":" in data else None)
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=None if PLAIN.fullmatch(data) else '"')
 
 
 _Representer.add_representer(str, _Representer.represent_str)

@@ -106,7 +106,33 @@ SCALARS = st.one_of(
     st.integers(-(2**62), 2**62),
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), max_size=30).filter(str.isprintable),
-    st.sampled_from(["none", "null", "yes", "off", "1e-3", "1.0", "~", "", "a: b", "# c", "- d", "1_000", "0x1f"]),
+    st.sampled_from(
+        [
+            "none",
+            "null",
+            "yes",
+            "off",
+            "1e-3",
+            "1.0",
+            "~",
+            "",
+            "a: b",
+            "# c",
+            "- d",
+            "1_000",
+            "0x1f",
+            "?0",
+            "0?",
+            "a?",
+            "!x",
+            "%",
+            "@a",
+            "`",
+            "a,b",
+            "[",
+            "}",
+        ]
+    ),
 )
 KEYS = st.from_regex("[a-z_]{1,12}", fullmatch=True)
 
