@@ -11,7 +11,7 @@ endif
 export OMP_NUM_THREADS ?= 1
 export HPA_SEARCH_CACHE ?= $(abspath demo/cache)
 
-.PHONY: demo test test-ray test-all lint install published benchmarks clean
+.PHONY: demo test test-long test-all lint install published benchmarks clean
 
 demo: install
 	rm -rf demo
@@ -23,11 +23,12 @@ PYTEST := $(BIN)/pytest -q --durations 15
 PARALLEL := --numprocesses logical --dist loadfile
 
 test: install lint
-	$(PYTEST) -m "not slow and not ray" $(PARALLEL)
+	$(PYTEST) -m "not slow and not ray and not long" $(PARALLEL)
 	$(PYTEST) -m "smoke"
 
-# The Ray tests that `make test` leaves out. CI runs both.
-test-ray: install
+# What `make test` leaves out, but for the slow tests. CI runs both.
+test-long: install
+	$(PYTEST) -m "long and not slow and not ray" $(PARALLEL)
 	$(PYTEST) -m "ray and not slow and not smoke"
 
 test-all: install lint

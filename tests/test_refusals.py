@@ -35,6 +35,7 @@ from hpa_search.training.job import open_trial
 from tests.servers.disk import needs_mounts, small_disk
 from tests.servers.refusals import refused
 
+pytestmark = pytest.mark.long
 SPACE = """
 name: refused
 fixed: {full_size: 32, small_size: 32, batch_size: 16, backbone: test_resnet}

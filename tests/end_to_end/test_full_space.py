@@ -14,6 +14,7 @@ from hpa_search.training.score import Scorer
 from hpa_search.training.trainer import Trainer
 from hpa_search.training.trial_data import TrialData
 
+pytestmark = pytest.mark.long
 FULL = Path(__file__).parents[2] / "search_spaces" / "full.yaml"
 DRAWS, BLOCK = 500, 20
 SMALLEST = {"capsnet": 32}
