@@ -15,7 +15,7 @@ from ray.util import placement_group, placement_group_table
 from hpa_search.engine.cleaner import SelfStartingCleaner
 from tests.servers.ports import free_port
 
-pytestmark = [pytest.mark.ray, pytest.mark.smoke]
+pytestmark = pytest.mark.ray
 SETTINGS = {"get_actor_timeout_s": 10.0, "stop_timeout": None}
 
 

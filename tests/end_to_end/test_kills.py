@@ -29,7 +29,7 @@ def test_a_search_with_failing_trials_ends(start_search):
 
 @pytest.mark.parametrize(
     "victim",
-    [pytest.param("ray::RayTrainWorker", marks=pytest.mark.smoke), "ray::ResourceTrainable", "ray::TrainController"],
+    ["ray::RayTrainWorker", "ray::ResourceTrainable", "ray::TrainController"],
 )
 def test_a_killed_process_costs_no_trial_and_no_epoch(start_search, victim):
     search = start_search(trials=6, seconds=1.0)
