@@ -12,6 +12,7 @@ import click
 from hpa_search.cli.options import Fault
 from hpa_search.cli.output import standard_streams
 from hpa_search.cli.searching import leave_at_once
+from hpa_search.interrupts import raised_again
 
 
 class Program(click.Group):
@@ -26,7 +27,7 @@ class Program(click.Group):
         """Run a command; Ctrl-C, SIGTERM and a closed terminal raise KeyboardInterrupt in it."""
         came: list[int] = []
         try:
-            with _signals(came):
+            with _signals(came), raised_again(KeyboardInterrupt):
                 _check_folder()
                 return super().invoke(ctx)
         except BaseException:

@@ -2,20 +2,18 @@
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from hpa_search.interrupts import raised_again
 from hpa_search.search.life import Life
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a polite kill, and a closed terminal."""
 ORDERLY_SECONDS = 8.0
 """How long an orderly end may take after a signal. Then the process ends at once, as by a kill, which loses nothing."""
-AGAIN_SECONDS = 0.05
-"""How soon `Interrupted` is raised again if Python dropped it."""
 INTERRUPTED = 130
 """The exit code of a command that a signal ended."""
 
@@ -59,7 +57,7 @@ class Signals:
         """
         self._interrupts = True
         try:
-            with _raised_again():
+            with raised_again(Interrupted):
                 yield
         except BaseException as error:
             if self._life.is_ending:
@@ -79,42 +77,6 @@ class Signals:
     def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _raised_again() -> Iterator[None]:
-    """Raise `Interrupted` once more where Python has dropped it, and leave the process's alarm alone otherwise.
-
-    Python only reports what a signal's handler raises in a callback, such as those around a fork, and runs on.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    report = sys.unraisablehook
-    before: list[tuple[Any, float]] = []
-    """The handler of SIGALRM, and the seconds that its timer had left, once both have been replaced."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise Interrupted
-
-    def dropped(what: "sys.UnraisableHookArgs") -> None:
-        if not isinstance(what.exc_value, Interrupted):
-            report(what)
-            return
-        handler = signal.signal(signal.SIGALRM, interrupt)
-        left, _ = signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
-        if not before:
-            before.append((handler, left))
-
-    sys.unraisablehook = dropped
-    try:
-        yield
-    finally:
-        sys.unraisablehook = report
-        for handler, left in before:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, handler)
-            signal.setitimer(signal.ITIMER_REAL, left)
 
 
 def _leave(last_resort: Callable[[], None]) -> None:

@@ -50,6 +50,14 @@ def test_a_signal_that_a_library_makes_an_error_of_its_own_of_is_one_all_the_sam
     assert (process.returncode, out, errors) == (130, "cleared away\n", "Interrupted.\n")
 
 
+def test_a_signal_in_a_callback_that_drops_exceptions_ends_the_command_all_the_same():
+    """As when it comes around a fork while a library is imported."""
+    dropping = "class Dropping:\n    def __del__(self):\n        import os, signal\n        os.kill(os.getpid(), signal.SIGINT)\n"
+    program = dropping + SLOW.replace("time.sleep(600)", "Dropping(); time.sleep(600)")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "begun\ncleared away\n", "Interrupted.\n")
+
+
 def test_an_error_without_a_signal_stays_what_it_is():
     program = SLOW.replace("time.sleep(600)", "raise RuntimeError('mine')")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
