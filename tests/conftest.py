@@ -10,6 +10,7 @@ from hpa_search.space.parsing import parse_search
 from hpa_search.space.search import Search
 from hpa_search.storage.place import Place
 from hpa_search.storage.store import Store
+from tests.servers.dashboard import StandIn
 from tests.servers.postgres import postgres
 from tests.servers.s3 import Server, environment
 
@@ -51,6 +52,15 @@ def make_pointed(make_search):
         return Search.model_validate({**make_search().model_dump(), **changes})
 
     return make
+
+
+@pytest.fixture
+def stand_in():
+    """A stand-in for a cluster's dashboard."""
+    server = StandIn()
+    server.start()
+    yield server
+    server.end()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ from hpa_search.ledger.ledger import Ledger
 from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.workspace import Inputs, prepare
 from hpa_search.space.parsing import parse_search
-from tests.servers.dashboard import StandIn
 
 SPACE = "name: toy\nfixed: {small_size: 32, full_size: 32}\nbudget: {trials: 2}\n"
 
@@ -73,14 +72,6 @@ def _made(phantom, tmp_path_factory):
 def out(_made, tmp_path):
     """An OUT with one complete trial and no driver; each test has its own."""
     return shutil.copytree(_made, tmp_path / "out")
-
-
-@pytest.fixture
-def stand_in():
-    server = StandIn()
-    server.start()
-    yield server
-    server.end()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import pytest
 
 from hpa_search.cluster.dashboard import Dashboard
-from tests.servers.dashboard import StandIn
 
 
 @pytest.fixture(autouse=True)
@@ -11,14 +10,6 @@ def _nobody(monkeypatch, tmp_path):
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE", "RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-
-
-@pytest.fixture
-def stand_in():
-    server = StandIn()
-    server.start()
-    yield server
-    server.end()
 
 
 @pytest.fixture
