@@ -21,7 +21,7 @@ def test_an_ensemble_is_made_and_applied(hpa, predictions, tmp_path):
         "ensemble", "--predictions", predictions, "--out", tmp_path / "made", "--logits",
         "--ensemble", "uniform", "--thresholds", "half", "--max-members", 2,
     )  # fmt: skip
-    assert "Honest macro F1: " in made
+    assert "Nested macro F1: " in made
     given = ("ensemble", "--apply", tmp_path / "made", "--predictions", predictions, "--out", tmp_path / "labels.csv")
     assert f"60 rows labelled in {tmp_path / 'labels.csv'}." in hpa(*given, "--logits")
     assert (tmp_path / "labels.csv").read_text().startswith("Id,Predicted\nid00,")
