@@ -427,6 +427,7 @@ sys.exit(result.exit_code)
 """
 
 
+@pytest.mark.long
 def test_a_user_without_a_home_is_asked_for_a_cache_where_one_is_needed(data, out, tmp_path):
     def run(cache, *arguments):
         command = [sys.executable, "-c", NOBODY, cache, *arguments]

@@ -1,5 +1,4 @@
 import errno
-import json
 import os
 import signal
 import stat
@@ -9,9 +8,12 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import safetensors.numpy
+import safetensors.torch
 import torch
+from PIL import Image
 
 from hpa_search.files import check_writable, whole, write_json, write_text
 from tests.servers.disk import needs_mounts, small_disk
@@ -189,38 +191,36 @@ def test_a_file_that_is_mounted_by_itself_is_written_through(tmp_path, folder):
     assert (tmp_path / "host.csv").read_text() == "new"
 
 
-WRITERS = """
-import json, os, sys, pathlib, torch, safetensors.torch, onnx
-from PIL import Image
-from hpa_search.files import whole, write_text
-os.umask(int(sys.argv[2], 8))
-folder = pathlib.Path(sys.argv[1])
-def kept(name, write):
-    with whole(folder / name) as temporary:
-        write(temporary)
-kept("text", lambda path: path.write_text("x"))
-kept("weights", lambda path: safetensors.torch.save_file({"a": torch.zeros(3)}, path))
-kept("checkpoint", lambda path: torch.save({"a": torch.zeros(3)}, path))
-kept("image", lambda path: Image.new("L", (2, 2)).save(path, format="PNG"))
-kept("graph", lambda path: onnx.save(onnx.ModelProto(), path))
-for name in ("old", "private", "public"):
-    kept(name, lambda path: safetensors.torch.save_file({"a": torch.zeros(3)}, path))
-print(json.dumps({path.name: oct(path.stat().st_mode & 0o777) for path in folder.iterdir()}))
-"""
+@pytest.fixture
+def umask():
+    """Set the umask of this process for the test."""
+    before = os.umask(0)
+    yield os.umask
+    os.umask(before)
 
 
-@pytest.mark.parametrize(("umask", "mode"), [("002", "0o664"), ("027", "0o640"), ("022", "0o644"), ("077", "0o600")])
-def test_a_new_file_has_the_mode_of_the_umask_and_a_replaced_one_its_own(tmp_path, umask, mode):
+WRITERS = {
+    "text": lambda path: path.write_text("x"),
+    "weights": lambda path: safetensors.torch.save_file({"a": torch.zeros(3)}, path),
+    "checkpoint": lambda path: torch.save({"a": torch.zeros(3)}, path),
+    "image": lambda path: Image.new("L", (2, 2)).save(path, format="PNG"),
+    "graph": lambda path: onnx.save(onnx.ModelProto(), path),
+}
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o002, 0o664), (0o027, 0o640), (0o022, 0o644), (0o077, 0o600)])
+def test_a_new_file_has_the_mode_of_the_umask_and_a_replaced_one_its_own(tmp_path, umask, mask, mode):
     """Whatever library writes it: others of the group can read a search that is shared."""
     own = {"old": 0o644, "private": 0o600, "public": 0o666}
     for name, own_mode in own.items():
         (tmp_path / name).touch()
         (tmp_path / name).chmod(own_mode)
-    found = subprocess.run([sys.executable, "-c", WRITERS, tmp_path, umask], capture_output=True, text=True, check=True).stdout
-    assert json.loads(found) == {
-        **dict.fromkeys(("text", "weights", "checkpoint", "image", "graph"), mode),
-        **{name: oct(own_mode) for name, own_mode in own.items()},
-    }
+    umask(mask)
+    for name, write in {**WRITERS, **dict.fromkeys(own, WRITERS["weights"])}.items():
+        with whole(tmp_path / name) as temporary:
+            write(temporary)
+    found = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert found == {**dict.fromkeys(WRITERS, mode), **own}
 
 
 def test_a_name_of_any_length_that_is_one(tmp_path):

@@ -96,6 +96,7 @@ def test_a_baseline_and_what_is_said_to_differ_from_it_differ_in_that_alone():
     assert differing("s3-5", "s3-6") == {"schedule", "weight_decay"}
 
 
+@pytest.mark.long
 def test_the_whole_space_holds_every_setting_that_its_trials_can_have(full):
     configs = [full.trial_config(full.draw(random.Random(seed))) for seed in range(200)]
     never = {name for name, when in CONDITIONS.items() if not any(when.holds(getattr(c, when.parent)) for c in configs)}

@@ -25,6 +25,8 @@ from hpa_search.scoring.calibration import Platt
 from hpa_search.scoring.ensemble import NOBODY
 from hpa_search.scoring.thresholds import DecisionRule
 
+pytestmark = pytest.mark.long
+
 MEAN, STD = (0.1, 0.2, 0.3, 0.4), (0.2, 0.2, 0.2, 0.2)
 SIZE = 96
 RULE = DecisionRule(Platt(np.linspace(0.4, 1.6, 28), np.linspace(-1, 1, 28)), np.linspace(0.35, 0.95, 28))

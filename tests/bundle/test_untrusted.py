@@ -20,6 +20,8 @@ from hpa_search.bundle.manifest import MANIFEST
 from hpa_search.bundle.parts import chunk_key
 from hpa_search.training.device import choose_device
 
+pytestmark = pytest.mark.long
+
 WATCHED = """
 import json, pickle, sys, zipfile
 from pathlib import Path

@@ -161,6 +161,7 @@ signals._leave(lambda: driver._leave_behind(Path(sys.argv[1], "scratch")))
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stderr", ["gone", "full"])
 def test_the_last_resort_needs_no_terminal_and_waits_for_no_reader(tmp_path, stderr):
     (tmp_path / "scratch").mkdir()

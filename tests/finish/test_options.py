@@ -15,6 +15,8 @@ from hpa_search.phantom.dataset import make_phantom
 from hpa_search.scoring.final import FinalChoice
 from tests.finish.test_folds import quiet, train_here
 
+pytestmark = pytest.mark.long
+
 SPACE = """
 name: options
 fixed: {full_size: 32, small_size: 32, batch_size: 16, backbone: test_resnet}

@@ -20,6 +20,8 @@ from hpa_search.stains import COLOURS
 from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.job import trial_folder
 
+pytestmark = pytest.mark.long
+
 RARE = (8, 9, 10)
 SPACE = """
 name: {name}

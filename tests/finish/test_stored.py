@@ -33,6 +33,8 @@ from hpa_search.storage.store import Store
 from hpa_search.training.job import open_trial
 from tests.servers.s3 import environment
 
+pytestmark = pytest.mark.long
+
 SPACE = """
 name: stored
 fixed: {full_size: 32, small_size: 32, batch_size: 16, backbone: test_resnet}

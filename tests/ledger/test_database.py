@@ -93,6 +93,7 @@ def test_a_database_on_a_disk_that_is_read_only_or_full(tmp_path):
                 _begun(tmp_path, StudyPlace(url=url, name=f"toy{number}"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_new_ones_may_be_opened_by_several_at_one_moment(tmp_path, request, kind):
     if kind == "sqlite":

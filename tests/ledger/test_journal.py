@@ -106,6 +106,7 @@ for act in (lambda: Ledger.create(out, "toy").note("a", 1), lambda: lease.take(o
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("name", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
 def test_a_file_system_without_locks_is_no_damaged_ledger(tmp_path, begun, name):

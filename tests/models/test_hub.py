@@ -94,6 +94,7 @@ def test_a_hub_that_is_not_there_is_given_up_at_once(use_hub):
     assert time.perf_counter() - started < 15  # timm and its hub need a minute
 
 
+@pytest.mark.long
 def test_a_trial_waits_for_a_hub_that_is_in_trouble(small_hub):
     small_hub.in_trouble = True
     with pytest.raises(hub.HubAway):

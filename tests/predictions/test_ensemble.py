@@ -10,6 +10,8 @@ from hpa_search.predictions.chosen import read_chosen
 from hpa_search.predictions.ensemble import as_json, make_ensemble
 from hpa_search.scoring.metrics import macro_f1
 
+pytestmark = pytest.mark.long
+
 FILES = {"ensemble.json", "estimate.json", "classes.csv", "members.csv", "SUMMARY.md"}
 
 

@@ -170,6 +170,7 @@ def test_classes_that_no_member_has_seen_are_hardly_given():
     np.testing.assert_array_equal(unseen.rule.thresholds[:5], seen.rule.thresholds[:5])
 
 
+@pytest.mark.long
 def test_the_honest_estimate_holds_on_real_predictions(real):
     honest, naive, truth = [], [], []
     choice = FinalChoice(bags=1)

@@ -13,6 +13,8 @@ from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.memory import MEMORY
 from tests.training.trial import CONFIG, EPOCHS, finish, make_trainer, same_results, timeless
 
+pytestmark = pytest.mark.long
+
 SETTINGS = {
     **{"backbone": "test_convnext", "small_size": 32, "batch_size": 16, "channels": "rgby"},
     **{"optimizer": "sgd", "learning_rate": 0.05, "clip_norm": 1.0},

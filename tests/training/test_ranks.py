@@ -25,6 +25,8 @@ from tests.training.group import BATCH_NORM, COMMON, NO_BATCH_NORM, data_for, to
 from tests.training.test_out_of_memory import memory_for
 from tests.training.trial import EPOCHS, make_trainer, timeless
 
+pytestmark = pytest.mark.long
+
 TRIALS = {
     "no batch norm": NO_BATCH_NORM,
     "batch norm": BATCH_NORM,

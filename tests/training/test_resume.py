@@ -13,6 +13,8 @@ from hpa_search.errors import UserError
 from hpa_search.training.checkpoint import TakenOverError
 from tests.training.trial import CONFIG, EPOCHS, finish, make_trainer, same_results, timeless
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(
     "settings",

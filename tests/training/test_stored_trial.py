@@ -19,6 +19,8 @@ from hpa_search.training.trainer import Trainer
 from tests.training.trial import CONFIG as TRAINER_CONFIG
 from tests.training.trial import TIMES, make_data, make_trainer, timeless
 
+pytestmark = pytest.mark.long
+
 CONFIG = TRAINER_CONFIG.model_copy(update={"full_size": 32, "dropout": 0.0})
 EPOCHS = 3
 DATA = make_data(rows=64)

@@ -7,6 +7,8 @@ from hpa_search.training.memory import FewerAtATimeError
 from tests.training.group import BATCH_NORM, NO_BATCH_NORM, together, train
 from tests.training.test_out_of_memory import memory_for
 
+pytestmark = pytest.mark.long
+
 ONE_EACH = {**NO_BATCH_NORM, "batch_size": 3}
 SINGLE_VALUES = {**BATCH_NORM, "batch_size": 3, "head": "avg_max", "learning_rate": 1e-3}
 
