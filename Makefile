@@ -24,7 +24,7 @@ PARALLEL := --numprocesses logical --dist loadfile
 
 test: install lint
 	$(PYTEST) -m "not slow and not ray and not long" $(PARALLEL)
-	$(PYTEST) -m "smoke"
+	$(PYTEST) -m smoke tests/end_to_end
 
 # What `make test` leaves out, but for the slow tests. CI runs both.
 test-long: install

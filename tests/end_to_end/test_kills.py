@@ -68,7 +68,6 @@ def test_sigkill_of_everything_at_random_moments_loses_nothing(start_search):
         assert reports.items() <= final[number].items()
 
 
-@pytest.mark.smoke
 def test_sigint_stops_cleanly_and_the_search_goes_on(start_search):
     search = start_search(trials=6, seconds=0.5)
     search.wait_until(lambda trials: any(trial.epochs >= 1 for trial in trials))
