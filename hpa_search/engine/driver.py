@@ -10,6 +10,7 @@
 
 import os
 import select
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -31,9 +32,14 @@ from hpa_search.ledger.status import FINISHED, RESTS
 from hpa_search.ledger.study_place import choose_study
 from hpa_search.search.agenda import Agenda
 from hpa_search.search.life import Life, Outcome
+from hpa_search.search.log import SearchLog
 from hpa_search.search.watcher import Watcher
 from hpa_search.space.search import Search
 from hpa_search.storage.place import Place
+
+CUT_OFF = "Interrupted. To resume, give the same command again."
+LOG_SECONDS = 1.0
+"""How long the last line of a search's log may take."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,7 @@ class Driver:
         with (
             suppress(Interrupted),
             scratch_folder() as scratch,
-            Signals(life, partial(_leave_behind, scratch)) as signals,
+            Signals(life, partial(_leave_behind, scratch, self._site.out)) as signals,
             ExitStack() as stack,
         ):
             stack.callback(_end_what_hangs, life)
@@ -178,10 +184,20 @@ def _end_what_hangs(life: Life) -> None:
         end_processes()
 
 
-def _leave_behind(scratch: Path) -> None:
-    """End Ray's processes and remove ``scratch`` for a driver that cannot end in order."""
+def _leave_behind(scratch: Path, out: Path) -> None:
+    """End Ray's processes and remove ``scratch`` for a driver that cannot end in order. Say so, also in the log in ``out``."""
     end_processes()
     remove(scratch)
     with suppress(OSError):  # the terminal may be closed, and a stopped reader must not block the end
         if select.select([], [2], [], 0)[1]:
-            os.write(2, b"Interrupted. To resume, give the same command again.\n")
+            os.write(2, f"{CUT_OFF}\n".encode())
+    # A thread of its own: a file server that is away must not block the end either.
+    logging = threading.Thread(target=_log_end, args=(out,), daemon=True)
+    logging.start()
+    logging.join(LOG_SECONDS)
+
+
+def _log_end(out: Path) -> None:
+    log = SearchLog()
+    log.open(out)
+    log.write(CUT_OFF)

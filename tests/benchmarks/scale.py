@@ -35,11 +35,11 @@ from scale_trial import IdleJob, open_idler  # noqa: E402
 
 from hpa_search.engine.driver import Site, run_search  # noqa: E402
 from hpa_search.engine.worker import Trials  # noqa: E402
+from hpa_search.ledger import lease  # noqa: E402
 from hpa_search.ledger.database import open_database  # noqa: E402
 from hpa_search.ledger.journal import JOURNAL, open_journal  # noqa: E402
 from hpa_search.ledger.ledger import Ledger, TrialRecord  # noqa: E402
 from hpa_search.ledger.study_place import choose_study, read_study_place  # noqa: E402
-from hpa_search.search import lease  # noqa: E402
 from hpa_search.search.agenda import Agenda  # noqa: E402
 from hpa_search.search.leg import EpochReport, Leg  # noqa: E402
 from hpa_search.search.tensorboard import TensorBoard  # noqa: E402

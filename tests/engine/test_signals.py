@@ -11,8 +11,10 @@ import pytest
 
 from hpa_search.engine import signals as module
 from hpa_search.engine.cluster_up import _signals_as_they_are
+from hpa_search.engine.driver import CUT_OFF
 from hpa_search.engine.signals import INTERRUPTED, Interrupted, Signals
 from hpa_search.search.life import Life
+from hpa_search.search.log import LOG
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +113,7 @@ HANGS = """
 import os, signal, threading, time
 from hpa_search.engine import signals as module
 from hpa_search.search.life import Life
+from hpa_search.search.log import LOG
 module.ORDERLY_SECONDS = 0.2
 life = Life()
 life.run()
@@ -157,7 +160,7 @@ import os, sys
 from pathlib import Path
 from hpa_search.engine import driver, signals
 driver.end_processes = lambda: Path(sys.argv[1], "ended").touch()
-signals._leave(lambda: driver._leave_behind(Path(sys.argv[1], "scratch")))
+signals._leave(lambda: driver._leave_behind(Path(sys.argv[1], "scratch"), Path(sys.argv[1])))
 """
 
 
@@ -179,4 +182,5 @@ def test_the_last_resort_needs_no_terminal_and_waits_for_no_reader(tmp_path, std
     finally:
         os.close(writes)
     assert done.returncode == INTERRUPTED
-    assert [path.name for path in tmp_path.iterdir()] == ["ended"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ended", LOG]
+    assert CUT_OFF in (tmp_path / LOG).read_text()
