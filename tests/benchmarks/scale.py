@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]  # Ray's workers import this file's neighbour by its name
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import optuna  # noqa: E402
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
@@ -268,4 +268,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Ray's workers import this file's neighbour by its name.
+    os.environ["PYTHONPATH"] = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     main()
