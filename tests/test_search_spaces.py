@@ -13,6 +13,8 @@ from hpa_search.space.parsing import parse_search
 from hpa_search.space.search import Search
 from hpa_search.space.yaml_file import load_mapping, read_text
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 SPACES = ROOT / "search_spaces"
 PHANTOM_STUDIES = ROOT / "tests" / "benchmarks" / "studies"
@@ -96,7 +98,6 @@ def test_a_baseline_and_what_is_said_to_differ_from_it_differ_in_that_alone():
     assert differing("s3-5", "s3-6") == {"schedule", "weight_decay"}
 
 
-@pytest.mark.long
 def test_the_whole_space_holds_every_setting_that_its_trials_can_have(full):
     configs = [full.trial_config(full.draw(random.Random(seed))) for seed in range(200)]
     never = {name for name, when in CONDITIONS.items() if not any(when.holds(getattr(c, when.parent)) for c in configs)}

@@ -23,6 +23,8 @@ from hpa_search.stains import COLOURS
 from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.job import open_trial, trial_folder
 
+pytestmark = pytest.mark.long
+
 SPACE = """
 name: folded
 fixed: {{full_size: 32, small_size: 32, batch_size: 16, backbone: test_resnet, schedule: one_cycle}}
