@@ -64,7 +64,7 @@ def test_ctrl_c_ends_a_search_within_ten_seconds_and_it_goes_on(terminal, folder
 
 
 @pytest.mark.parametrize("moment", [pytest.param(2.0, marks=pytest.mark.slow), pytest.param(12.0, marks=pytest.mark.slow), None])
-def test_a_closed_terminal_ends_a_search_in_order(terminal, tmp_path, moment):
+def test_a_closed_terminal_ends_a_search_and_its_log_says_so(terminal, tmp_path, moment):
     if moment is None:
         terminal.wait_for("1 running")
     else:

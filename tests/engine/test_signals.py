@@ -113,7 +113,6 @@ HANGS = """
 import os, signal, threading, time
 from hpa_search.engine import signals as module
 from hpa_search.search.life import Life
-from hpa_search.search.log import LOG
 module.ORDERLY_SECONDS = 0.2
 life = Life()
 life.run()
