@@ -12,13 +12,15 @@ that wrote it would have. It knows neither Ray nor a clock of its own.
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
+from itertools import islice
 from typing import Literal
 
 from hpa_search.ledger.ledger import End, Ledger, TrialRecord
 from hpa_search.search.leg import EpochReport, Leg
 from hpa_search.search.life import Life
+from hpa_search.search.roster import Roster
 from hpa_search.search.rungs import Rungs
 from hpa_search.search.sampler_view import suggest
 from hpa_search.search.watcher import Watcher, Watchers
@@ -50,9 +52,7 @@ class Agenda:
         self.search, self.ledger, self.slots = search, ledger, slots
         self.life = life or Life()
         self.rungs = Rungs(search.rungs, search.scheduler.eta)
-        self.trials: dict[int, TrialRecord] = {}
-        self.live: set[int] = set()
-        """The numbers of the trials whose leg runs."""
+        self._roster = Roster(self.rungs)
         self._legs = 0
         self._spent_seconds, self._watchers = spent_seconds, Watchers(watchers)
         self._losses, self._failures_in_a_row = Counter[int](), 0
@@ -62,15 +62,23 @@ class Agenda:
         self._load()
 
     def _load(self) -> None:
-        self.trials = {facts.number: facts for facts in self.ledger.trials()}
-        for facts in self.trials.values():
-            for epoch, objective in facts.reports.items():
-                self.rungs.report(facts.number, epoch, objective)
-        self._watchers.resumed(list(self.trials.values()), self._spent_seconds)
-        for number, facts in self.trials.items():
-            if facts.set_aside:  # decide anew: it is pruned again unless the search was extended
-                self._update(number, end=None)
+        trials = self.ledger.trials()
+        self._watchers.resumed(trials, self._spent_seconds)
+        for facts in trials:
+            # One that was set aside is decided anew: it is pruned again unless the search was extended.
+            self._roster.put(replace(facts, end=None) if facts.set_aside else facts)
+        for number in list(self.trials):
             self._settle(self.trials[number])
+
+    @property
+    def trials(self) -> Mapping[int, TrialRecord]:
+        """The records of all trials, by number."""
+        return self._roster.records
+
+    @property
+    def live(self) -> Set[int]:
+        """The numbers of the trials whose leg runs."""
+        return self._roster.live
 
     def next(self) -> Leg | None:
         """Return the leg to run now, or None if there is none at this moment."""
@@ -81,8 +89,8 @@ class Agenda:
 
     def _choice(self) -> tuple[Kind, int] | None:
         """Return the next action and its trial, or None. Change nothing."""
-        if (number := self._interrupted()) is not None:
-            return "resume", number
+        if self._roster.interrupted:
+            return "resume", min(self._roster.interrupted)
         if (number := self._promotable()) is not None:
             return "promote", number
         if self._may_sample():
@@ -127,22 +135,21 @@ class Agenda:
         # A checkpoint's epochs are reported again when its worker was replaced.
         if epoch not in facts.reports:
             self.ledger.report(number, epoch, objective)
-            self._update(number, reports={**facts.reports, epoch: objective})
-            self.rungs.report(number, epoch, objective)
+            self._roster.update(number, reports={**facts.reports, epoch: objective})
             self._watchers.reported(number, report)
         if epoch < self.trials[number].target and not self._stale(self.trials[number]):
             if is_cut := self.out_of_time or self.life.is_draining:
-                self.live.discard(number)
+                self._roster.halt(number)
             return is_cut
-        self.live.discard(number)
+        self._roster.halt(number)
         self._settle(self.trials[number])
-        if number in self.paused():
+        if number in self._roster.paused:
             self._watchers.ended(number, "paused", f"waits at epoch {epoch}")
         return True
 
     def fail(self, number: int, why: str) -> None:
         """Record that a trial has failed. After `MOST_FAILURES` in a row without an epoch, break the search off."""
-        self.live.discard(number)
+        self._roster.halt(number)
         self._end(number, "failed", why)
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= MOST_FAILURES:
@@ -152,11 +159,11 @@ class Agenda:
 
     def release(self, number: int) -> None:
         """End a leg from outside; its trial resumes later."""
-        self.live.discard(number)
+        self._roster.halt(number)
 
     def lose(self, number: int) -> None:
         """End a leg that was lost through no fault of its trial's; the trial resumes unless that happens `MOST_LOSSES` times."""
-        self.live.discard(number)
+        self._roster.halt(number)
         self._losses[number] += 1
         if self._losses[number] >= MOST_LOSSES and self.trials[number].end is None:
             self.fail(number, f"its run was lost {MOST_LOSSES} times in a row without an epoch done")
@@ -166,7 +173,7 @@ class Agenda:
         for number, facts in self.trials.items():
             if facts.set_aside and facts.end is None:
                 self.ledger.set_aside(number, None)
-                self._update(number, set_aside=False, ended=None)
+                self._roster.update(number, set_aside=False, ended=None)
                 self._watchers.ended(number, "paused", f"waits at epoch {facts.epochs} again")
 
     def close(self) -> None:
@@ -174,31 +181,19 @@ class Agenda:
         assert not self.live
         for number, facts in self.trials.items():
             if facts.end is None and facts.set_aside:
-                self._update(number, end="pruned")
+                self._roster.update(number, end="pruned")
             elif facts.end is None:
                 why = f"not promoted after epoch {facts.epochs}"
                 if facts.epochs < facts.target:
                     why = f"the budget was spent after {facts.epochs} of its {facts.target} epochs"
                 self.ledger.set_aside(number, why)
-                self._update(number, end="pruned", ended=why, set_aside=True)
+                self._roster.update(number, end="pruned", ended=why, set_aside=True)
                 self._watchers.ended(number, "pruned", why)
-
-    def paused(self) -> list[int]:
-        """Return the trials that wait at a rung."""
-        return [
-            n for n, facts in self.trials.items() if facts.end is None and facts.epochs >= facts.target and n not in self.live
-        ]
-
-    def _interrupted(self) -> int | None:
-        waiting = (
-            n for n, facts in self.trials.items() if facts.end is None and facts.epochs < facts.target and n not in self.live
-        )
-        return min(waiting, default=None)
 
     def _promotable(self) -> int | None:
         if self.search.scheduler.kind != "promotion":
             return None
-        number = self.rungs.promotable(self.paused())
+        number = self.rungs.promotable()
         if number is None:
             return None
         epochs = self.trials[number].epochs
@@ -216,14 +211,14 @@ class Agenda:
         parameters, distributions = suggest(self.search, self.ledger.frozen(), self.live, start_point=point)
         target = self._first_target(number)
         self.ledger.add(number, parameters, distributions, target=target)
-        self.trials[number] = TrialRecord(number, parameters, target, {}, None, None)
+        self._roster.put(TrialRecord(number, parameters, target, {}, None, None))
 
     def _finisher(self) -> int | None:
         """Return one of the best trials to train to the top rung: an ensemble needs finished members."""
         # A trial in training may turn out better than every trial that waits, so it keeps its place among the members.
         places = self.search.final.members - len(self.live)
-        whole = [n for n, facts in self.trials.items() if facts.end == "complete"]
-        for number in self.rungs.best([*whole, *self.paused()])[: max(places, 0)]:
+        at_rest = (number for number in self.rungs.best() if number not in self.live)
+        for number in islice(at_rest, max(places, 0)):
             facts = self.trials[number]
             if facts.end is None and self._within_epochs(self.rungs.levels[-1] - facts.epochs, share=1.0):
                 return number
@@ -239,13 +234,11 @@ class Agenda:
     def _within_epochs(self, epochs: int, *, share: float) -> bool:
         if self.search.budget.epochs is None:
             return True
-        done = sum(facts.epochs for facts in self.trials.values())
-        promised = sum(self.trials[n].target - self.trials[n].epochs for n in self.live)
-        return done + promised + epochs <= share * self.search.budget.epochs
+        return self._roster.epochs + epochs <= share * self.search.budget.epochs
 
     def _start(self, number: int) -> Leg:
         facts = self.trials[number]
-        self.live.add(number)
+        self._roster.begin(number)
         self._legs += 1
         leg = Leg(self._legs, number, facts.parameters, facts.epochs, facts.target)
         self._watchers.started(leg)
@@ -276,12 +269,9 @@ class Agenda:
 
     def _set_target(self, number: int, target: int) -> None:
         self.ledger.set_target(number, target)
-        self._update(number, target=target)
+        self._roster.update(number, target=target)
 
     def _end(self, number: int, end: End, why: str) -> None:
         self.ledger.end(number, end, why)
-        self._update(number, end=end, ended=why)
+        self._roster.update(number, end=end, ended=why)
         self._watchers.ended(number, end, why)
-
-    def _update(self, number: int, **changes: object) -> None:
-        self.trials[number] = replace(self.trials[number], **changes)  # type: ignore[arg-type]

@@ -2,9 +2,19 @@
 
 Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2: a trial pauses at a rung. It is promoted
 to the next rung when it is among the best 1/eta of the trials that have reached its own.
+
+The rungs keep themselves sorted: no answer takes a walk over all trials.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from typing import TypeVar
+
+Place = tuple[float, int]
+"""A trial's place at a rung: its negative score and its number. The best place sorts first."""
+Standing = tuple[int, float, int]
+"""A trial's place among all trials: its highest rung's negative index, its negative score there, and its number."""
+T = TypeVar("T", Place, Standing)
 
 
 class Rungs:
@@ -16,42 +26,86 @@ class Rungs:
     def __init__(self, levels: tuple[int, ...], eta: int) -> None:
         assert levels == tuple(sorted(set(levels))) and levels[0] > 0
         self.levels, self.eta = levels, eta
+        self._index = {level: index for index, level in enumerate(levels)}
         self._scores: list[dict[int, float]] = [{} for _ in levels]
-        self._reached: dict[int, int] = {}
+        self._ranked: list[list[Place]] = [[] for _ in levels]
+        self._waiting: list[list[Place]] = [[] for _ in levels]
+        self._standings: list[Standing] = []
+        self._highest: dict[int, int] = {}
+        self._dropped: set[int] = set()
 
     def report(self, trial: int, epoch: int, score: float) -> None:
-        """Record a trial's score after ``epoch`` epochs. Only scores at a rung count."""
-        self._reached[trial] = max(self._reached.get(trial, 0), epoch)
-        if epoch in self.levels:
-            self._scores[self.levels.index(epoch)][trial] = score
+        """Record a trial's score after ``epoch`` epochs. Only scores at a rung count, and only the first one there."""
+        index = self._index.get(epoch)
+        if index is None or trial in self._scores[index]:
+            return
+        self._scores[index][trial] = score
+        insort(self._ranked[index], (-score, trial))
+        before = self._highest.get(trial, -1)
+        if index > before:
+            self.leave(trial)
+            if before >= 0 and trial not in self._dropped:
+                _remove(self._standings, self._standing(trial))
+            self._highest[trial] = index
+            if trial not in self._dropped:
+                insort(self._standings, self._standing(trial))
+
+    def wait(self, trial: int) -> None:
+        """Let a trial wait at its highest rung for its promotion."""
+        if (index := self._highest.get(trial)) is not None:
+            self.leave(trial)
+            insort(self._waiting[index], self._place(trial, index))
+
+    def leave(self, trial: int) -> None:
+        """End a trial's wait, if it waits."""
+        if (index := self._highest.get(trial)) is not None:
+            _remove(self._waiting[index], self._place(trial, index))
+
+    def drop(self, trial: int) -> None:
+        """Leave a trial out of `best`: it has failed or was pruned. Its scores still count at the rungs."""
+        if trial not in self._dropped:
+            self._dropped.add(trial)
+            if trial in self._highest:
+                _remove(self._standings, self._standing(trial))
+
+    def restore(self, trial: int) -> None:
+        """Undo `drop`."""
+        if trial in self._dropped:
+            self._dropped.discard(trial)
+            if trial in self._highest:
+                insort(self._standings, self._standing(trial))
 
     def next_level(self, epoch: int) -> int:
         """Return the epochs of the first rung above ``epoch``, which must be below the top rung."""
         return next(level for level in self.levels if level > epoch)
 
-    def promotable(self, paused: Iterable[int]) -> int | None:
-        """Return the paused trial to promote, or None: the best promotable trial of the highest rung that has any."""
-        waiting = set(paused)
-        for level, scores in reversed(list(zip(self.levels[:-1], self._scores[:-1], strict=True))):
-            for trial in self._ranked(scores)[: len(scores) // self.eta]:
-                # A trial counts at every rung that it has reached, and is promoted from the last of them alone.
-                if trial in waiting and self._reached[trial] == level:
-                    return trial
+    def promotable(self) -> int | None:
+        """Return the waiting trial to promote, or None: the best promotable trial of the highest rung that has any."""
+        for ranked, waiting in reversed(list(zip(self._ranked[:-1], self._waiting[:-1], strict=True))):
+            if waiting and bisect_left(ranked, waiting[0]) < len(ranked) // self.eta:
+                return waiting[0][1]
         return None
 
     def survives(self, trial: int) -> bool:
         """Return whether the stopping variant keeps a trial: it is among the best 1/eta, at least one, at its rung so far."""
-        scores = self._scores[self.levels.index(self._reached[trial])]
-        return trial in self._ranked(scores)[: max(1, len(scores) // self.eta)]
+        index = self._highest[trial]
+        ranked = self._ranked[index]
+        return bisect_left(ranked, self._place(trial, index)) < max(1, len(ranked) // self.eta)
 
-    def best(self, trials: Iterable[int]) -> list[int]:
-        """Return those ``trials`` that have reached a rung, the best first: by their highest rung, then by the score there."""
-        placed = {}
-        for index, scores in enumerate(self._scores):
-            placed.update({trial: (index, score) for trial, score in scores.items()})
-        known = [trial for trial in trials if trial in placed]
-        return sorted(known, key=lambda trial: (placed[trial], -trial), reverse=True)
+    def best(self) -> Iterator[int]:
+        """Yield the trials that have reached a rung, the best first: by their highest rung, then by the score there."""
+        return (trial for _, _, trial in self._standings)
 
-    @staticmethod
-    def _ranked(scores: dict[int, float]) -> list[int]:
-        return sorted(scores, key=lambda trial: (-scores[trial], trial))
+    def _place(self, trial: int, index: int) -> Place:
+        return -self._scores[index][trial], trial
+
+    def _standing(self, trial: int) -> Standing:
+        index = self._highest[trial]
+        return -index, *self._place(trial, index)
+
+
+def _remove(ordered: list[T], item: T) -> None:
+    """Remove ``item`` from an ascending list, if it is there."""
+    at = bisect_left(ordered, item)
+    if at < len(ordered) and ordered[at] == item:
+        del ordered[at]

@@ -6,12 +6,14 @@ Optuna has no paused state. If paused trials stayed RUNNING, `constant_liar` wou
 import copy
 import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpa_search.space.search import Point, Search
@@ -21,7 +23,7 @@ MOST_ATTEMPTS = 50
 
 
 def suggest(
-    search: Search, trials: Sequence[FrozenTrial], training: set[int], *, start_point: Point | None = None
+    search: Search, trials: Sequence[FrozenTrial], training: Set[int], *, start_point: Point | None = None
 ) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
     """Return the parameters of trial number ``len(trials)``, and their distributions.
 
@@ -29,8 +31,8 @@ def suggest(
     fixes the values that it names. Excluded suggestions are repeated, and after MOST_ATTEMPTS replaced by a random draw.
     """
     word = int(np.random.SeedSequence([search.seed, len(trials)]).generate_state(1)[0])
-    study = optuna.create_study(direction="maximize", sampler=_sampler(search, word))
-    study.add_trials([shown for trial in _kept(trials) if (shown := _shown(trial, trial.number in training))])
+    visible = [shown for trial in _kept(trials) if (shown := _shown(trial, trial.number in training))]
+    study = _study(visible, _sampler(search, word))
     for attempt in range(MOST_ATTEMPTS + 1):
         if attempt == MOST_ATTEMPTS:
             start_point = search.draw(random.Random(word), start_point)
@@ -50,6 +52,15 @@ def _sampler(search: Search, word: int) -> optuna.samplers.BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(seed=word, multivariate=True, group=True, constant_liar=True)
+
+
+def _study(trials: Sequence[FrozenTrial], sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+    """Return a study in memory. `Study.add_trials` would check each value of each trial anew, for a fifth of a suggestion's time."""
+    storage = InMemoryStorage()
+    study_id = storage.create_new_study([StudyDirection.MAXIMIZE], "shown")
+    for trial in trials:
+        storage.create_new_trial(study_id, template_trial=trial)
+    return optuna.load_study(study_name="shown", storage=storage, sampler=sampler)
 
 
 def _kept(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -4,12 +4,13 @@
 
 rate     1,000 trials of one second: trials per second, ours (TPE, journal, TensorBoard, status lines) against a Tune class
          trainable that sleeps, `reuse_actors=True`, no searcher, no logs. Both from their first trial's start to the last's end.
-results  8 trials of many epochs that do nothing: results per second, ours with all logging against Tune's without any.
+results  8 trials of many epochs that do nothing: results per second, ours with all logging against Tune's without any. The
+         target is what 64 slots bring whose epochs last a second.
 resume   a study of 1,000 trials, three of them interrupted, of each kind: seconds until a new driver has taken its lease, told
          its watchers and knows what runs next, and the same with the start of its process, most of which are the imports of
          torch, timm and Ray. Slots come up as in any search, and are left out.
 
-Exits with 1 if a target is missed (90 %, 50 %, 10 s).
+Exits with 1 if a target is missed (90 %, 64 results per second, 10 s).
 """
 
 import argparse
@@ -60,6 +61,7 @@ resources: {{slots: {slots}, cpus: {cpus}, gpus: 0}}
 final: {{members: 1}}
 """
 EPOCHS = 2000
+LEAST_RESULTS = 64
 
 
 class Times:
@@ -216,7 +218,7 @@ def run_rate(slots: int, trials: int) -> tuple[list[tuple[str, str, str, str]], 
 
 def run_results(slots: int, trials: int) -> tuple[list[tuple[str, str, str, str]], list[str]]:
     us, peer = ours(slots, EPOCHS, slots, 0.0), bare(slots, EPOCHS, slots, 0.0)
-    missed = [] if us >= 0.5 * peer else [f"results: {us / peer:.0%} of bare Tune's"]
+    missed = [] if us >= LEAST_RESULTS else [f"results: {us:.0f} per second"]
     return [(f"{slots} trials of {EPOCHS} idle epochs, results/s", f"{us:.1f}", f"{peer:.1f}", f"{us / peer:.1%}")], missed
 
 

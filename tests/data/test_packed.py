@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -128,6 +129,7 @@ def test_a_damaged_pack_is_made_again(folder, tmp_path):
 
 COUNTING_PACK = """
 import sys
+import threading
 from pathlib import Path
 from hpa_search.data.decode import decode_image
 from hpa_search.data.kaggle import read_dataset
@@ -220,7 +222,7 @@ def test_a_pack_that_cannot_be_read_now_is_not_made_anew(tmp_path, write_images,
 
 
 def test_an_interrupt_begins_no_further_image_and_leaves_nothing(tmp_path, monkeypatch):
-    folder, decoded = tmp_path / "train", []
+    folder, decoded, told = tmp_path / "train", [], threading.Event()
     folder.mkdir()
     ids = [f"image{number}" for number in range(300)]
     for name in (f"{identifier}_{colour}.png" for identifier in ids for colour in COLOURS):
@@ -228,9 +230,12 @@ def test_an_interrupt_begins_no_further_image_and_leaves_nothing(tmp_path, monke
 
     def decode(files, size):
         decoded.append(files)
+        if len(decoded) > 10:
+            assert told.wait(60)
         return decode_image(files, size)
 
     def interrupted(done, of):
+        told.set()
         raise KeyboardInterrupt
 
     source = Source(folder, tuple(ids), tuple(tuple(folder / f"{i}_{c}.png" for c in COLOURS) for i in ids), decode)
