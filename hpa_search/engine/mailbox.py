@@ -55,6 +55,7 @@ class _Slot:
     hosts: tuple[str, ...] = ()
     workers: tuple[ActorHandle | None, ...] = ()
     controller: ActorHandle | None = None
+    why_not_begun: str = ""
     is_lost: bool = False
 
     def offer(self, leg: Leg) -> None:
@@ -250,7 +251,15 @@ class Mailbox:
     async def run_begins(self, index: int) -> None:
         """Forget the actors of a slot's last run, which are gone."""
         slot = self._slots[index]
-        slot.up, slot.hosts, slot.workers, slot.controller = None, (), (), None
+        slot.up, slot.hosts, slot.workers, slot.controller, slot.why_not_begun = None, (), (), None, ""
+
+    async def cannot_begin(self, index: int, why: str) -> None:
+        """Note why a worker of a slot's run cannot begin its work."""
+        self._slots[index].why_not_begun = why
+
+    async def why_not_begun(self, index: int) -> str:
+        """Return why a worker of a slot's run could not begin its work, or an empty text."""
+        return self._slots[index].why_not_begun
 
     async def controller_started(self, index: int, controller: ActorHandle) -> None:
         """Note the ``controller`` of a slot's run."""

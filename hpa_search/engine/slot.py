@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 
+from hpa_search.engine.entry import enter, packed
 from hpa_search.engine.ray_private import WorkerGroupStartupTimeoutError
 from hpa_search.engine.train_run import SlotTrainer
 from hpa_search.engine.worker import Trials, worker_loop
@@ -41,7 +42,7 @@ class Slot:
         self, index: int, owner: SlotOwner, *, mailbox: ActorHandle, scaling: ScalingConfig, scratch: Path, trials: Trials
     ) -> None:
         self.index, self._owner, self._mailbox, self._scaling, self._scratch = index, owner, mailbox, scaling, scratch
-        self._arguments = {"mailbox": mailbox, "slot": index, "trials": trials}
+        self._arguments = {"mailbox": mailbox, "slot": index, "work": packed(worker_loop, trials)}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep_running, name=f"{SLOT_THREAD}{index}", daemon=True)
         self._thread.start()
@@ -81,6 +82,7 @@ class Slot:
             before = self._groups()
             ray.get(self._mailbox.run_begins.remote(self.index))
             why = self._fit(run)
+            why = ray.get(self._mailbox.why_not_begun.remote(self.index)) or why
             # Another search may have the resources now, and free them later: such an end does not count.
             waits = WorkerGroupStartupTimeoutError.__name__ in why or "timed out" in why
             ends, run = ends + 1 if self._groups() == before and not waits else 0, run + 1
@@ -96,7 +98,7 @@ class Slot:
         # Ray replaces a dead worker for ever, because the mailbox counts deaths. A group that never comes up ends the run.
         failures = FailureConfig(max_failures=-1, controller_failure_limit=MOST_ENDS)
         trainer = SlotTrainer(
-            worker_loop,
+            enter,
             # A single worker talks to no other, and needs no NCCL.
             torch_config=TorchConfig(backend="gloo" if self._scaling.num_workers == 1 else None),
             train_loop_config=self._arguments,

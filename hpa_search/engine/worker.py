@@ -82,15 +82,15 @@ class Post:
         ray.get(self.mailbox.begin_again.remote(self.slot, self.incarnation, micro_batch))
 
 
-def worker_loop(arguments: dict[str, Any]) -> None:
-    """Train legs until there are no more. ``arguments``: `mailbox`, `slot`, and `trials` (`Trials`)."""
+def worker_loop(mailbox: ActorHandle, slot: int, trials: Trials) -> None:
+    """Train legs until there are no more."""
     ranks = joined_ranks()
-    post = Post(arguments["mailbox"], arguments["slot"], ranks.tell(uuid.uuid4().hex), ranks)
+    post = Post(mailbox, slot, ranks.tell(uuid.uuid4().hex), ranks)
     here = ray.get_runtime_context()
     ray.get(post.mailbox.group_started.remote(post.slot, post.incarnation, here.get_node_id(), here.current_actor))
     gc.freeze()  # what is loaded by now stays: spare it the collections after each leg
     while (leg := post.take()) is not None:
-        run_leg(post, leg, arguments["trials"])
+        run_leg(post, leg, trials)
 
 
 def run_leg(post: Post, leg: Leg, trials: Trials) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from tests.cluster_files.places import ROOT, SBATCH, parse_command
 
+pytestmark = pytest.mark.long
+
 STAND_INS = Path(__file__).parent / "stand_ins"
 ARGUMENTS = ["space file.yaml", "--data", "/shared/hpa", "--out", "/shared/first"]
 SEARCH = """

@@ -64,7 +64,7 @@ def test_several_workers_do_not_share_a_gpu():
     assert Resources(workers=2, gpus=2.0).gpus == 2
 
 
-def ended(monkeypatch, *, run="its run ended", groups=0, closed=lambda: False):
+def ended(monkeypatch, *, run="its run ended", groups=0, closed=lambda: False, not_begun=""):
     """Return why a slot is given up whose runs end as ``run`` says, with a mailbox that counts ``groups``; None if it is not."""
     why = []
 
@@ -77,7 +77,10 @@ def ended(monkeypatch, *, run="its run ended", groups=0, closed=lambda: False):
     monkeypatch.setattr(module, "ray", SimpleNamespace(get=lambda answer: answer))
     call = lambda answer: SimpleNamespace(remote=answer)  # noqa: E731
     mailbox = SimpleNamespace(
-        is_closed=call(closed), groups_started=call(lambda index: groups), run_begins=call(lambda index: None)
+        is_closed=call(closed),
+        groups_started=call(lambda index: groups),
+        run_begins=call(lambda index: None),
+        why_not_begun=call(lambda index: not_begun),
     )
     owner = SimpleNamespace(give_up=lambda index, told: why.append(told))
     slot = Slot(0, owner, mailbox=mailbox, scaling=None, scratch=None, trials=None)
@@ -103,6 +106,10 @@ def test_a_run_that_ends_again_and_again_is_given_up_with_what_was_raised(monkey
     runs = []
     why = ended(monkeypatch, run="Traceback\n  ...\nValueError: no such thing", closed=lambda: runs.append(1))
     assert (why, len(runs)) == ("ValueError: no such thing", MOST_ENDS)
+
+
+def test_a_worker_that_cannot_begin_gives_its_slot_up_with_the_reason(monkeypatch):
+    assert ended(monkeypatch, not_begun="ModuleNotFoundError: No module named 'x'") == "ModuleNotFoundError: No module named 'x'"
 
 
 def test_a_closed_mailbox_ends_a_slot_without_a_word(monkeypatch):

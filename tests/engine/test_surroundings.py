@@ -142,6 +142,7 @@ print(TorchTrainer.__module__.split(".")[2], ray_constants.RAY_ENABLE_UV_RUN_RUN
 """
 
 
+@pytest.mark.long
 def test_ray_is_imported_as_slots_need_it_whatever_the_shell_says():
     environment = {**os.environ, "RAY_TRAIN_V2_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "1"}
     done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, env=environment, check=True)

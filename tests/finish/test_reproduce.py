@@ -16,6 +16,8 @@ from hpa_search.finish.stage import finish
 from hpa_search.labels import parse_target, to_vector
 from hpa_search.phantom.dataset import make_phantom
 
+pytestmark = pytest.mark.long
+
 SPACE = """
 name: reproduce
 fixed: {full_size: 48, small_size: 32, batch_size: 16, backbone: test_resnet}

@@ -23,6 +23,8 @@ from hpa_search.scoring.metrics import all_positive_floor
 from hpa_search.search.leg import EpochReport
 from hpa_search.training.job import open_trial, trial_folder
 
+pytestmark = pytest.mark.long
+
 SPLIT = "{train: 0.6, validation: 0.2, test: 0.2}"
 SPACE = """
 name: finish
