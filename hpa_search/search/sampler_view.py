@@ -3,7 +3,6 @@
 Optuna has no paused state. If paused trials stayed RUNNING, `constant_liar` would count them as bad, and TPE would hardly learn.
 """
 
-import copy
 import random
 import warnings
 from collections.abc import Sequence, Set
@@ -89,10 +88,10 @@ def _shown(trial: FrozenTrial, in_training: bool) -> FrozenTrial | None:
 
 
 class _Still(FrozenTrial):
-    """A trial that nobody changes any more. With a thousand trials, deep copies took most of a suggestion's time."""
+    """A trial that belongs to one study alone, so the study need not copy it. Copies took a third of a suggestion's time."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Still":
-        return copy.copy(self)
+        return self
 
 
 def _as(trial: FrozenTrial, state: TrialState, value: float | None = None) -> FrozenTrial:
