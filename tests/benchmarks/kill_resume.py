@@ -1,14 +1,13 @@
 """SIGKILL of the driver at random moments, with one Ray kept up: what is lost, done twice, or decided otherwise.
 
-    python tests/benchmarks/kill_resume.py [--journal 30] [--sqlite 10] [--postgresql 10] [--seed 1] [--seconds 0.3] [--latest 35]
+    python tests/benchmarks/kill_resume.py [--journal 30] [--sqlite 10] [--postgresql 10] [--seed 1] [--seconds 1] [--within 12]
 
 Searches of sleeping trials (promotion, rungs 1, 3, 9) run one after the other on each kind of study; drivers are killed at
-random moments from their start to their last second, and started again, until so many kills are done and the last search has
-ended. Then, for each search: every trial is there once and has ended, no trial has a hole in its epochs, what was reported
+random moments, and started again, until so many kills are done and the last search has ended. A quarter of the kills fall into
+a driver's first 20 s, the others into its training: up to `--within` seconds after its first epoch has begun. Then, for each search: every trial is there once and has ended, no trial has a hole in its epochs, what was reported
 before a kill is there unchanged, trials and epochs are within the budget, and every trial that went beyond a rung was among
 the best 1/eta of a prefix of the reports before its promotion - or is the one that the budget's reserve trained to the end.
-On 2 cores a driver takes some 20 s to its first epoch; with `--seconds 1 --latest 65` most kills fall into the training.
-About 15 minutes on 2 cores; exits with 1 if anything is amiss.
+A kill takes some 30 to 60 s on 2 cores, most of them for the driver's start. Exits with 1 if anything is amiss.
 """
 
 import argparse
@@ -21,10 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +56,7 @@ class Tally:
     """What was found in the searches on one kind of study."""
 
     kills: int = 0
+    in_training: int = 0
     searches: int = 0
     trials: int = 0
     promotions: int = 0
@@ -93,18 +92,45 @@ def facts_of(out: Path) -> list[TrialRecord]:
         return []
 
 
-def search_to_the_end(
-    kind: str, kills: int, moments: Callable[[], float], settings: dict[str, Any], folder: Path, tally: Tally
-) -> None:
+def begun(out: Path) -> int:
+    """Return how many epochs have been begun."""
+    return sum(len(path.read_text().split()) for path in out.glob("trials/*/begun"))
+
+
+@dataclass
+class Killer:
+    """Draws the moments at which drivers are killed."""
+
+    rng: random.Random
+    within: float
+
+    def wait(self, process: subprocess.Popen[bytes], out: Path) -> tuple[int | None, str]:
+        """Return at the moment of the kill, with what moment it is; or at the driver's own end, with its exit code."""
+        began, first = time.monotonic(), begun(out)
+        if self.rng.random() < 0.25:
+            moment = self.rng.uniform(0.5, 20)
+        else:
+            while begun(out) == first and process.poll() is None and time.monotonic() - began < 600:
+                time.sleep(0.1)
+            moment = time.monotonic() - began + self.rng.uniform(0, self.within)
+        try:
+            code = process.wait(max(began + moment - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            code = None
+        trained = begun(out) - first
+        return code, f"after {moment:.1f} s, {trained} epochs begun" if trained else f"after {moment:.1f} s, in its start"
+
+
+def search_to_the_end(kind: str, kills: int, killer: Killer, settings: dict[str, Any], folder: Path, tally: Tally) -> None:
     """Run one search, killing its drivers while kills are left, and check its accounts."""
     out, before = folder / "out", dict[int, dict[int, float]]()
     while True:
         with driver(out, settings, folder / "log") as process:
-            moment = moments() if tally.kills < kills else None
+            is_last = tally.kills >= kills
             try:
-                code = process.wait(moment if moment is not None else 600)
+                code, moment = (process.wait(600), "") if is_last else killer.wait(process, out)
             except subprocess.TimeoutExpired:
-                code = None
+                code, moment = None, ""
         facts = facts_of(out)
         for number, reports in before.items():
             if len(facts) <= number or not reports.items() <= facts[number].reports.items():
@@ -114,12 +140,13 @@ def search_to_the_end(
             if code != 0:
                 tally.faults.append(f"{kind}: a driver ended with {code}: {(folder / 'log').read_text()[-500:]}")
             break
-        if moment is None:
+        if is_last:
             tally.faults.append(f"{kind}: a search did not end")
             break
         tally.kills += 1
+        tally.in_training += "begun" in moment
         print(
-            f"{kind}: kill {tally.kills} after {moment:.1f} s: {len(facts)} trials, {sum(f.epochs for f in facts)} epochs",
+            f"{kind}: kill {tally.kills} {moment}: {len(facts)} trials, {sum(f.epochs for f in facts)} epochs",
             flush=True,
         )
     tally.searches += 1
@@ -212,11 +239,11 @@ def main() -> None:
     for kind, kills in kinds.items():
         parser.add_argument(f"--{kind}", type=int, default=kills)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=0.3, help="How long an epoch takes.")
-    parser.add_argument("--latest", type=float, default=35.0, help="Seconds from a driver's start to the latest kill.")
+    parser.add_argument("--seconds", type=float, default=1.0, help="How long an epoch takes.")
+    parser.add_argument("--within", type=float, default=12.0, help="Seconds from a driver's first epoch to the latest kill.")
     arguments = parser.parse_args()
     faults, began = [], time.monotonic()
-    moments = partial(random.Random(arguments.seed).uniform, 0.5, arguments.latest)
+    killer = Killer(random.Random(arguments.seed), arguments.within)
     folder = Path(tempfile.mkdtemp(prefix="kill-resume-"))
     with postgres() as database, ray_head(folder / "ray.log") as head:
         os.environ["PGPASSWORD"] = database.password
@@ -234,12 +261,12 @@ def main() -> None:
                     "ray": head.address,
                     **({"study": study} if study else {}),
                 }
-                search_to_the_end(kind, wanted, moments, settings, place, tally)
+                search_to_the_end(kind, wanted, killer, settings, place, tally)
             if left := orphans(head):
                 tally.faults.append(f"{kind}: left behind: {left}")
             faults += tally.faults
             print(
-                f"{kind}: {tally.kills} kills in {tally.searches} searches of up to {TRIALS} trials: {tally.trials} trials accounted for, "
+                f"{kind}: {tally.kills} kills, {tally.in_training} of them in training, in {tally.searches} searches of up to {TRIALS} trials: {tally.trials} trials accounted for, "
                 f"{tally.promotions} promotions and {tally.finishers} finishers checked, {tally.begun_again} epochs begun again, "
                 f"{len(tally.faults)} faults",
                 flush=True,
