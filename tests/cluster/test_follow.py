@@ -11,6 +11,8 @@ from hpa_search.cluster.jobs import find_job
 from hpa_search.errors import UserError
 from tests.servers.dashboard import Said, StandIn
 
+pytestmark = pytest.mark.long
+
 LOG = "".join(f"line {number} of the lög\n" for number in range(40))
 OURS = {"hpa_search": "toy", "out": "/shared/toy"}
 

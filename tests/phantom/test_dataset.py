@@ -23,6 +23,8 @@ from hpa_search.phantom.dataset import FEW_IMAGES, make_phantom
 from hpa_search.phantom.labels import class_counts, real_label_sets
 from hpa_search.stains import COLOURS
 
+pytestmark = pytest.mark.long
+
 
 def make(folder: Path, **changes) -> Path:
     make_phantom(folder, **{"images": 5, "size": 32, "seed": 1, "test_images": 2, "workers": 1} | changes)

@@ -10,6 +10,8 @@ from hpa_search.scoring.intervals import bootstrap_interval, paired_difference
 from hpa_search.scoring.metrics import f1_per_class, macro_f1
 from hpa_search.scoring.rules import RULES, UNSEEN
 
+pytestmark = pytest.mark.long
+
 CLASSES = 8
 CHOICE = FinalChoice(bags=2)
 

@@ -14,6 +14,8 @@ from hpa_search.storage.place import Place
 from hpa_search.storage.store import Store
 from tests.servers.s3 import Canned, Process, client, environment
 
+pytestmark = pytest.mark.long
+
 
 def test_an_object_is_written_read_listed_and_deleted(bucket, tmp_path):
     files = Store(bucket / "out")
