@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpa_search.space.search import Point, Search
 
-MOST_TRIALS = 1000
+MOST_TRIALS = 200
 MOST_ATTEMPTS = 50
 
 
