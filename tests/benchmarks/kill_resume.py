@@ -4,8 +4,8 @@
 
 Searches of sleeping trials (promotion, rungs 1, 3, 9) run one after the other on each kind of study; drivers are killed at
 random moments, and started again, until so many kills are done and the last search has ended. A quarter of the kills fall into
-a driver's first 20 s, the others into its training: up to `--within` seconds after its first epoch has begun. Then, for each search: every trial is there once and has ended, no trial has a hole in its epochs, what was reported
-before a kill is there unchanged, trials and epochs are within the budget, and every trial that went beyond a rung was among
+a driver's first 20 s, the others into its training: up to `--within` seconds after its first epoch has begun. Then, for each
+search: every trial is there once and has ended, no trial has a hole in its epochs, what was reported before a kill is there unchanged, trials and epochs are within the budget, and every trial that went beyond a rung was among
 the best 1/eta of a prefix of the reports before its promotion - or is the one that the budget's reserve trained to the end.
 A kill takes some 30 to 60 s on 2 cores, most of them for the driver's start. Exits with 1 if anything is amiss.
 """
@@ -104,8 +104,8 @@ class Killer:
     rng: random.Random
     within: float
 
-    def wait(self, process: subprocess.Popen[bytes], out: Path) -> tuple[int | None, str]:
-        """Return at the moment of the kill, with what moment it is; or at the driver's own end, with its exit code."""
+    def wait(self, process: subprocess.Popen[bytes], out: Path) -> tuple[int | None, int]:
+        """Return at the moment of the kill with None, or at the driver's own end with its exit code; and the epochs begun."""
         began, first = time.monotonic(), begun(out)
         if self.rng.random() < 0.25:
             moment = self.rng.uniform(0.5, 20)
@@ -117,8 +117,7 @@ class Killer:
             code = process.wait(max(began + moment - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
             code = None
-        trained = begun(out) - first
-        return code, f"after {moment:.1f} s, {trained} epochs begun" if trained else f"after {moment:.1f} s, in its start"
+        return code, begun(out) - first
 
 
 def search_to_the_end(kind: str, kills: int, killer: Killer, settings: dict[str, Any], folder: Path, tally: Tally) -> None:
@@ -128,9 +127,9 @@ def search_to_the_end(kind: str, kills: int, killer: Killer, settings: dict[str,
         with driver(out, settings, folder / "log") as process:
             is_last = tally.kills >= kills
             try:
-                code, moment = (process.wait(600), "") if is_last else killer.wait(process, out)
+                code, trained = (process.wait(600), 0) if is_last else killer.wait(process, out)
             except subprocess.TimeoutExpired:
-                code, moment = None, ""
+                code, trained = None, 0
         facts = facts_of(out)
         for number, reports in before.items():
             if len(facts) <= number or not reports.items() <= facts[number].reports.items():
@@ -144,9 +143,9 @@ def search_to_the_end(kind: str, kills: int, killer: Killer, settings: dict[str,
             tally.faults.append(f"{kind}: a search did not end")
             break
         tally.kills += 1
-        tally.in_training += "begun" in moment
+        tally.in_training += trained > 0
         print(
-            f"{kind}: kill {tally.kills} {moment}: {len(facts)} trials, {sum(f.epochs for f in facts)} epochs",
+            f"{kind}: kill {tally.kills} {f'after {trained} begun epochs' if trained else 'in the start'}: {len(facts)} trials, {sum(f.epochs for f in facts)} epochs",
             flush=True,
         )
     tally.searches += 1
@@ -266,7 +265,8 @@ def main() -> None:
                 tally.faults.append(f"{kind}: left behind: {left}")
             faults += tally.faults
             print(
-                f"{kind}: {tally.kills} kills, {tally.in_training} of them in training, in {tally.searches} searches of up to {TRIALS} trials: {tally.trials} trials accounted for, "
+                f"{kind}: {tally.kills} kills, {tally.in_training} of them in training, in {tally.searches} searches of up to "
+                f"{TRIALS} trials: {tally.trials} trials accounted for, "
                 f"{tally.promotions} promotions and {tally.finishers} finishers checked, {tally.begun_again} epochs begun again, "
                 f"{len(tally.faults)} faults",
                 flush=True,

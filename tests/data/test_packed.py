@@ -129,7 +129,6 @@ def test_a_damaged_pack_is_made_again(folder, tmp_path):
 
 COUNTING_PACK = """
 import sys
-import threading
 from pathlib import Path
 from hpa_search.data.decode import decode_image
 from hpa_search.data.kaggle import read_dataset

@@ -53,7 +53,6 @@ def test_an_error_of_the_loop_is_raised(told):
 
 
 def test_what_the_controller_imports_is_light():
-    """Ray Train's controller imports what it passes on; these cost each slot's start 10 s on 2 cores."""
     program = "import sys, hpa_search.engine.entry, hpa_search.engine.train_run; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"timm", "torchvision", "sklearn", "optuna"} & set(loaded)
