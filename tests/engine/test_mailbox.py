@@ -193,3 +193,14 @@ def test_a_slot_more_takes_legs_and_a_lost_one_sends_its_worker_home():
         assert await mailbox.report(1, "b", [done(1)]) is True
 
     run(play)
+
+
+def test_why_a_run_could_not_begin_is_kept_until_the_next_run():
+    async def play(mailbox):
+        assert await mailbox.why_not_begun(0) == ""
+        await mailbox.cannot_begin(0, "ModuleNotFoundError: No module named 'trials'")
+        assert [await mailbox.why_not_begun(slot) for slot in (0, 1)] == ["ModuleNotFoundError: No module named 'trials'", ""]
+        await mailbox.run_begins(0)
+        assert await mailbox.why_not_begun(0) == ""
+
+    run(play, slots=2)
