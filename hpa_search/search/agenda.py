@@ -18,11 +18,12 @@ from itertools import islice
 from typing import Literal
 
 from hpa_search.ledger.ledger import End, Ledger, TrialRecord
+from hpa_search.search.account import Account
 from hpa_search.search.leg import EpochReport, Leg
 from hpa_search.search.life import Life
 from hpa_search.search.roster import Roster
 from hpa_search.search.rungs import Rungs
-from hpa_search.search.sampler_view import suggest
+from hpa_search.search.suggestions import suggest
 from hpa_search.search.watcher import Watcher, Watchers
 from hpa_search.space.search import Search
 from hpa_search.space.settings import Budget
@@ -53,22 +54,22 @@ class Agenda:
         self.life = life or Life()
         self.rungs = Rungs(search.rungs, search.scheduler.eta)
         self._roster = Roster(self.rungs)
+        self._account = Account(_budget(search), self._roster, members=search.final.members, spent_seconds=spent_seconds)
         self._legs = 0
         self._spent_seconds, self._watchers = spent_seconds, Watchers(watchers)
         self._losses, self._failures_in_a_row = Counter[int](), 0
         self._points, self._most_trials = search.points, search.most_trials
-        # Without rungs every trial is trained to the end, so no member has to be finished at the end.
-        self._reserve = 0.0 if search.scheduler.kind == "none" else search.budget.reserve
         self._load()
 
     def _load(self) -> None:
         trials = self.ledger.trials()
         self._watchers.resumed(trials, self._spent_seconds)
         for facts in trials:
-            # One that was set aside is decided anew: it is pruned again unless the search was extended.
+            # One that was set aside waits as it did, for the case that the search was extended; else it is pruned again.
             self._roster.put(replace(facts, end=None) if facts.set_aside else facts)
-        for number in list(self.trials):
-            self._settle(self.trials[number])
+        for facts in trials:
+            if not facts.set_aside:
+                self._settle(self.trials[facts.number])
 
     @property
     def trials(self) -> Mapping[int, TrialRecord]:
@@ -91,6 +92,8 @@ class Agenda:
         """Return the next action and its trial, or None. Change nothing."""
         if self._roster.interrupted:
             return "resume", min(self._roster.interrupted)
+        if self._account.in_reserved_hours and (number := self._finisher()) is not None:
+            return "finish", number
         if (number := self._promotable()) is not None:
             return "promote", number
         if self._may_sample():
@@ -116,13 +119,13 @@ class Agenda:
     def extend(self, budget: Budget) -> None:
         """Continue with another budget."""
         self.search = self.search.model_copy(update={"budget": budget})
-        self._most_trials = self.search.most_trials
+        self._account.budget, self._most_trials = _budget(self.search), self.search.most_trials
         self._watchers.extended(self.search)
 
     @property
     def out_of_time(self) -> bool:
         """Whether the budget's hours are spent; legs then end with their running epoch."""
-        return self.search.budget.hours is not None and self._spent_seconds() >= self.search.budget.hours * 3600
+        return self._account.out_of_time
 
     def report(self, number: int, report: EpochReport) -> bool:
         """Record an epoch; return whether the leg is over."""
@@ -191,50 +194,42 @@ class Agenda:
                 self._watchers.ended(number, "pruned", why)
 
     def _promotable(self) -> int | None:
-        if self.search.scheduler.kind != "promotion":
-            return None
-        number = self.rungs.promotable()
-        if number is None:
-            return None
+        """Return the trial to promote, or, by the scheduler `stopping`, one that the budget held back and holds now."""
+        candidates = self.rungs.promotable() if self.search.scheduler.kind == "promotion" else iter(sorted(self._roster.paused))
+        return next((number for number in candidates if self._may_promote(number)), None)
+
+    def _may_promote(self, number: int) -> bool:
         epochs = self.trials[number].epochs
-        return number if self._may_explore(self.rungs.next_level(epochs) - epochs) else None
+        return self._account.may_explore(self.rungs.next_level(epochs) - epochs, number)
 
     def _may_sample(self) -> bool:
         most, number = self._most_trials, len(self.trials)
-        return (most is None or number < most) and self._may_explore(self._first_target(number))
+        return (most is None or number < most) and self._account.may_explore(self._first_target(number))
 
     def _first_target(self, number: int) -> int:
         return min(self.rungs.levels[0], self.search.most_epochs(number))
 
     def _add(self, number: int) -> None:
         point = self._points[number] if number < len(self._points) else None
-        parameters, distributions = suggest(self.search, self.ledger.frozen(), self.live, start_point=point)
+        known = self._roster.known() if self.search.sampler == "tpe" else ()
+        parameters, distributions = suggest(self.search, number, known, start_point=point)
         target = self._first_target(number)
         self.ledger.add(number, parameters, distributions, target=target)
         self._roster.put(TrialRecord(number, parameters, target, {}, None, None))
 
     def _finisher(self) -> int | None:
         """Return one of the best trials to train to the top rung: an ensemble needs finished members."""
-        # A trial in training may turn out better than every trial that waits, so it keeps its place among the members.
-        places = self.search.final.members - len(self.live)
-        at_rest = (number for number in self.rungs.best() if number not in self.live)
-        for number in islice(at_rest, max(places, 0)):
+        if self._account.in_reserved_hours:
+            at_rest = [number for number in self._account.members if number not in self.live]
+        else:
+            # A trial in training may turn out better than every trial that waits, so it keeps a place among the members.
+            best = (number for number in self.rungs.best() if number not in self.live)
+            at_rest = list(islice(best, max(self.search.final.members - len(self.live), 0)))
+        for number in at_rest:
             facts = self.trials[number]
-            if facts.end is None and self._within_epochs(self.rungs.levels[-1] - facts.epochs, share=1.0):
+            if facts.end is None and self._account.holds(self.rungs.levels[-1] - facts.epochs):
                 return number
         return None
-
-    def _may_explore(self, epochs: int) -> bool:
-        """Return whether the budget has ``epochs`` left without the reserve, which finishes members."""
-        budget = self.search.budget
-        if budget.hours is not None and self._spent_seconds() >= budget.hours * 3600 * (1 - self._reserve):
-            return False
-        return self._within_epochs(epochs, share=1 - self._reserve)
-
-    def _within_epochs(self, epochs: int, *, share: float) -> bool:
-        if self.search.budget.epochs is None:
-            return True
-        return self._roster.epochs + epochs <= share * self.search.budget.epochs
 
     def _start(self, number: int) -> Leg:
         facts = self.trials[number]
@@ -255,7 +250,8 @@ class Agenda:
         elif self.search.scheduler.kind != "stopping":
             return  # it is paused until it is promoted
         elif self.rungs.survives(facts.number):
-            self._set_target(facts.number, self.rungs.next_level(facts.epochs))
+            if self._may_promote(facts.number):
+                self._set_target(facts.number, self.rungs.next_level(facts.epochs))
         else:
             self._end(facts.number, "pruned", f"not among the best 1/{self.rungs.eta} after epoch {facts.epochs}")
 
@@ -275,3 +271,8 @@ class Agenda:
         self.ledger.end(number, end, why)
         self._roster.update(number, end=end, ended=why)
         self._watchers.ended(number, end, why)
+
+
+def _budget(search: Search) -> Budget:
+    """Return the search's budget. Without rungs every trial is trained to the end, so nothing is reserved to finish members."""
+    return search.budget.model_copy(update={"reserve": 0.0}) if search.scheduler.kind == "none" else search.budget

@@ -9,11 +9,14 @@ A trial is in one of four places:
 """
 
 from dataclasses import replace
+from itertools import islice
 from typing import Literal
 
 from hpa_search.ledger.ledger import TrialRecord
 from hpa_search.search.rungs import Rungs
+from hpa_search.search.suggestions import Known
 
+MOST_KNOWN = 200
 Where = Literal["live", "paused", "interrupted", "ended"]
 
 
@@ -27,7 +30,7 @@ class Roster:
         self.paused: set[int] = set()
         self.interrupted: set[int] = set()
         self.epochs = 0
-        """The epochs done, and those that the live trials have yet to do."""
+        """The epochs done, and those that live and interrupted trials have yet to do."""
         self._where: dict[int, Where] = {}
         self._counted: dict[int, int] = {}
 
@@ -37,6 +40,7 @@ class Roster:
         self.records[record.number] = record
         for epoch in record.reports.keys() - (known.reports.keys() if known else ()):
             self.rungs.report(record.number, epoch, record.reports[epoch])
+        self.rungs.aim(record.number, record.target)
         self._move(record.number, "live" if record.number in self.live else self._at_rest(record.number))
 
     def update(self, number: int, **changes: object) -> None:
@@ -50,6 +54,26 @@ class Roster:
     def halt(self, number: int) -> None:
         """Note that a trial's leg runs no more."""
         self._move(number, self._at_rest(number))
+
+    def known(self) -> list[Known]:
+        """Return what a suggestion is made from: all trials, or the best MOST_KNOWN / 2 and the latest MOST_KNOWN / 2.
+
+        Failed trials are left out, and so are trials without a score that are not in training.
+        """
+        chosen = set(self.records)
+        if len(chosen) > MOST_KNOWN:
+            chosen = {*islice(self.rungs.best(), MOST_KNOWN // 2), *range(len(self.records) - MOST_KNOWN // 2, len(self.records))}
+        scores = {number: self.expected(number) for number in sorted(chosen) if self.records[number].end != "failed"}
+        return [
+            Known(self.records[number].parameters, score)
+            for number, score in scores.items()
+            if score is not None or number in self.live
+        ]
+
+    def expected(self, number: int) -> float | None:
+        """Return the score that a trial is expected to have at the top rung. One that ended below all rungs has its best."""
+        record, score = self.records[number], self.rungs.expected(number)
+        return max(record.reports.values()) if score is None and record.end == "complete" else score
 
     def _at_rest(self, number: int) -> Where:
         record = self.records[number]
@@ -74,6 +98,6 @@ class Roster:
                 self.rungs.drop(number)
             elif before == "ended":
                 self.rungs.restore(number)
-        epochs = record.target if to == "live" else record.epochs
+        epochs = record.target if to in ("live", "interrupted") else record.epochs
         self.epochs += epochs - self._counted.get(number, 0)
         self._counted[number] = epochs

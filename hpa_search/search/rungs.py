@@ -1,7 +1,9 @@
 """ASHA's rungs as a state machine without clock or Ray. Its state does not depend on the order of the reports.
 
 Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2: a trial pauses at a rung. It is promoted
-to the next rung when it is among the best 1/eta of the trials that have reached its own.
+to the next rung when it is among the best 1/eta of the trials that have reached its own. Here at most 1/eta of a rung's trials
+are promoted besides. As suggestions improve, each new trial is among the best: by the first rule alone most epochs then go into
+promotions.
 
 The rungs keep themselves sorted: no answer takes a walk over all trials.
 """
@@ -9,6 +11,8 @@ The rungs keep themselves sorted: no answer takes a walk over all trials.
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from typing import TypeVar
+
+from hpa_search.search.lines import Line
 
 Place = tuple[float, int]
 """A trial's place at a rung: its negative score and its number. The best place sorts first."""
@@ -33,6 +37,10 @@ class Rungs:
         self._standings: list[Standing] = []
         self._highest: dict[int, int] = {}
         self._dropped: set[int] = set()
+        self._lines = [Line() for _ in levels[1:]]
+        self._aims: dict[int, int] = {}
+        self._gone = [0 for _ in levels]
+        """How many trials were let beyond each rung."""
 
     def report(self, trial: int, epoch: int, score: float) -> None:
         """Record a trial's score after ``epoch`` epochs. Only scores at a rung count, and only the first one there."""
@@ -40,6 +48,7 @@ class Rungs:
         if index is None or trial in self._scores[index]:
             return
         self._scores[index][trial] = score
+        self._fit(trial, index)
         insort(self._ranked[index], (-score, trial))
         before = self._highest.get(trial, -1)
         if index > before:
@@ -61,6 +70,13 @@ class Rungs:
         if (index := self._highest.get(trial)) is not None:
             _remove(self._waiting[index], self._place(trial, index))
 
+    def aim(self, trial: int, epochs: int) -> None:
+        """Note that a trial may train to ``epochs``: it goes beyond the rungs below."""
+        before = self._aims.get(trial, 0)
+        for index, level in enumerate(self.levels):
+            self._gone[index] += before <= level < epochs
+        self._aims[trial] = max(before, epochs)
+
     def drop(self, trial: int) -> None:
         """Leave a trial out of `best`: it has failed or was pruned. Its scores still count at the rungs."""
         if trial not in self._dropped:
@@ -79,12 +95,11 @@ class Rungs:
         """Return the epochs of the first rung above ``epoch``, which must be below the top rung."""
         return next(level for level in self.levels if level > epoch)
 
-    def promotable(self) -> int | None:
-        """Return the waiting trial to promote, or None: the best promotable trial of the highest rung that has any."""
-        for ranked, waiting in reversed(list(zip(self._ranked[:-1], self._waiting[:-1], strict=True))):
-            if waiting and bisect_left(ranked, waiting[0]) < len(ranked) // self.eta:
-                return waiting[0][1]
-        return None
+    def promotable(self) -> Iterator[int]:
+        """Yield the trials to promote, the highest rung first: of each rung the best that waits, if less than 1/eta went on."""
+        for ranked, waiting, gone in reversed(list(zip(self._ranked[:-1], self._waiting[:-1], self._gone[:-1], strict=True))):
+            if waiting and gone < len(ranked) // self.eta:
+                yield waiting[0][1]
 
     def survives(self, trial: int) -> bool:
         """Return whether the stopping variant keeps a trial: it is among the best 1/eta, at least one, at its rung so far."""
@@ -95,6 +110,22 @@ class Rungs:
     def best(self) -> Iterator[int]:
         """Yield the trials that have reached a rung, the best first: by their highest rung, then by the score there."""
         return (trial for _, _, trial in self._standings)
+
+    def expected(self, trial: int) -> float | None:
+        """Return the score that a trial is expected to have at the top rung, by its score at its highest rung, or None."""
+        index = self._highest.get(trial)
+        if index is None:
+            return None
+        score = self._scores[index][trial]
+        for line in self._lines[index:]:
+            score = line.at(score)
+        return score
+
+    def _fit(self, trial: int, index: int) -> None:
+        """Tell the lines a trial's new score at a rung. Scores may come in any order."""
+        for lower in (index - 1, index):
+            if lower >= 0 and lower + 1 < len(self.levels) and trial in self._scores[lower] and trial in self._scores[lower + 1]:
+                self._lines[lower].add(self._scores[lower][trial], self._scores[lower + 1][trial])
 
     def _place(self, trial: int, index: int) -> Place:
         return -self._scores[index][trial], trial

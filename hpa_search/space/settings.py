@@ -67,8 +67,8 @@ class Objective(Record):
 class Budget(Record):
     """The limits of a search: trials, hours, and epochs over all trials. The first limit to be reached ends it.
 
-    ``reserve`` is the share of hours or epochs that is kept to train the best trials to the top rung. Scheduler `none` trains
-    all trials to the end and keeps nothing. A grid needs no budget: it ends with its last point.
+    Up to the share ``reserve`` of hours or epochs is kept to train the best trials to the top rung, as far as they lack epochs.
+    Scheduler `none` trains all trials to the end and keeps nothing. A grid needs no budget: it ends with its last point.
     """
 
     trials: int | None = Field(default=None, ge=1, le=MOST_TRIALS)

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.trial import TrialState, create_trial
 
 from hpa_search.data.kaggle import read_dataset
 from hpa_search.data.packed import pack
@@ -20,7 +19,7 @@ from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.agenda import Agenda
 from hpa_search.search.folds import FoldTrial, fold_search, place, prepare_fold, search_text, trials_of
 from hpa_search.search.leg import EpochReport
-from hpa_search.search.sampler_view import suggest
+from hpa_search.search.suggestions import suggest
 from hpa_search.search.workspace import Inputs, prepare, read_workspace
 from hpa_search.space.parsing import parse_checked, parse_search
 
@@ -49,12 +48,7 @@ def toy():
 
 def drawn(search, count):
     """What Optuna draws for so many trials, all digits of it."""
-    trials, ledger = [], []
-    for number in range(count):
-        parameters, distributions = suggest(search, ledger, set())
-        trials.append(FoldTrial(parameters, number + 1))
-        ledger.append(create_trial(state=TrialState.RUNNING, params=parameters, distributions=distributions))
-    return tuple(trials)
+    return tuple(FoldTrial(suggest(search, number, [])[0], number + 1) for number in range(count))
 
 
 def test_it_trains_given_configurations_for_given_epochs_and_chooses_nothing(toy):
@@ -66,7 +60,7 @@ def test_it_trains_given_configurations_for_given_epochs_and_chooses_nothing(toy
     assert search.most_trials == 5 and search.budget.hours is None
     assert search.seed != toy.seed and fold_search(toy, 1, trials).seed != search.seed
     for number, trial in enumerate(trials):
-        assert suggest(search, [], set(), start_point=search.points[number])[0] == trial.parameters
+        assert suggest(search, number, [], start_point=search.points[number])[0] == trial.parameters
         assert search.trial_config(search.points[number]) == toy.trial_config(trial.parameters)
 
 

@@ -2,6 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpa_search.ledger.ledger import TrialRecord
+from hpa_search.search import roster as module
 from hpa_search.search.roster import Roster
 from hpa_search.search.rungs import Rungs
 
@@ -25,14 +26,17 @@ def test_a_trial_is_in_one_place():
     assert not roster.live | roster.paused | roster.interrupted
 
 
-def test_live_trials_count_with_the_epochs_that_they_have_yet_to_do():
+def test_live_and_interrupted_trials_count_with_the_epochs_that_they_have_yet_to_do():
     roster = Roster(Rungs((1, 3), 3))
-    roster.put(record(0, 1, 3))
+    roster.put(record(0, 1, 1))
     assert roster.epochs == 1
-    roster.begin(0)
+    roster.update(0, target=3)
     assert roster.epochs == 3
+    roster.begin(0)
     roster.update(0, reports={1: 0.1, 2: 0.2})
     roster.halt(0)
+    assert roster.epochs == 3
+    roster.update(0, end="failed")
     assert roster.epochs == 2
 
 
@@ -40,11 +44,33 @@ def test_a_trial_that_was_pruned_and_is_taken_back_is_among_the_best_again():
     roster = Roster(Rungs((1, 3), 3))
     for number in range(3):
         roster.put(record(number, 1, 1))
-    assert list(roster.rungs.best()) == [2, 1, 0] and roster.rungs.promotable() == 2
+    assert list(roster.rungs.best()) == [2, 1, 0] and next(roster.rungs.promotable()) == 2
     roster.update(2, end="pruned")
-    assert list(roster.rungs.best()) == [1, 0] and roster.rungs.promotable() is None
+    assert list(roster.rungs.best()) == [1, 0] and next(roster.rungs.promotable()) == 1
     roster.update(2, end=None)
-    assert list(roster.rungs.best()) == [2, 1, 0] and roster.rungs.promotable() == 2
+    assert list(roster.rungs.best()) == [2, 1, 0] and next(roster.rungs.promotable()) == 2
+
+
+def test_known_are_trials_at_a_rung_and_those_in_training():
+    roster = Roster(Rungs((1, 3), 3))
+    for number, (epochs, end) in enumerate([(1, None), (1, "failed"), (0, None), (0, None), (3, "complete"), (1, "pruned")]):
+        roster.put(record(number, epochs, 1, end))
+    roster.begin(2)
+    assert [trial.expected for trial in roster.known()] == [0.0, None, 4.0, 5.0]
+
+
+def test_a_trial_that_ended_before_the_first_rung_is_known_by_its_best():
+    roster = Roster(Rungs((9,), 3))
+    roster.put(TrialRecord(0, {}, 9, {1: 0.5, 2: 0.4}, "complete", None))
+    assert [trial.expected for trial in roster.known()] == [0.5]
+
+
+def test_of_many_trials_the_best_and_the_latest_are_known(monkeypatch):
+    monkeypatch.setattr(module, "MOST_KNOWN", 10)
+    roster = Roster(Rungs((1, 3), 3))
+    for number in range(30):
+        roster.put(TrialRecord(number, {"number": number}, 1, {1: float(-number)}, None, None))
+    assert [trial.parameters["number"] for trial in roster.known()] == [0, 1, 2, 3, 4, 25, 26, 27, 28, 29]
 
 
 steps = st.lists(
@@ -79,7 +105,8 @@ def test_sets_and_sum_are_those_of_a_walk_over_all_trials(taken):
     at_rest = [f for f in facts if f.number not in roster.live and f.end is None]
     assert roster.paused == {f.number for f in at_rest if f.epochs >= f.target}
     assert roster.interrupted == {f.number for f in at_rest if f.epochs < f.target}
-    assert roster.epochs == sum(f.target if f.number in roster.live else f.epochs for f in facts)
+    begun = roster.live | roster.interrupted
+    assert roster.epochs == sum(f.target if f.number in begun else f.epochs for f in facts)
     reached = {f.number: max((level for level in (1, 3) if level in f.reports), default=0) for f in facts}
     left = [f for f in facts if reached[f.number] and f.end not in ("pruned", "failed")]
     assert list(roster.rungs.best()) == [

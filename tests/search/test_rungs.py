@@ -17,20 +17,56 @@ def filled(scores, epoch=1):
     return rungs
 
 
+def promotable(rungs):
+    return next(rungs.promotable(), None)
+
+
+def promote(rungs, trial, level=3):
+    rungs.aim(trial, level)
+    rungs.leave(trial)
+
+
 def test_nothing_is_promotable_before_eta_trials_are_there():
-    assert filled([0.9, 0.1]).promotable() is None
-    assert filled([0.9, 0.1, 0.2]).promotable() == 0
+    assert promotable(filled([0.9, 0.1])) is None
+    assert promotable(filled([0.9, 0.1, 0.2])) == 0
 
 
 def test_the_best_third_goes_on_and_each_trial_once():
     rungs = filled([0.1, 0.6, 0.3, 0.5, 0.2, 0.4])
-    assert rungs.promotable() == 1
-    rungs.leave(1)
-    assert rungs.promotable() == 3
-    rungs.leave(3)
-    assert rungs.promotable() is None
-    rungs.wait(3)
-    assert rungs.promotable() == 3
+    for trial in (1, 3):
+        assert promotable(rungs) == trial
+        promote(rungs, trial)
+    assert promotable(rungs) is None
+
+
+def test_of_a_rung_that_keeps_improving_no_more_than_a_third_go_on():
+    rungs, gone = Rungs(LEVELS, 3), []
+    for trial in range(30):
+        rungs.report(trial, 1, trial)
+        rungs.wait(trial)
+        if (number := promotable(rungs)) is not None:
+            promote(rungs, number)
+            gone.append(number)
+    assert gone == list(range(2, 30, 3))
+
+
+def test_a_trial_that_ended_at_its_rung_has_not_gone_on():
+    rungs = filled([0.9, 0.1, 0.5])
+    rungs.leave(0)
+    assert promotable(rungs) == 2
+
+
+def test_a_trial_goes_beyond_each_rung_once():
+    rungs = filled([0.1 * trial for trial in range(9)])
+    rungs.aim(0, 9)
+    rungs.aim(0, 3)
+    rungs.aim(0, 9)
+    rungs.leave(0)
+    promoted = []
+    while (number := promotable(rungs)) is not None:
+        promoted.append(number)
+        promote(rungs, number)
+    assert promoted == [8, 7]
 
 
 def test_the_highest_rung_comes_first():
@@ -38,11 +74,11 @@ def test_the_highest_rung_comes_first():
     for trial in range(3):
         rungs.report(trial, 3, trial)
         rungs.wait(trial)
-    assert rungs.promotable() == 2
+    assert list(rungs.promotable()) == [2, 3]
 
 
 def test_epochs_between_rungs_do_not_count():
-    assert filled([0.1, 0.2, 0.3], epoch=2).promotable() is None
+    assert promotable(filled([0.1, 0.2, 0.3], epoch=2)) is None
 
 
 def test_best_ranks_the_higher_rung_first_and_leaves_out_the_dropped():
@@ -58,11 +94,20 @@ def test_best_ranks_the_higher_rung_first_and_leaves_out_the_dropped():
     assert list(rungs.best()) == [1, 0, 7, 2]
 
 
+def test_a_trial_is_expected_to_gain_what_the_promoted_have_gained():
+    rungs = filled([0.1, 0.2, 0.3])
+    assert [rungs.expected(trial) for trial in (0, 2, 7)] == [0.1, 0.3, None]
+    rungs.report(2, 3, 0.5)
+    assert rungs.expected(0) == pytest.approx(0.3)
+    rungs.report(2, 9, 0.6)
+    assert [rungs.expected(trial) for trial in range(3)] == pytest.approx([0.4, 0.5, 0.6])
+
+
 def test_the_scores_of_the_dropped_still_count():
     rungs = filled([0.9, 0.1, 0.5])
-    rungs.leave(0)
+    promote(rungs, 0)
     rungs.drop(0)
-    assert rungs.promotable() is None  # the best third is the dropped trial
+    assert promotable(rungs) is None  # the best third is the dropped trial
 
 
 @pytest.mark.parametrize(("scores", "survives"), [([0.5], True), ([0.5, 0.9, 0.1], False), ([0.5, 0.4, 0.1], True)])
@@ -78,12 +123,14 @@ def test_next_level():
 reports = st.lists(st.tuples(st.integers(0, 11), st.sampled_from([1, 2, 3, 4, 9]), st.integers(0, 5)), unique_by=lambda r: r[:2])
 
 
-def told(given_reports):
+def told(given_reports, targets=()):
     rungs = Rungs(LEVELS, 3)
     for trial, epoch, score in given_reports:
         rungs.report(trial, epoch, score)
     for trial in range(12):
         rungs.wait(trial)
+    for trial, target in targets:
+        rungs.aim(trial, target)
     return rungs
 
 
@@ -92,23 +139,28 @@ def test_the_order_of_reports_does_not_matter(given_reports, shuffler: random.Ra
     shuffled = list(given_reports)
     shuffler.shuffle(shuffled)
     one, other = told(given_reports), told(shuffled)
-    assert one.promotable() == other.promotable()
+    assert list(one.promotable()) == list(other.promotable())
     assert list(one.best()) == list(other.best())
+    assert [one.expected(trial) for trial in range(12)] == [other.expected(trial) for trial in range(12)]
 
 
-@given(reports, st.sets(st.integers(0, 11)), st.sets(st.integers(0, 11)))
-def test_the_answers_are_those_of_a_walk_over_all_trials(given_reports, left, dropped):
-    rungs = told(given_reports)
+targets = st.lists(st.tuples(st.integers(0, 11), st.sampled_from(LEVELS)), max_size=12)
+
+
+@given(reports, targets, st.sets(st.integers(0, 11)), st.sets(st.integers(0, 11)))
+def test_the_answers_are_those_of_a_walk_over_all_trials(given_reports, aimed, left, dropped):
+    rungs = told(given_reports, aimed)
     for trial in left:
         rungs.leave(trial)
     for trial in dropped:
         rungs.drop(trial)
     at = {level: {trial: score for trial, epoch, score in given_reports if epoch == level} for level in LEVELS}
     highest = {trial: level for level in LEVELS for trial in at[level]}
-    promotable = None
-    for level in LEVELS[:-1]:
-        ranked = sorted(at[level], key=lambda trial: (-at[level][trial], trial))
-        best = (trial for trial in ranked[: len(ranked) // 3] if trial not in left and highest[trial] == level)
-        promotable = next(best, promotable)
-    assert rungs.promotable() == promotable
+    aims = {trial: max(target for number, target in aimed if number == trial) for trial, _ in aimed}
+    expected = []
+    for level in (3, 1):
+        waiting = [trial for trial in at[level] if trial not in left and highest[trial] == level]
+        if waiting and sum(target > level for target in aims.values()) < len(at[level]) // 3:
+            expected.append(min(waiting, key=lambda trial: (-at[level][trial], trial)))
+    assert list(rungs.promotable()) == expected
     assert list(rungs.best()) == sorted(set(highest) - dropped, key=lambda t: (-highest[t], -at[highest[t]][t], t))

@@ -5,7 +5,7 @@ import pytest
 
 from hpa_search.errors import UserError
 from hpa_search.search.reading import read_search
-from hpa_search.search.sampler_view import suggest
+from hpa_search.search.suggestions import suggest
 from hpa_search.space.parsing import parse_search
 from hpa_search.space.search import Search
 from hpa_search.training.check import check_trial
@@ -78,11 +78,11 @@ def test_a_draw_takes_the_values_it_is_given_and_is_repeatable(demo):
 
 
 def test_optuna_draws_from_the_same_dimensions(demo):
-    drawn, distributions = suggest(demo, [], set())
+    drawn, distributions = suggest(demo, 0, [])
     assert set(drawn) == set(distributions) == set(demo.draw(random.Random(0), drawn))
     assert demo.draw(random.Random(0), drawn) == drawn
     for value, sizes in (("focal", 7), ("bce", 6)):
-        drawn, _ = suggest(demo, [], set(), start_point={"loss": value})
+        drawn, _ = suggest(demo, 0, [], start_point={"loss": value})
         assert (drawn["loss"], len(drawn), "gamma" in drawn) == (value, sizes, value == "focal")
         demo.trial_config(drawn)
 
@@ -173,7 +173,7 @@ RATES = "space: {learning_rate: {log_range: [1.0e-4, 1.0e-2]}, dropout: {range: 
 def test_a_start_point_at_an_edge_stays_there_after_another_program_wrote_it(point, found):
     search = parse(HEAD + RATES + f"start_points: [{point}]\n")
     assert search.start_points == (found,)
-    parameters, _ = suggest(search, [], set(), start_point=search.start_points[0])
+    parameters, _ = suggest(search, 0, [], start_point=search.start_points[0])
     assert {name: parameters[name] for name in found} == found
 
 

@@ -1,0 +1,96 @@
+import random
+
+import numpy as np
+import pytest
+
+from hpa_search.ledger.ledger import Ledger
+from hpa_search.search.agenda import Agenda
+from hpa_search.search.leg import EpochReport
+from hpa_search.search.suggestions import Known, suggest
+from hpa_search.space.parsing import parse_search
+
+KINDS = """
+name: kinds
+space:
+  optimizer: {choice: [adam, adamw, sgd]}
+  batch_size: {integer: [8, 32]}
+  dropout: {range: [0.0, 0.5]}
+  clip_norm: {choice: [null, 1.0]}
+  momentum: {range: [0.0, 0.9], when: {optimizer: sgd}}
+budget: {trials: 40}
+"""
+
+
+def objective(rate):
+    """Best at 0.003; a factor of ten away is worth nothing."""
+    return max(0.0, 1 - abs(np.log10(rate / 0.003)))
+
+
+def rates_of_a_search(search, out):
+    """Run a search of one slot by hand and return the learning rates in order."""
+    agenda = Agenda(search, Ledger.create(out, "toy"), slots=1, spent_seconds=lambda: 0.0)
+    while (leg := agenda.next()) is not None:
+        for epoch in range(leg.reported + 1, leg.target + 1):
+            value = objective(leg.parameters["learning_rate"]) * (1 + epoch / 100)
+            agenda.report(leg.number, EpochReport(epoch, value, {}))
+    return [facts.parameters["learning_rate"] for facts in agenda.ledger.trials()]
+
+
+def test_tpe_learns_though_most_trials_are_paused(make_search, tmp_path):
+    early, late = [], []
+    for seed in range(4):
+        (tmp_path / str(seed)).mkdir()
+        values = [objective(rate) for rate in rates_of_a_search(make_search("{trials: 40}", seed=seed), tmp_path / str(seed))]
+        early += values[:10]
+        late += values[-10:]
+    assert np.mean(late) > np.mean(early) + 0.2
+
+
+def known(rates):
+    return [Known({"learning_rate": rate}, objective(rate)) for rate in rates]
+
+
+RATES = [10 ** (-4 + 3 * step / 19) for step in range(20)]
+
+
+def test_a_suggestion_depends_on_what_is_known_and_on_the_seed_alone(make_search):
+    random.seed()
+    trials = known(RATES)
+    assert suggest(make_search(), 20, trials) == suggest(make_search(), 20, trials)
+    assert suggest(make_search(seed=1), 20, trials) != suggest(make_search(), 20, trials)
+    assert suggest(make_search(), 21, trials) != suggest(make_search(), 20, trials)
+
+
+def test_suggestions_are_near_the_best_of_what_is_known(make_search):
+    rates = [suggest(make_search(), number, known(RATES))[0]["learning_rate"] for number in range(20, 40)]
+    assert np.mean([objective(rate) for rate in rates]) > np.mean([objective(rate) for rate in RATES]) + 0.2
+
+
+def test_a_trial_in_training_keeps_the_next_suggestions_away(make_search):
+    def near(trials):
+        rates = [suggest(make_search(), number, trials)[0]["learning_rate"] for number in range(20, 60)]
+        return sum(0.002 < rate < 0.0045 for rate in rates)
+
+    busy = [Known({"learning_rate": 0.003}, None)] * 8
+    assert near([*known(RATES), *busy]) < near(known(RATES)) / 2
+
+
+def test_values_of_every_kind_are_known():
+    search = parse_search(KINDS, "kinds.yaml")
+    trials = [Known(search.draw(random.Random(number)), number / 30) for number in range(30)]
+    parameters, distributions = suggest(search, 30, trials)
+    assert parameters.keys() == distributions.keys() and not search.excluded(parameters)
+    assert all(distributions[name]._contains(distributions[name].to_internal_repr(value)) for name, value in parameters.items())
+
+
+def test_a_space_that_excludes_nearly_all_is_drawn_from_in_the_end():
+    search = parse_search(KINDS + "exclude:\n  - {optimizer: [adam, sgd]}\n", "kinds.yaml")
+    trials = [Known({"optimizer": "adam", "batch_size": 8, "dropout": 0.1, "clip_norm": None}, 0.9)] * 30
+    assert {suggest(search, number, trials)[0]["optimizer"] for number in range(30, 40)} == {"adamw"}
+
+
+@pytest.mark.parametrize("point", [{}, {"learning_rate": 0.05}])
+def test_a_start_point_fixes_what_it_names(make_search, point):
+    parameters, distributions = suggest(make_search(), 0, [], start_point=point)
+    assert set(parameters) == set(distributions) == {"learning_rate"}
+    assert not point or parameters == point
