@@ -11,7 +11,7 @@ endif
 export OMP_NUM_THREADS ?= 1
 export HPA_SEARCH_CACHE ?= $(abspath demo/cache)
 
-.PHONY: demo test test-long test-all lint install published benchmarks clean
+.PHONY: demo test test-long test-all lint install published bench-search clean
 
 demo: install
 	rm -rf demo
@@ -52,6 +52,11 @@ $(STAMP): pyproject.toml constraints.txt
 # Each system of search_spaces/published for an epoch on 32 synthetic images: that it runs, not how good it is.
 published: install
 	$(BIN)/python tests/benchmarks/published.py
+
+# The search in virtual time against its peers: what it finds with the same epochs. About an hour on 2 cores.
+bench-search: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,bench]'
+	$(BIN)/python tests/benchmarks/replay.py --seeds 16
 
 clean:
 	rm -rf $(VENV) demo

@@ -5,8 +5,10 @@
 Searches of sleeping trials (promotion, rungs 1, 3, 9) run one after the other on each kind of study; drivers are killed at
 random moments, and started again, until so many kills are done and the last search has ended. A quarter of the kills fall into
 a driver's first 20 s, the others into its training: up to `--within` seconds after its first epoch has begun. Then, for each
-search: every trial is there once and has ended, no trial has a hole in its epochs, what was reported before a kill is there unchanged, trials and epochs are within the budget, and every trial that went beyond a rung was among
-the best 1/eta of a prefix of the reports before its promotion - or is the one that the budget's reserve trained to the end.
+search: every trial is there once and has ended, no trial has a hole in its epochs, what was reported before a kill is there
+unchanged, trials and epochs are within the budget, and every trial that went beyond a rung was among the best 1/eta of a
+prefix of the reports before its promotion, or is a member that was trained to the end. At most 1/eta of each rung's trials
+and the members went on.
 A kill takes some 30 to 60 s on 2 cores, most of them for the driver's start. Exits with 1 if anything is amiss.
 """
 
@@ -163,7 +165,7 @@ def check(kind: str, out: Path, facts: list[TrialRecord], tally: Tally) -> None:
     spent = sum(trial.epochs for trial in facts)
     if [trial.number for trial in facts] != list(range(len(facts))):
         amiss(f"trials {[trial.number for trial in facts]}")
-    if not (len(facts) == TRIALS or (len(facts) < TRIALS and spent + 1 > (1 - RESERVE) * EPOCHS)):
+    if not (len(facts) == TRIALS or (len(facts) < TRIALS and spent == EPOCHS)):
         amiss(f"{len(facts)} trials and {spent} epochs; one of the two budgets is to be used up")
     if len({trial.parameters["learning_rate"] for trial in facts}) != len(facts):
         amiss("two trials are the same")
@@ -190,6 +192,9 @@ def check_promotions(amiss: Any, reports: list[Report], facts: list[TrialRecord]
                 tally.promotions += 1
             else:
                 finishers.add(trial.number)
+        there, beyond = (sum(trial.epochs >= least for trial in facts) for least in (level, level + 1))
+        if beyond > there // ETA + MEMBERS:
+            amiss(f"{beyond} of the {there} trials at epoch {level} went on")
     tally.finishers += len(finishers)
     best = sorted(facts, key=lambda trial: -trial.parameters["learning_rate"])[: 2 * MEMBERS]
     if not finishers <= {trial.number for trial in best} or len(finishers) > MEMBERS:

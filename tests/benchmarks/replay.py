@@ -1,0 +1,213 @@
+"""The search in virtual time, against its peers: regret at equal epochs, epochs to equal regret, use of the budget.
+
+    python tests/benchmarks/replay.py [--slots 4,16,64] [--epochs 300] [--seeds 8] [--first-seed 0] [--families smooth,real]
+                                      [--searchers "hpa_search;Syne Tune ASHA"] [--jobs 2] [--before DIR] [--out runs.jsonl]
+
+The real agenda and ledger decide; epochs take no time, and each trial's epochs their own virtual time. Regret is 1 minus the
+true quality of the trial that one would pick: the one whose last report is the best. A search has --epochs epochs, or 15 a slot
+if that is more. --before is another version's checkout, whose search is run beside this one's. --out keeps each run as a line of
+JSON. The family `real` reads learning_curves.csv in the folder HPA_TEST_DATA.
+"""
+
+import argparse
+import heapq
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [*([] if os.environ.get("PYTHONPATH") else [str(ROOT)]), str(Path(__file__).parent)]
+from replay_problems import FAMILIES, Problem  # noqa: E402
+from replay_searchers import OURS, SEARCHERS, Searcher, Work  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+EPOCHS_PER_SLOT = 15
+BEFORE = "hpa_search before"
+Cell = tuple[str, int]
+"""A family and a number of slots."""
+
+
+class Pick:
+    """The trial that one would pick of those seen so far."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._last: dict[int, float] = {}
+        self._quality: dict[int, float] = {}
+
+    def see(self, work: Work, score: float) -> None:
+        """Take the score of a trial's next epoch."""
+        self._last[work.number] = score
+        if work.number not in self._quality:
+            self._quality[work.number] = self._problem.quality(work.parameters)
+
+    @property
+    def regret(self) -> float:
+        """1 minus the true quality of the trial."""
+        return 1 - self._quality[max(self._last, key=self._last.__getitem__)]
+
+
+def play(problem: Problem, searcher: Searcher, slots: int, epochs: int) -> list[float]:
+    """Return the regret after each epoch, until so many are done or the searcher has ended."""
+    running: list[tuple[float, int, int, Work]] = []
+    pick, regrets, now, begun = Pick(problem), list[float](), 0.0, 0
+    while True:
+        while len(running) < slots and begun < epochs and (work := searcher.next()) is not None:
+            heapq.heappush(running, (now + problem.seconds(work.parameters), work.number, work.reported + 1, work))
+            begun += 1
+        if not running:
+            return regrets
+        now, number, epoch, work = heapq.heappop(running)
+        score = problem.score(work.parameters, epoch)
+        pick.see(work, score)
+        regrets.append(pick.regret)
+        if not searcher.report(number, epoch, score) and begun < epochs:
+            heapq.heappush(running, (now + problem.seconds(work.parameters), number, epoch + 1, work))
+            begun += 1
+
+
+def run(task: tuple[str, str, int, int, int]) -> dict[str, Any]:
+    """Run one searcher on one problem."""
+    searcher, family, slots, epochs, seed = task
+    problem = FAMILIES[family](seed)
+    regrets = play(problem, SEARCHERS[searcher](problem, slots, epochs), slots, epochs)
+    return {"searcher": searcher, "family": family, "slots": slots, "epochs": epochs, "seed": seed, "regrets": regrets}
+
+
+def run_all(tasks: Sequence[tuple[str, str, int, int, int]], jobs: int) -> Iterable[dict[str, Any]]:
+    """Run the tasks in processes of their own."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("forkserver")) as pool:
+        for done, found in enumerate(pool.map(run, tasks), start=1):
+            if sys.stderr.isatty():
+                print(f"\r{done} of {len(tasks)} runs", end="", file=sys.stderr, flush=True)
+            yield found
+
+
+def run_before(root: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run the search of the checkout ``root`` on the same problems."""
+    command = [sys.executable, __file__, "--searchers", OURS, "--jobs", str(arguments.jobs), "--out", "-"]
+    for name in ("slots", "epochs", "seeds", "first_seed", "families"):
+        command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+    printed = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}, check=True, stdout=subprocess.PIPE).stdout
+    return [{**json.loads(line), "searcher": BEFORE} for line in printed.splitlines()]
+
+
+def final(found: dict[str, Any]) -> float:
+    return float(found["regrets"][-1])
+
+
+def by_cell(runs: Iterable[dict[str, Any]], searcher: str) -> dict[Cell, dict[int, dict[str, Any]]]:
+    """Return a searcher's runs by cell and seed."""
+    cells: dict[Cell, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for found in runs:
+        if found["searcher"] == searcher:
+            cells[found["family"], found["slots"]][found["seed"]] = found
+    return cells
+
+
+def differences(runs: list[dict[str, Any]], peer: str) -> dict[Cell, float]:
+    """Return for each cell by how many standard errors our regret is below the peer's, on the same problems."""
+    ours, theirs, found = by_cell(runs, OURS), by_cell(runs, peer), {}
+    for cell, of_seed in theirs.items():
+        gains = np.array([final(of_seed[seed]) - final(ours[cell][seed]) for seed in of_seed])
+        found[cell] = float(gains.mean() / max(gains.std(ddof=1) / len(gains) ** 0.5, 1e-9))
+    return found
+
+
+def epochs_to(runs: dict[Cell, dict[int, dict[str, Any]]], cell: Cell, regret: float) -> int | None:
+    """Return after how many epochs the mean regret of a cell's runs stays at ``regret`` or below, None if it never does."""
+    length = max(len(found["regrets"]) for found in runs[cell].values())
+    curves = [np.pad(found["regrets"], (0, length - len(found["regrets"])), mode="edge") for found in runs[cell].values()]
+    above = np.flatnonzero(np.mean(curves, axis=0) > regret + 1e-12)
+    last = int(above[-1]) + 1 if len(above) else 0
+    return last + 1 if last < length else None
+
+
+def show(runs: list[dict[str, Any]], console: Console) -> None:
+    """Print the regrets, the comparison with each peer, and the use of the budget."""
+    names = list(dict.fromkeys(found["searcher"] for found in runs))
+    cells = sorted(
+        {(found["family"], found["slots"]) for found in runs}, key=lambda cell: (cell[1], list(FAMILIES).index(cell[0]))
+    )
+    regrets = Table("family", "slots", *names, title="mean regret (standard error)")
+    for cell in cells:
+        row = []
+        for name in names:
+            values = [final(found) for found in by_cell(runs, name)[cell].values()]
+            row.append(f"{np.mean(values):.3f} ({np.std(values, ddof=1) / len(values) ** 0.5:.3f})")
+        regrets.add_row(cell[0], str(cell[1]), *row)
+    means = {name: np.mean([final(found) for found in runs if found["searcher"] == name]) for name in names}
+    regrets.add_row("mean", "", *(f"{means[name]:.4f}" for name in names))
+    used = {name: np.mean([len(f["regrets"]) / f["epochs"] for f in runs if f["searcher"] == name]) for name in names}
+    regrets.add_row("of the budget", "", *(f"{used[name]:.1%}" for name in names))
+    console.print(regrets)
+    if OURS not in names or len(names) < 2:
+        return
+    ours = by_cell(runs, OURS)
+    peers = Table("peer", "ahead by 2 s.e.", "behind by 1 s.e.", "our regret / its", "its epochs / ours to its final regret")
+    for name in names:
+        if name == OURS:
+            continue
+        gains, theirs = differences(runs, name), by_cell(runs, name)
+        ratios, missed = [], 0
+        for cell in cells:
+            goal = float(np.mean([final(found) for found in theirs[cell].values()]))
+            reached = epochs_to(ours, cell, goal)
+            if reached is None:
+                missed += 1
+            else:
+                ratios.append((epochs_to(theirs, cell, goal) or 1) / reached)
+        peers.add_row(
+            name,
+            f"{sum(gain > 2 for gain in gains.values())} of {len(gains)}",
+            ", ".join(f"{family} {slots}" for (family, slots), gain in gains.items() if gain < -1) or "none",
+            f"{means[OURS] / means[name]:.2f}",
+            f"{np.exp(np.mean(np.log(ratios))):.2f}" + (f", {missed} cells not reached" if missed else ""),
+        )
+    console.print(peers)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slots", default="4,16,64")
+    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--families", default=",".join(FAMILIES))
+    parser.add_argument("--searchers", default=";".join(SEARCHERS), help="separated by ;")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--before", type=Path)
+    parser.add_argument("--out", help="a file, or - for the output")
+    arguments = parser.parse_args()
+    slots = [int(number) for number in arguments.slots.split(",")]
+    searchers = arguments.searchers.split(";")
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    tasks = [
+        (searcher, family, number, max(arguments.epochs, EPOCHS_PER_SLOT * number), seed)
+        for searcher, family, number, seed in product(searchers, arguments.families.split(","), slots, seeds)
+    ]
+    runs = list(run_all(tasks, arguments.jobs))
+    if arguments.before is not None:
+        runs += run_before(arguments.before, arguments)
+    lines = "".join(f"{json.dumps(found)}\n" for found in runs)
+    if arguments.out == "-":
+        print(lines, end="")
+        return
+    if arguments.out:
+        Path(arguments.out).write_text(lines)
+    show(runs, Console(width=200))
+
+
+if __name__ == "__main__":
+    main()
