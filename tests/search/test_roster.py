@@ -59,6 +59,13 @@ def test_known_are_trials_at_a_rung_and_those_in_training():
     assert [trial.expected for trial in roster.known()] == [0.0, None, 4.0, 5.0]
 
 
+def test_a_promoted_trial_in_training_is_known_by_its_expected_score():
+    roster = Roster(Rungs((1, 3), 3))
+    roster.put(record(1, 1, 3))
+    roster.begin(1)
+    assert [trial.expected for trial in roster.known()] == [1.0]
+
+
 def test_a_trial_that_ended_before_the_first_rung_is_known_by_its_best():
     roster = Roster(Rungs((9,), 3))
     roster.put(TrialRecord(0, {}, 9, {1: 0.5, 2: 0.4}, "complete", None))
