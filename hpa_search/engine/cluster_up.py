@@ -4,6 +4,7 @@ import logging
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ from hpa_search.errors import UserError
 OBJECT_STORE = 512 * 2**20
 """Bytes for the objects of a local Ray. A search passes only messages, and Docker's /dev/shm has 64 MB."""
 CONNECT_SECONDS = 10.0
+KILL_SECONDS = 2.0
+"""How long Ray's processes are killed before one that the kernel cannot end is left."""
 FOLDER = "workers"
 """The current folder of a local Ray's processes, below the scratch folder."""
 
@@ -49,9 +52,8 @@ def ray_up(address: str | None, scratch: Path) -> Iterator[None]:
             # A shutdown under a thread that is still in a call to Ray ends the whole process, and the final stage is to come.
             # Ray then ends with the process.
             if not is_in_use():
-                family = _processes()
                 ray.shutdown()
-                _kill(family)  # the raylet's agents check only every few seconds that it lives
+                end_processes(scratch)  # the raylet's agents check only every few seconds that it lives
                 _forget_token()
 
 
@@ -60,27 +62,36 @@ def is_in_use() -> bool:
     return any(thread.name.startswith(SLOT_THREAD) for thread in threading.enumerate())
 
 
-def end_processes() -> None:
-    """Kill the processes of a local Ray without waiting for their ends. A joined Ray is left alone."""
-    _kill(_processes())
+def end_processes(scratch: Path) -> None:
+    """Kill the processes of the local Ray that works in ``scratch``, also those that it is starting. A joined Ray is left alone.
+
+    Their current folder tells them from others. It stays when a process's parent dies, and is set before its title.
+    """
+    deadline = time.monotonic() + KILL_SECONDS
+    while (left := _processes(scratch.resolve())) and time.monotonic() < deadline:
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=0.1)
 
 
-def _processes() -> list[psutil.Process]:
-    """Return Ray's processes among the descendants of this process."""
-    return [process for process in psutil.Process().children(recursive=True) if _is_rays(process)]
+def _processes(scratch: Path) -> list[psutil.Process]:
+    """Return the processes of Ray whose current folder is ``scratch`` or below it."""
+    return [process for process in psutil.process_iter() if _works_in(process, scratch) and _is_rays(process)]
+
+
+def _works_in(process: psutil.Process, folder: Path) -> bool:
+    with suppress(psutil.Error):  # it has ended, or is another user's
+        return Path(process.cwd()).is_relative_to(folder)
+    return False
 
 
 def _is_rays(process: psutil.Process) -> bool:
-    try:
-        return any("/ray/" in word or word.startswith("ray::") for word in process.cmdline())
-    except psutil.Error:
-        return False
-
-
-def _kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with suppress(psutil.Error):
-            process.kill()
+    """Return whether it is Ray's by its command or its title. A shell in which somebody reads Ray's logs is not."""
+    with suppress(psutil.Error):
+        words = process.cmdline()  # empty for a moment while a program is loaded
+        return not words or any("/ray/" in word or word.startswith("ray::") for word in words)
+    return False
 
 
 def _init(address: str | None, scratch: Path) -> None:

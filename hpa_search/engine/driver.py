@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hpa_search.engine.cluster_up import end_processes, is_in_use, ray_up
+from hpa_search.engine.cluster_up import end_processes, ray_up
 from hpa_search.engine.commands import COMMANDS, CommandBox
 from hpa_search.engine.listener import Listener, budget_now, catch_up
 from hpa_search.engine.scratch import remove, scratch_folder
@@ -150,7 +150,7 @@ class Driver:
             Signals(life, partial(_leave_behind, scratch, self._site.out)) as signals,
             ExitStack() as stack,
         ):
-            stack.callback(_end_what_hangs, life)
+            stack.callback(_end_what_hangs, life, scratch)
             with signals.interrupting():
                 stack.enter_context(ray_up(address, scratch))
                 life.run()
@@ -178,15 +178,15 @@ def run_search(
         return outcome
 
 
-def _end_what_hangs(life: Life) -> None:
-    """Kill a local Ray if the driver ends now and a slot's thread hangs in a call to Ray."""
-    if life.is_ending and is_in_use():
-        end_processes()
+def _end_what_hangs(life: Life, scratch: Path) -> None:
+    """Kill a local Ray if the driver ends now. It still runs where a slot's thread hung in a call to it."""
+    if life.is_ending:
+        end_processes(scratch)
 
 
 def _leave_behind(scratch: Path, out: Path) -> None:
     """End Ray's processes and remove ``scratch`` for a driver that cannot end in order. Say so, also in the log in ``out``."""
-    end_processes()
+    end_processes(scratch)
     remove(scratch)
     with suppress(OSError):  # the terminal may be closed, and a stopped reader must not block the end
         if select.select([], [2], [], 0)[1]:

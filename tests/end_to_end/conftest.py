@@ -75,7 +75,7 @@ class SearchProcess:
 
 def ray_processes() -> list[psutil.Process]:
     """Return every process of any Ray on this machine."""
-    names = ("ray::", "raylet", "gcs_server")
+    names = ("ray::", "/ray/")
     return [process for process in psutil.process_iter() if any(name in _title(process) for name in names)]
 
 

@@ -54,8 +54,8 @@ class Terminal:
     def left_behind(self, patience: float = 2) -> list[str]:
         """Return the titles of Ray's processes that were not there before and do not go away."""
         left = [process for process in ray_processes() if process not in self._before]
-        psutil.wait_procs(left, timeout=patience)
-        return [" ".join(process.cmdline()) for process in left if process.is_running()]
+        alive = psutil.wait_procs(left, timeout=patience)[1]
+        return [str(process) for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
     def end(self) -> None:
         if not self._ended():

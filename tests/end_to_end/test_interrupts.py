@@ -57,6 +57,7 @@ def test_ctrl_c_ends_a_search_within_ten_seconds_and_it_goes_on(terminal, folder
             again.wait(2)
             again.ctrl_c()
             assert again.wait(END_SECONDS)
+            assert again.left_behind() == []
         finally:
             again.end()
         after = {trial.number: trial for trial in Ledger.open(tmp_path / "out").trials()}

@@ -158,7 +158,7 @@ LAST = """
 import os, sys
 from pathlib import Path
 from hpa_search.engine import driver, signals
-driver.end_processes = lambda: Path(sys.argv[1], "ended").touch()
+driver.end_processes = lambda scratch: Path(sys.argv[1], "ended").touch()
 signals._leave(lambda: driver._leave_behind(Path(sys.argv[1], "scratch"), Path(sys.argv[1])))
 """
 
