@@ -94,3 +94,35 @@ def test_a_start_point_fixes_what_it_names(make_search, point):
     parameters, distributions = suggest(make_search(), 0, [], start_point=point)
     assert set(parameters) == set(distributions) == {"learning_rate"}
     assert not point or parameters == point
+
+
+PAIR = """
+name: pair
+space:
+  dropout: {range: [0.0, 0.9]}
+  ema: {range: [0.0, 0.9]}
+budget: {trials: 40}
+"""
+
+
+def test_every_other_suggestion_knows_which_values_belong_together():
+    """A score that is high where two parameters are equal, whatever they are."""
+    search, rng = parse_search(PAIR, "pair"), np.random.default_rng(0)
+    points = rng.uniform(0, 0.9, size=(200, 2))
+    known = [Known({"dropout": x, "ema": y}, 1 - abs(x - y)) for x, y in points.tolist()]
+    apart = []
+    for number in range(200, 260):
+        parameters, _ = suggest(search, number, known)
+        apart.append(abs(parameters["dropout"] - parameters["ema"]))
+    assert 3 * np.mean(apart[::2]) < np.mean(apart[1::2])
+
+
+def test_the_other_suggestions_come_close_to_the_best_with_few_trials():
+    search, rng = parse_search(PAIR, "pair"), np.random.default_rng(0)
+    points = rng.uniform(0, 0.9, size=(30, 2))
+    known = [Known({"dropout": x, "ema": y}, -((x - 0.7) ** 2) - (y - 0.2) ** 2) for x, y in points.tolist()]
+    away = []
+    for number in range(30, 90):
+        parameters, _ = suggest(search, number, known)
+        away.append(np.hypot(parameters["dropout"] - 0.7, parameters["ema"] - 0.2))
+    assert np.median(away[1::2]) < 0.7 * np.median(away[::2])
