@@ -14,7 +14,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
-from itertools import islice
 from typing import Literal
 
 from hpa_search.ledger.ledger import End, Ledger, TrialRecord
@@ -146,6 +145,9 @@ class Agenda:
             return is_cut
         self._roster.halt(number)
         self._settle(self.trials[number])
+        if self.search.scheduler.kind == "stopping":
+            for other in sorted(self._roster.paused):  # those that the budget holds back; few or none
+                self._settle(self.trials[other])
         if number in self._roster.paused:
             self._watchers.ended(number, "paused", f"waits at epoch {epoch}")
         return True
@@ -194,9 +196,12 @@ class Agenda:
                 self._watchers.ended(number, "pruned", why)
 
     def _promotable(self) -> int | None:
-        """Return the trial to promote, or, by the scheduler `stopping`, one that the budget held back and holds now."""
-        candidates = self.rungs.promotable() if self.search.scheduler.kind == "promotion" else iter(sorted(self._roster.paused))
-        return next((number for number in candidates if self._may_promote(number)), None)
+        """Return the trial to promote, or, by the scheduler `stopping`, the best survivor for which the budget is enough."""
+        if self.search.scheduler.kind == "promotion":
+            candidates = self.rungs.promotable()
+        else:
+            candidates = (number for number in self.rungs.best() if number in self._roster.paused)
+        return next((number for number in candidates if self._may_promote(number)), None) if self._roster.paused else None
 
     def _may_promote(self, number: int) -> bool:
         epochs = self.trials[number].epochs
@@ -219,15 +224,9 @@ class Agenda:
 
     def _finisher(self) -> int | None:
         """Return one of the best trials to train to the top rung: an ensemble needs finished members."""
-        if self._account.in_reserved_hours:
-            at_rest = [number for number in self._account.members if number not in self.live]
-        else:
-            # A trial in training may turn out better than every trial that waits, so it keeps a place among the members.
-            best = (number for number in self.rungs.best() if number not in self.live)
-            at_rest = list(islice(best, max(self.search.final.members - len(self.live), 0)))
-        for number in at_rest:
+        for number in self._account.members:
             facts = self.trials[number]
-            if facts.end is None and self._account.holds(self.rungs.levels[-1] - facts.epochs):
+            if number not in self.live and facts.end is None and self._account.holds(self.rungs.levels[-1] - facts.epochs):
                 return number
         return None
 
@@ -240,19 +239,14 @@ class Agenda:
         return leg
 
     def _settle(self, facts: TrialRecord) -> None:
-        """Decide about a trial that has reached its target: complete, pruned, paused, or the next rung."""
+        """Decide about a trial that has reached its target: complete, pruned, or paused until it is promoted."""
         if facts.end is not None or (facts.epochs < facts.target and not self._stale(facts)):
             return
         if facts.epochs >= self.search.most_epochs(facts.number):
             self._end(facts.number, "complete", "trained to the end")
         elif self._stale(facts):
             self._end(facts.number, "complete", f"no better in {self.search.scheduler.patience} epochs")
-        elif self.search.scheduler.kind != "stopping":
-            return  # it is paused until it is promoted
-        elif self.rungs.survives(facts.number):
-            if self._may_promote(facts.number):
-                self._set_target(facts.number, self.rungs.next_level(facts.epochs))
-        else:
+        elif self.search.scheduler.kind == "stopping" and not self.rungs.survives(facts.number):
             self._end(facts.number, "pruned", f"not among the best 1/{self.rungs.eta} after epoch {facts.epochs}")
 
     def _stale(self, facts: TrialRecord) -> bool:

@@ -60,9 +60,8 @@ class Roster:
 
         Failed trials are left out, and so are trials without a score that are not in training.
         """
-        chosen = set(self.records)
-        if len(chosen) > MOST_KNOWN:
-            chosen = {*islice(self.rungs.best(), MOST_KNOWN // 2), *range(len(self.records) - MOST_KNOWN // 2, len(self.records))}
+        begun, half = len(self.records), MOST_KNOWN // 2
+        chosen = self.records if begun <= MOST_KNOWN else {*islice(self.rungs.best(), half), *range(begun - half, begun)}
         scores = {number: self.expected(number) for number in sorted(chosen) if self.records[number].end != "failed"}
         return [
             Known(self.records[number].parameters, score)

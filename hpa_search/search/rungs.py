@@ -1,8 +1,8 @@
 """ASHA's rungs as a state machine without clock or Ray. Its state does not depend on the order of the reports.
 
-Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2: a trial pauses at a rung. It is promoted
-to the next rung when it is among the best 1/eta of the trials that have reached its own. Here at most 1/eta of a rung's trials
-are promoted besides. As suggestions improve, each new trial is among the best: by the first rule alone most epochs then go into
+A trial pauses at a rung. The best one that waits there is promoted to the next rung as long as less than 1/eta of the rung's
+trials went on. Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2, promote each one that is
+among the best 1/eta of the trials that have reached its rung. As suggestions improve, each new trial is, and most epochs go into
 promotions.
 
 The rungs keep themselves sorted: no answer takes a walk over all trials.
@@ -40,7 +40,7 @@ class Rungs:
         self._lines = [Line() for _ in levels[1:]]
         self._aims: dict[int, int] = {}
         self._gone = [0 for _ in levels]
-        """How many trials were let beyond each rung."""
+        """How many of each rung's trials were let beyond it."""
 
     def report(self, trial: int, epoch: int, score: float) -> None:
         """Record a trial's score after ``epoch`` epochs. Only scores at a rung count, and only the first one there."""
@@ -48,6 +48,7 @@ class Rungs:
         if index is None or trial in self._scores[index]:
             return
         self._scores[index][trial] = score
+        self._gone[index] += self._aims.get(trial, 0) > epoch
         self._fit(trial, index)
         insort(self._ranked[index], (-score, trial))
         before = self._highest.get(trial, -1)
@@ -71,10 +72,10 @@ class Rungs:
             _remove(self._waiting[index], self._place(trial, index))
 
     def aim(self, trial: int, epochs: int) -> None:
-        """Note that a trial may train to ``epochs``: it goes beyond the rungs below."""
+        """Note that a trial may train to ``epochs``: it goes beyond the rungs below, once it has reached them."""
         before = self._aims.get(trial, 0)
         for index, level in enumerate(self.levels):
-            self._gone[index] += before <= level < epochs
+            self._gone[index] += before <= level < epochs and trial in self._scores[index]
         self._aims[trial] = max(before, epochs)
 
     def drop(self, trial: int) -> None:

@@ -3,7 +3,7 @@
     python tests/benchmarks/replay.py [--slots 4,16,64] [--epochs 300] [--seeds 8] [--first-seed 0] [--families smooth,real]
                                       [--searchers "hpa_search;Syne Tune ASHA"] [--jobs 2] [--before DIR] [--out runs.jsonl]
 
-The real agenda and ledger decide; epochs take no time, and each trial's epochs their own virtual time. Regret is 1 minus the
+The real agenda and ledger decide. An epoch is only a step of a virtual clock; each trial has a length of its own for it. Regret is 1 minus the
 true quality of the trial that one would pick: the one whose last report is the best. A search has --epochs epochs, or 15 a slot
 if that is more. --before is another version's checkout, whose search is run beside this one's. --out keeps each run as a line of
 JSON. The family `real` reads learning_curves.csv in the folder HPA_TEST_DATA.
@@ -18,7 +18,8 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import product
+from contextlib import ExitStack
+from itertools import chain, product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,9 @@ def show(runs: list[dict[str, Any]], console: Console) -> None:
     cells = sorted(
         {(found["family"], found["slots"]) for found in runs}, key=lambda cell: (cell[1], list(FAMILIES).index(cell[0]))
     )
-    regrets = Table("family", "slots", *names, title="mean regret (standard error)")
+    seeds = sorted({found["seed"] for found in runs})
+    title = f"mean regret (standard error), seeds {seeds[0]} to {seeds[-1]}"
+    regrets = Table("family", "slots", *names, title=title)
     for cell in cells:
         row = []
         for name in names:
@@ -164,16 +167,15 @@ def show(runs: list[dict[str, Any]], console: Console) -> None:
         for cell in cells:
             goal = float(np.mean([final(found) for found in theirs[cell].values()]))
             reached = epochs_to(ours, cell, goal)
-            if reached is None:
-                missed += 1
-            else:
-                ratios.append((epochs_to(theirs, cell, goal) or 1) / reached)
+            missed += reached is None
+            all_epochs = next(iter(ours[cell].values()))["epochs"]
+            ratios.append((epochs_to(theirs, cell, goal) or 1) / (reached or all_epochs))
         peers.add_row(
             name,
             f"{sum(gain > 2 for gain in gains.values())} of {len(gains)}",
             ", ".join(f"{family} {slots}" for (family, slots), gain in gains.items() if gain < -1) or "none",
             f"{means[OURS] / means[name]:.2f}",
-            f"{np.exp(np.mean(np.log(ratios))):.2f}" + (f", {missed} cells not reached" if missed else ""),
+            f"{np.exp(np.mean(np.log(ratios))):.2f}" + (f" at most: {missed} not reached" if missed else ""),
         )
     console.print(peers)
 
@@ -197,15 +199,16 @@ def main() -> None:
         (searcher, family, number, max(arguments.epochs, EPOCHS_PER_SLOT * number), seed)
         for searcher, family, number, seed in product(searchers, arguments.families.split(","), slots, seeds)
     ]
-    runs = list(run_all(tasks, arguments.jobs))
-    if arguments.before is not None:
-        runs += run_before(arguments.before, arguments)
-    lines = "".join(f"{json.dumps(found)}\n" for found in runs)
+    for family in sorted({task[1] for task in tasks}):
+        FAMILIES[family](0)  # a file that is missing is told before hours of runs
+    runs = []
+    with ExitStack() as stack:
+        file = sys.stdout if arguments.out == "-" else stack.enter_context(Path(arguments.out or os.devnull).open("w"))
+        for found in chain(run_all(tasks, arguments.jobs), run_before(arguments.before, arguments) if arguments.before else ()):
+            print(json.dumps(found), file=file, flush=True)
+            runs.append(found)
     if arguments.out == "-":
-        print(lines, end="")
         return
-    if arguments.out:
-        Path(arguments.out).write_text(lines)
     show(runs, Console(width=200))
 
 

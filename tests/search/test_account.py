@@ -44,8 +44,8 @@ def test_no_more_than_the_reserve_is_kept():
 
 
 def test_the_promotion_of_a_member_comes_out_of_what_it_lacks():
-    opened, _ = account(Budget(epochs=18), (1, 1))
-    assert opened.may_explore(2, 0) and not opened.may_explore(8)
+    opened, _ = account(Budget(epochs=20), (1, 1), reserve=0.9)
+    assert opened.may_explore(2, 0) and not opened.may_explore(3)
 
 
 def test_a_member_in_training_lacks_what_lies_beyond_its_target():

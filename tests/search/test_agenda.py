@@ -6,6 +6,7 @@ import pytest
 from hpa_search.ledger.ledger import Ledger
 from hpa_search.search.agenda import MOST_FAILURES, MOST_LOSSES, Agenda
 from hpa_search.search.leg import EpochReport
+from hpa_search.space.settings import Budget
 from tests.search.played import open_agenda, play
 
 
@@ -49,10 +50,13 @@ def test_a_search_with_one_slot_repeats_exactly(make_search, tmp_path):
     assert runs[0] == runs[1]
 
 
+@pytest.mark.parametrize("kind", ["promotion", "stopping", "none"])
 @pytest.mark.parametrize("seed", range(15))
-def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(make_search, tmp_path, seed):
+def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(make_search, tmp_path, seed, kind):
     """One slot: the decisions of the runs that were killed are those of a run that was not."""
-    chooser, search = random.Random(seed), make_search(seed=3)
+    chooser = random.Random(seed)
+    budget = "{trials: 12}" if seed % 2 else f"{{epochs: {chooser.randint(20, 60)}}}"
+    search = make_search(seed=3, kind=kind, budget=budget)
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     whole = open_agenda(search, tmp_path / "whole", slots=1)
@@ -65,6 +69,39 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(make_search,
             break
     agenda.close()
     assert agenda.ledger.trials() == whole.ledger.trials()
+
+
+def held_back(make_search, out, scores):
+    """Return a search by `stopping` whose budget is spent on the first rung, and the trials' scores there."""
+    search = make_search(kind="stopping", budget="{epochs: 4, reserve: 0.0}").model_copy(update={"sampler": "random"})
+    agenda = open_agenda(search, out, slots=4)
+    for number in [agenda.next().number for _ in scores]:
+        agenda.report(number, EpochReport(1, scores[number], {}))
+    return search, agenda
+
+
+def test_survivors_that_the_budget_holds_back_are_judged_again_and_a_new_driver_sees_the_same(make_search, tmp_path):
+    search, agenda = held_back(make_search, tmp_path, [0.5, 0.9, 0.95, 0.99])
+    alive = agenda.ledger.trials()
+    assert [facts.end for facts in alive] == ["pruned"] * 3 + [None]
+    assert open_agenda(search, tmp_path, slots=4).ledger.trials() == alive
+
+
+def test_the_best_survivor_goes_on_first(make_search, tmp_path):
+    _, agenda = held_back(make_search, tmp_path, [0.99, 0.5, 0.98, 0.6])
+    agenda.extend(Budget(epochs=20))
+    assert agenda.next().number == 0
+
+
+def test_at_a_budgets_end_members_are_finished_at_once_also_while_others_train(make_search, tmp_path):
+    """Three slots, two members: the second best waits at a rung, and as many trials are in training."""
+    search = make_search(budget="{trials: 4}", members=2).model_copy(update={"sampler": "random"})
+    agenda = open_agenda(search, tmp_path, slots=3)
+    for number, value in enumerate([0.9, 0.8, 0.7]):
+        assert agenda.next().number == number
+        agenda.report(number, EpochReport(1, value, {}))
+    legs = [agenda.next() for _ in range(3)]
+    assert [(leg.number, leg.target) for leg in legs] == [(0, 3), (3, 1), (1, 9)]
 
 
 def test_a_decision_is_in_the_ledger_before_the_leg_is_handed_out(make_search, tmp_path):
