@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hpa_search.board.runs import TensorBoard
 from hpa_search.data.check import load_dataset
 from hpa_search.data.external import External, read_external
 from hpa_search.data.faults import DatasetFaults
@@ -24,7 +25,6 @@ from hpa_search.ledger.study_place import check_url, choose_study, read_study_pl
 from hpa_search.search.life import Outcome
 from hpa_search.search.log import LOG, SearchLog
 from hpa_search.search.reading import check_weights, read_search
-from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
 from hpa_search.search.workspace import Inputs, check_out, keep_changes, prepare, read_again
 from hpa_search.space.search import Search
@@ -80,7 +80,7 @@ def run(
         site = Site(work.folder, commands=work.place / COMMANDS, ray_address=ray_address)
         with ExitStack() as shown:
             shown.enter_context(view.showing())
-            watchers = TensorBoard(work.folder), view
+            watchers = TensorBoard(work.folder, search), view
             with Driver(search, site, Trials(open_trial, job), watchers=watchers, say=say) as driver:
                 log.open(work.folder)
                 keep()

@@ -122,6 +122,6 @@ def compare(out: Any, by: tuple[str, ...], folder: Any) -> None:
 @told
 def tensorboard(out: Any, port: int, cache: Path) -> None:
     """Serve TensorBoard on the trials of the search in OUT. An OUT in an object store is read again every few seconds."""
-    from hpa_search.search.tensorboard import serve
+    from hpa_search.board.serve import serve
 
     sys.exit(serve(out, cache, port, say=click.echo))

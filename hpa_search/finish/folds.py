@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from hpa_search.board.runs import TensorBoard
 from hpa_search.bundle.export import Candidate
 from hpa_search.data.external import read_external
 from hpa_search.data.splits import Split
@@ -25,7 +26,6 @@ from hpa_search.ledger.study_place import read_study_place
 from hpa_search.models.weights import check_weights
 from hpa_search.search.folds import FoldSearch, FoldTrial, prepare_fold
 from hpa_search.search.log import SearchLog
-from hpa_search.search.tensorboard import TensorBoard
 from hpa_search.search.view import View
 from hpa_search.search.workspace import Inputs, check_out
 from hpa_search.storage.data_cache import localised
@@ -121,7 +121,7 @@ def _train(search: FoldSearch, ray_address: str | None, console: Console) -> boo
     log.open(search.out)
     view = View(search.search, console, log)
     view.say(f"Training without fold {search.fold}.")
-    watchers = TensorBoard(search.out), view
+    watchers = TensorBoard(search.out, search.search), view
     with view.showing():
         site = Site(search.out, commands=search.place / COMMANDS, ray_address=ray_address)
         trials = Trials(open_trial, search.job)

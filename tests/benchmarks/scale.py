@@ -34,6 +34,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from scale_trial import IdleJob, open_idler  # noqa: E402
 
+from hpa_search.board.runs import TensorBoard  # noqa: E402
 from hpa_search.engine.driver import Site, run_search  # noqa: E402
 from hpa_search.engine.worker import Trials  # noqa: E402
 from hpa_search.ledger import lease  # noqa: E402
@@ -43,7 +44,6 @@ from hpa_search.ledger.ledger import Ledger, TrialRecord  # noqa: E402
 from hpa_search.ledger.study_place import choose_study, read_study_place  # noqa: E402
 from hpa_search.search.agenda import Agenda  # noqa: E402
 from hpa_search.search.leg import EpochReport, Leg  # noqa: E402
-from hpa_search.search.tensorboard import TensorBoard  # noqa: E402
 from hpa_search.search.view import View  # noqa: E402
 from hpa_search.space.parsing import parse_search  # noqa: E402
 from hpa_search.space.search import Search  # noqa: E402
@@ -103,7 +103,7 @@ def ours(trials: int, epochs: int, slots: int, seconds: float) -> float:
         search,
         Site(out),
         Trials(open_idler, IdleJob(seconds)),
-        watchers=(TensorBoard(out), view, times),
+        watchers=(TensorBoard(out, search), view, times),
         say=lambda line: None,
     )
     assert times.results == trials * epochs
@@ -200,7 +200,7 @@ def resume_seconds(search: Search, out: Path) -> float:
     """Return how long it takes from nothing to the interrupted trials and a new one, watchers told of all, without Ray."""
     began = time.monotonic()
     held = lease.take(out, "scale", say=lambda line: None)
-    watchers = (TensorBoard(out), View(search, Console(file=io.StringIO())))
+    watchers = (TensorBoard(out, search), View(search, Console(file=io.StringIO())))
     agenda = Agenda(search, held.ledger, slots=4, spent_seconds=lambda: held.spent_seconds, watchers=watchers)
     known = len(agenda.trials)
     legs = [agenda.next() for _ in range(4)]

@@ -82,7 +82,7 @@ def _check(searched, before):
         status = read_status(out)
         assert status["state"] == "finished"
         assert [(trial["state"], trial["epochs"]) for trial in status["trials"]] == [("complete", one.epoch) for one in members]
-        assert sorted(path.name for path in (out / "tensorboard").iterdir()) == ["0000", "0001"]
+        assert sorted(path.name for path in (out / "tensorboard").iterdir()) == ["0000", "0001", "search"]
     for facts in before:
         assert facts.reports.items() <= Ledger.open(searched / "out/folds/1").trials()[facts.number].reports.items()
     found = np.load(searched / "found.npz")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hpa_search.search.tensorboard import TensorBoard, serve
 from rich.console import Console
 
 from hpa_search import run as run_module
@@ -23,7 +24,6 @@ from hpa_search.ledger.ledger import Ledger
 from hpa_search.phantom.dataset import make_phantom
 from hpa_search.search.agenda import Agenda
 from hpa_search.search.leg import EpochReport
-from hpa_search.search.tensorboard import TensorBoard, serve
 from hpa_search.space.parsing import parse_search
 from hpa_search.storage.data_cache import BUNDLE, localise
 from hpa_search.storage.mirror import Mirror
@@ -87,7 +87,7 @@ def trained(s3_process, data, tmp_path_factory):
             job, _ = run_module._ready(work, search, SPACE, given(bucket / "data", cache), print)
             work.push()
             assert {"search.yaml", "split.csv", "provenance.json"} <= Store(bucket / "out").list().keys()
-            train(job, search, work.folder, TensorBoard(work.folder))
+            train(job, search, work.folder, TensorBoard(work.folder, search))
     return bucket
 
 

@@ -1,24 +1,24 @@
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from hpa_search.board.runs import TensorBoard
 from hpa_search.search.leg import EpochReport, Leg
-from hpa_search.search.tensorboard import TensorBoard
 
 
-def test_a_trial_of_two_legs_is_one_run(tmp_path):
-    board = TensorBoard(tmp_path)
+def test_a_trial_of_two_legs_is_one_run(make_search, tmp_path):
+    board = TensorBoard(tmp_path, make_search())
     for first, last in ((1, 1), (2, 3)):
         board.started(Leg(1, 7, {"loss": "bce", "learning_rate": 0.01}, first - 1, last))
         for epoch in range(first, last + 1):
             board.reported(7, EpochReport.of({"epoch": epoch, "objective": epoch / 10, "macro_f1": 0.5}))
         board.ended(7, "paused", "waits")
     events = EventAccumulator(str(tmp_path / "tensorboard" / "0007")).Reload()
-    assert set(events.Tags()["scalars"]) == {"objective", "macro_f1"}
+    assert set(events.Tags()["scalars"]) == {"objective", "validation/macro_f1", "best/objective", "best/macro_f1"}
     assert [event.step for event in events.Scalars("objective")] == [1, 2, 3]
-    assert events.Tags()["tensors"] == ["parameters/text_summary"]
+    assert events.Tags()["tensors"] == ["_hparams_/session_start_info", "parameters/text_summary"]
 
 
-def test_an_epoch_can_be_read_as_soon_as_it_is_reported(tmp_path):
-    board = TensorBoard(tmp_path)
+def test_an_epoch_can_be_read_as_soon_as_it_is_reported(make_search, tmp_path):
+    board = TensorBoard(tmp_path, make_search())
     board.started(Leg(1, 0, {}, 0, 3))
     board.reported(0, EpochReport.of({"epoch": 1, "objective": 0.25}))
     events = EventAccumulator(str(tmp_path / "tensorboard" / "0000")).Reload()

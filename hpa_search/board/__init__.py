@@ -1,0 +1,1 @@
+"""TensorBoard: what a search writes for it, and how it is served."""
