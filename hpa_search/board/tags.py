@@ -6,6 +6,8 @@ from typing import Any
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 from torch.utils.tensorboard import summary
 
+from hpa_search.training.score import CLASS_F1
+
 TAGS = {
     "objective": "objective",
     "train_loss": "train/loss",
@@ -35,7 +37,7 @@ _LAYOUT = {
 
 def tag(metric: str) -> str:
     """Return the tag of a metric of an epoch."""
-    return TAGS.get(metric, f"validation/{metric}")
+    return TAGS.get(metric, metric if metric.startswith(CLASS_F1) else f"validation/{metric}")
 
 
 def best_tag(metric: str) -> str:

@@ -1,7 +1,7 @@
 """A trial's metrics of one epoch, from its validation logits.
 
 A new metric is one function of `ValidationRows`, registered in METRICS. Every metric there becomes a column of metrics.csv and a
-TensorBoard scalar. To let searches optimise it too, add its name to `ObjectiveMetric`.
+TensorBoard scalar. To let searches optimise it too, add its name to `ObjectiveMetric`. Beside them stands the F1 of each class.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hpa_search.labels import LABELS
 from hpa_search.registry import Registry
-from hpa_search.scoring.metrics import macro_average_precision, macro_f1, sample_f1
+from hpa_search.scoring.metrics import f1_per_class, macro_average_precision, macro_f1, sample_f1
 from hpa_search.scoring.rules import cross_fitted
 
 ObjectiveMetric = Literal["macro_ap", "macro_f1", "macro_f1_at_half"]
@@ -20,6 +21,8 @@ ObjectiveMetric = Literal["macro_ap", "macro_f1", "macro_f1_at_half"]
 
 Metrics = dict[str, float]
 """One epoch's numbers by name."""
+CLASS_F1 = "f1/"
+"""The names of the classes' F1 begin so, as in `f1/Nucleoplasm`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +84,20 @@ class Scorer:
     def score(
         self, logits: NDArray[np.floating], labels: NDArray[np.bool_], folds: int, groups: NDArray[np.str_] | None
     ) -> Metrics:
-        """Return every metric of METRICS, and the objective, for ``logits`` and ``labels`` (n, 28).
+        """Return every metric of METRICS, the objective, and the F1 of each class, for ``logits`` and ``labels`` (n, 28).
 
-        Thresholds are cross-fitted over ``folds`` that keep the ``groups`` (n,) whole.
+        Thresholds are cross-fitted over ``folds`` that keep the ``groups`` (n,) whole. A class without a positive row has no
+        F1.
         """
         seen = slice(None) if self.only is None else self.only
         logits, labels = logits[:, seen], labels[:, seen]
         fitted = cross_fitted(logits, labels, folds=folds, seed=0, groups=groups, fill=self.only is None)
         rows = ValidationRows(logits, labels, fitted, self.classes[seen])
         metrics = {name: float(metric(rows)) for name, metric in METRICS.items()}
-        return metrics | {"objective": metrics[self.objective]}
+        return metrics | {"objective": metrics[self.objective]} | _class_f1(rows, np.array(LABELS)[seen])
+
+
+def _class_f1(rows: ValidationRows, names: NDArray[np.str_]) -> Metrics:
+    """Return the F1 of each class that has a positive row, by the class's name."""
+    scores = f1_per_class(rows.fitted, rows.labels)
+    return {f"{CLASS_F1}{names[label]}": float(scores[label]) for label in np.flatnonzero(rows.labels.any(axis=0))}

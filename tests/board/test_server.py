@@ -56,7 +56,14 @@ def out(search, tmp_path_factory):
                 continue
             for epoch in range(leg.reported + 1, leg.target + 1):
                 value = score(leg.number, epoch)
-                metrics = {"epoch": epoch, "objective": value, "macro_f1": value / 2, "train_loss": 1 / epoch, "seconds": 2.0}
+                metrics = {
+                    "epoch": epoch,
+                    "objective": value,
+                    "macro_f1": value / 2,
+                    "train_loss": 1 / epoch,
+                    "seconds": 2.0,
+                    "f1/Lipid droplets": 0.5,
+                }
                 agenda.report(leg.number, EpochReport.of(metrics))
         return agenda
 
@@ -110,6 +117,7 @@ def test_tags_are_grouped_and_the_whole_search_has_a_run(server, out):
     assert tags["0000"].keys() == {
         "objective",
         "validation/macro_f1",
+        "f1/Lipid droplets",
         "train/loss",
         "system/seconds_per_epoch",
         "best/objective",

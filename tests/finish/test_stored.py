@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hpa_search.search.tensorboard import TensorBoard, serve
 from rich.console import Console
 
 from hpa_search import run as run_module
+from hpa_search.board.runs import TensorBoard
+from hpa_search.board.serve import serve
 from hpa_search.bundle.labelling import predict_folder
 from hpa_search.bundle.manifest import MANIFEST, Manifest, OnnxFile, read_manifest, sha256
 from hpa_search.errors import UserError
@@ -226,7 +227,7 @@ def test_tensorboard_is_given_what_the_store_holds(searched, tmp_path, monkeypat
         seen.extend(path.parent.name for path in folder.rglob("events.*"))
         return 0
 
-    monkeypatch.setattr("hpa_search.search.tensorboard.subprocess.call", call)
+    monkeypatch.setattr("hpa_search.board.serve.subprocess.call", call)
     assert serve(searched / "out", tmp_path / "cache", 6006) == 0
     assert set(seen) == {"0000", "0001", "0002"}
     with pytest.raises(UserError, match=f"{searched}/none/tensorboard: nothing to show"):

@@ -55,22 +55,27 @@ class Server:
 
 @contextmanager
 def tensorboard(logdir: Path) -> Iterator[Server]:
-    """Serve ``logdir`` until the block ends."""
+    """Serve ``logdir`` until the block ends; all of it has been read when the block begins."""
     port = free_port()
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", str(port), "--reload_interval", "1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         server = Server(f"http://127.0.0.1:{port}")
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                if server.get("runs"):
-                    break
-            except (urllib.error.URLError, ConnectionError):
-                pass
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.2)
+        deadline, runs, before = time.monotonic() + START_SECONDS, {path.name for path in logdir.iterdir()}, None
+        while (found := _shown(server)) is None or found.keys() != runs or found != before:
+            assert process.poll() is None and time.monotonic() < deadline, found
+            before = found
+            time.sleep(1.5)  # longer than from one reading of the files to the next
         yield server
     finally:
         process.terminate()
         process.wait()
+
+
+def _shown(server: Server) -> dict[str, Any] | None:
+    """Return the data of each run by page, or None while the server does not answer."""
+    try:
+        pages = [server.get(f"plugin/{name}/tags") for name in ("scalars", "text")]
+        return {run: [page.get(run) for page in pages] for run in server.get("runs")}
+    except (urllib.error.URLError, ConnectionError):
+        return None

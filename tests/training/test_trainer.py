@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from hpa_search.labels import LABELS
 from hpa_search.scoring.metrics import macro_average_precision, macro_f1
 from hpa_search.scoring.rules import cross_fitted
 from hpa_search.training.checkpoint import read_logits
@@ -27,13 +28,14 @@ def test_learns_what_there_is_to_learn(tmp_path):
 
 def test_metrics_are_complete_and_can_be_computed_again_from_the_logits(whole_run):
     folder, history = whole_run
+    data = make_data()
+    labels = data.labels[data.validation]
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert set(history[0]) == {
         *("epoch", "train_loss", "validation_loss", *METRICS),
         *("objective", "seconds", "learning_rate", "images_per_second"),
+        *(f"f1/{LABELS[label]}" for label in np.flatnonzero(labels.any(axis=0))),
     }
-    data = make_data()
-    labels = data.labels[data.validation]
     for epoch, logits in read_logits(folder).items():
         assert history[epoch - 1]["macro_ap"] == macro_average_precision(logits.astype(np.float32), labels, classes=CLASSES)
         assert history[epoch - 1]["macro_f1_at_half"] == macro_f1(logits > 0, labels)
