@@ -24,7 +24,7 @@ from hpa_search.search.agenda import Agenda
 from hpa_search.search.leg import EpochReport
 from hpa_search.search.roster import Roster
 from hpa_search.search.rungs import Rungs
-from hpa_search.search.suggestions import Known, suggest
+from hpa_search.search.suggestions import suggest
 from hpa_search.space.parsing import parse_search
 from hpa_search.space.search import Search
 from hpa_search.space.settings import Budget
@@ -35,7 +35,7 @@ name: decisions
 space:
   learning_rate: {log_range: [1.0e-4, 1.0e-1]}
   weight_decay: {log_range: [1.0e-6, 1.0e-2]}
-budget: {trials: 100000}
+budget: {epochs: 10000000, reserve: 0.25}
 scheduler: {min_epochs: 1, max_epochs: 27, eta: 3}
 """
 SECONDS = 5
@@ -71,22 +71,22 @@ def decisions_per_second(trials: int) -> float:
     return decide(agenda, lambda: time.monotonic() < until) / SECONDS
 
 
-def known_of(agenda: Agenda) -> list[Known]:
-    """Return what a suggestion of this search would be made from."""
+def roster_of(agenda: Agenda) -> Roster:
+    """Return the trials of a search, as its agenda has them."""
     roster = Roster(Rungs(agenda.search.rungs, agenda.search.scheduler.eta))
     for record in agenda.trials.values():
         roster.put(record)
-    return roster.known()
+    return roster
 
 
 def suggestion_seconds(name: str, trials: int) -> float:
     """Return the median of 20 suggestions in a space of the project, after so many trials of random scores."""
     search = parse_search((SPACES / f"{name}.yaml").read_text(), name)
     search = search.model_copy(update={"budget": Budget(trials=10 * trials), "start_points": ()})
-    known, seconds = known_of(filled(search, trials)), []
+    roster, seconds = roster_of(filled(search, trials)), []
     for number in range(trials, trials + 20):
         began = time.perf_counter()
-        suggest(search, number, known)
+        suggest(search, number, roster.known())
         seconds.append(time.perf_counter() - began)
     return float(np.median(seconds))
 
