@@ -27,12 +27,12 @@ class TensorBoard:
         self._best: dict[int, float] = {}
         """The best objective of each trial."""
         self._top = float("-inf")
-        self._epochs, self._begun, self._live = 0, 0, set[int]()
+        self._epochs, self._begun, self._live = 0, set[int](), set[int]()
         self._spent_seconds: Callable[[], float] = lambda: 0.0
 
     def resumed(self, trials: list[TrialRecord], spent_seconds: Callable[[], float]) -> None:
         """Go on from the trials of earlier drivers, whose files are there. A new search gets the columns of its trials."""
-        self._spent_seconds, self._begun = spent_seconds, len(trials)
+        self._spent_seconds, self._begun = spent_seconds, {trial.number for trial in trials}
         self._epochs = sum(len(trial.reports) for trial in trials)
         self._best = {trial.number: max(trial.reports.values()) for trial in trials if trial.reports}
         self._top = max(self._best.values(), default=self._top)
@@ -50,10 +50,10 @@ class TensorBoard:
     def started(self, leg: Leg) -> None:
         """Open the trial's run and write its parameters."""
         self._live.add(leg.number)
+        self._begun.add(leg.number)
         run = _run(leg.number)
         self._write(run, hparams.started(self._space, leg.parameters))  # of a run's rows, TensorBoard takes the first
         if leg.reported == 0:
-            self._begun += 1
             lines = "\n".join(f"    {name}: {value}" for name, value in leg.parameters.items())
             self._writers[run].add_text("parameters", lines, global_step=0)
         self._writers[run].flush()
@@ -68,7 +68,7 @@ class TensorBoard:
         self._write(_run(number), of_scalars(written), report.epoch)
         self._epochs += 1
         self._top = max(self._top, report.objective)
-        of_all = {BEST_BY_EPOCHS: self._top, RUNNING: len(self._live), BEGUN: self._begun}
+        of_all = {BEST_BY_EPOCHS: self._top, RUNNING: len(self._live), BEGUN: len(self._begun)}
         self._write(SEARCH, of_scalars(of_all), self._epochs)
         self._write(SEARCH, of_scalars({BEST_BY_MINUTES: self._top}), int(self._spent_seconds() / 60))
         for run in (_run(number), SEARCH):

@@ -23,3 +23,12 @@ def test_an_epoch_can_be_read_as_soon_as_it_is_reported(make_search, tmp_path):
     board.reported(0, EpochReport.of({"epoch": 1, "objective": 0.25}))
     events = EventAccumulator(str(tmp_path / "tensorboard" / "0000")).Reload()
     assert events.Scalars("objective")[0].value == 0.25
+
+
+def test_a_trial_that_is_begun_again_before_its_first_epoch_counts_once(make_search, tmp_path):
+    board = TensorBoard(tmp_path, make_search())
+    for leg in (1, 2):
+        board.started(Leg(leg, 0, {}, 0, 3))
+    board.reported(0, EpochReport.of({"epoch": 1, "objective": 0.25}))
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "search")).Reload()
+    assert [event.value for event in events.Scalars("search/trials_begun")] == [1]
