@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard import summary
 
 from hpa_search.board import hparams
+from hpa_search.board.events import EventFiles
 from hpa_search.board.tags import BEGUN, BEST_BY_EPOCHS, BEST_BY_MINUTES, RUNNING, best_tag, layout, of_scalars, scalars, tag
 from hpa_search.ledger.ledger import TrialRecord
 from hpa_search.search.leg import EpochReport, Leg
@@ -23,10 +23,11 @@ class TensorBoard:
 
     def __init__(self, out: Path, search: Search) -> None:
         self._folder, self._space = out / FOLDER, search.space
-        self._writers: dict[str, SummaryWriter] = {}
+        self._events = EventFiles(self._folder)
         self._best: dict[int, float] = {}
         """The best objective of each trial."""
         self._top = float("-inf")
+        self._shown_by_minutes = (-1, self._top)
         self._epochs, self._begun, self._live = 0, set[int](), set[int]()
         self._spent_seconds: Callable[[], float] = lambda: 0.0
 
@@ -37,12 +38,10 @@ class TensorBoard:
         self._best = {trial.number: max(trial.reports.values()) for trial in trials if trial.reports}
         self._top = max(self._best.values(), default=self._top)
         if not (self._folder / SEARCH).is_dir():
-            self._write(SEARCH, hparams.experiment(self._space, ["objective", *METRICS]))
-            self._write(SEARCH, layout())
+            self._events.write(SEARCH, hparams.experiment(self._space, ["objective", *METRICS]), layout())
             for trial in trials:  # of a search that was begun before its trials had rows
-                self._write(_run(trial.number), hparams.started(self._space, trial.parameters))
+                self._events.write(_run(trial.number), hparams.started(self._space, trial.parameters))
                 self.ended(trial.number, trial.end or "paused", "")
-            self._writers[SEARCH].flush()
 
     def extended(self, search: Search) -> None:
         """Do nothing: the space is the same."""
@@ -51,41 +50,34 @@ class TensorBoard:
         """Open the trial's run and write its parameters."""
         self._live.add(leg.number)
         self._begun.add(leg.number)
-        run = _run(leg.number)
-        self._write(run, hparams.started(self._space, leg.parameters))  # of a run's rows, TensorBoard takes the first
+        written = [hparams.started(self._space, leg.parameters)]  # of a run's rows, TensorBoard takes the first
         if leg.reported == 0:
-            lines = "\n".join(f"    {name}: {value}" for name, value in leg.parameters.items())
-            self._writers[run].add_text("parameters", lines, global_step=0)
-        self._writers[run].flush()
+            written.append(
+                summary.text("parameters", "\n".join(f"    {name}: {value}" for name, value in leg.parameters.items()))
+            )
+        self._events.write(_run(leg.number), *written)
 
     def reported(self, number: int, report: EpochReport) -> None:
-        """Write an epoch's scalars, and flush them for readers."""
+        """Write an epoch's scalars."""
         values = scalars(report.metrics)
         written = {tag(name): value for name, value in values.items()}
         if report.objective > self._best.get(number, float("-inf")):
             self._best[number] = report.objective
             written |= {best_tag(name): values[name] for name in ("objective", *METRICS) if name in values}
-        self._write(_run(number), of_scalars(written), report.epoch)
+        self._events.write(_run(number), of_scalars(written), step=report.epoch)
         self._epochs += 1
         self._top = max(self._top, report.objective)
         of_all = {BEST_BY_EPOCHS: self._top, RUNNING: len(self._live), BEGUN: len(self._begun)}
-        self._write(SEARCH, of_scalars(of_all), self._epochs)
-        self._write(SEARCH, of_scalars({BEST_BY_MINUTES: self._top}), int(self._spent_seconds() / 60))
-        for run in (_run(number), SEARCH):
-            self._writers[run].flush()
+        self._events.write(SEARCH, of_scalars(of_all), step=self._epochs)
+        if (by_minutes := (int(self._spent_seconds() / 60), self._top)) != self._shown_by_minutes:
+            self._events.write(SEARCH, of_scalars({BEST_BY_MINUTES: self._top}), step=by_minutes[0])
+            self._shown_by_minutes = by_minutes
 
     def ended(self, number: int, state: str, why: str) -> None:
-        """Close the trial's file. A resumed trial gets another file in the same run."""
+        """Write how a trial has ended; one that is paused has not."""
         self._live.discard(number)
         if state != "paused":
-            self._write(_run(number), hparams.ended(state))
-        if (writer := self._writers.pop(_run(number), None)) is not None:
-            writer.close()
-
-    def _write(self, run: str, summary: Summary, step: int = 0) -> None:
-        if run not in self._writers:
-            self._writers[run] = SummaryWriter(str(self._folder / run))
-        self._writers[run]._get_file_writer().add_summary(summary, step)
+            self._events.write(_run(number), hparams.ended(state))
 
 
 def _run(number: int) -> str:

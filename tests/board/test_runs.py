@@ -4,16 +4,18 @@ from hpa_search.board.runs import TensorBoard
 from hpa_search.search.leg import EpochReport, Leg
 
 
-def test_a_trial_of_two_legs_is_one_run(make_search, tmp_path):
+def test_a_trial_of_many_legs_is_one_run_of_one_file(make_search, tmp_path):
+    """A file for each leg was read in the wrong order where legs were short: the tenth of a process before the ninth."""
     board = TensorBoard(tmp_path, make_search())
-    for first, last in ((1, 1), (2, 3)):
+    for first, last in ((1, 1), (2, 3), *((epoch, epoch) for epoch in range(4, 13))):
         board.started(Leg(1, 7, {"loss": "bce", "learning_rate": 0.01}, first - 1, last))
         for epoch in range(first, last + 1):
             board.reported(7, EpochReport.of({"epoch": epoch, "objective": epoch / 10, "macro_f1": 0.5}))
         board.ended(7, "paused", "waits")
     events = EventAccumulator(str(tmp_path / "tensorboard" / "0007")).Reload()
     assert set(events.Tags()["scalars"]) == {"objective", "validation/macro_f1", "best/objective", "best/macro_f1"}
-    assert [event.step for event in events.Scalars("objective")] == [1, 2, 3]
+    assert [event.step for event in events.Scalars("objective")] == list(range(1, 13))
+    assert len(list((tmp_path / "tensorboard" / "0007").iterdir())) == 1
     assert events.Tags()["tensors"] == ["_hparams_/session_start_info", "parameters/text_summary"]
 
 

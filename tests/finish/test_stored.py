@@ -229,6 +229,6 @@ def test_tensorboard_is_given_what_the_store_holds(searched, tmp_path, monkeypat
 
     monkeypatch.setattr("hpa_search.board.serve.subprocess.call", call)
     assert serve(searched / "out", tmp_path / "cache", 6006) == 0
-    assert set(seen) == {"0000", "0001", "0002"}
+    assert set(seen) == {"0000", "0001", "0002", "search"}
     with pytest.raises(UserError, match=f"{searched}/none/tensorboard: nothing to show"):
         serve(searched / "none", tmp_path / "cache", 6006)

@@ -5,11 +5,14 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator  # type: ignore[import-untyped]
 
 from tests.servers.ports import free_port
 
@@ -55,27 +58,39 @@ class Server:
 
 @contextmanager
 def tensorboard(logdir: Path) -> Iterator[Server]:
-    """Serve ``logdir`` until the block ends; all of it has been read when the block begins."""
+    """Serve ``logdir`` until the block ends; all its scalars have been read when the block begins."""
     port = free_port()
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", str(port), "--reload_interval", "1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         server = Server(f"http://127.0.0.1:{port}")
-        deadline, runs, before = time.monotonic() + START_SECONDS, {path.name for path in logdir.iterdir()}, None
-        while (found := _shown(server)) is None or found.keys() != runs or found != before:
-            assert process.poll() is None and time.monotonic() < deadline, found
-            before = found
-            time.sleep(1.5)  # longer than from one reading of the files to the next
+        deadline, written = time.monotonic() + START_SECONDS, _written(logdir)
+        while (shown := _shown(server)) != written:
+            assert process.poll() is None and time.monotonic() < deadline, (shown, written)
+            time.sleep(0.5)
         yield server
     finally:
         process.terminate()
         process.wait()
 
 
-def _shown(server: Server) -> dict[str, Any] | None:
-    """Return the data of each run by page, or None while the server does not answer."""
+def _written(logdir: Path) -> dict[str, dict[str, list[int]]]:
+    """Return the steps of each scalar of each run, as the files hold them; of one step, TensorBoard shows the last value."""
+    found = {}
+    for folder in logdir.iterdir():
+        events = EventAccumulator(str(folder), size_guidance={SCALARS: 0}).Reload()
+        found[folder.name] = {tag: sorted({event.step for event in events.Scalars(tag)}) for tag in events.Tags()[SCALARS]}
+    return found
+
+
+def _shown(server: Server) -> dict[str, dict[str, list[int]]] | None:
+    """Return the same as the server shows it, or None while it does not answer."""
     try:
-        pages = [server.get(f"plugin/{name}/tags") for name in ("scalars", "text")]
-        return {run: [page.get(run) for page in pages] for run in server.get("runs")}
+        found: dict[str, dict[str, list[int]]] = {run: {} for run in server.get("runs")}
+        for run, tags in server.get("plugin/scalars/tags").items():
+            for tag in tags:
+                asked = urllib.parse.urlencode({"run": run, "tag": tag})
+                found[run][tag] = [step for _, step, _ in server.get(f"plugin/scalars/scalars?{asked}")]
+        return found
     except (urllib.error.URLError, ConnectionError):
         return None
