@@ -3,14 +3,14 @@
 A trial that is not complete, pruned or failed is RUNNING in the study. Its target is the epoch that it may train to. With a
 report at its target it is paused. Without that report it is in training or interrupted.
 
-A finished search sets its unfinished trials aside. They stay RUNNING: Optuna resumes no ended trial, and an extended search may
-resume them. Everywhere else they count as pruned.
+A finished search sets its unfinished trials aside: they are pruned. They run again if the search is extended (`successor`).
 """
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -27,6 +27,7 @@ from hpa_search.layout import STUDY
 from hpa_search.ledger.database import explained, is_away, open_database
 from hpa_search.ledger.journal import JOURNAL, open_journal
 from hpa_search.ledger.study_place import StudyPlace, read_study_place, write_study_place
+from hpa_search.ledger.successor import CONTINUES_AS, SET_ASIDE, first, latest, take_up
 from hpa_search.storage.patience import OUTAGE_SECONDS, Patience, Say, Unreachable
 from hpa_search.system_errors import OUT, message, refused
 from hpa_search.system_files import is_system_file
@@ -100,11 +101,12 @@ class Ledger:
             )
         with _named(out / JOURNAL):
             storage = open_journal(out / JOURNAL)
-            studies = storage.get_all_studies()
-            if not studies and (out / JOURNAL).stat().st_size:
-                raise ValueError("it is not empty and holds no study")
-            study_id = studies[0]._study_id if studies else storage.create_new_study([StudyDirection.MAXIMIZE], name)
-            ledger = cls(storage, study_id, str(out / JOURNAL), seconds=seconds, tell=tell)
+            study_id = first(storage)
+            if study_id is None:
+                if (out / JOURNAL).stat().st_size:
+                    raise ValueError("it is not empty and holds no study")
+                study_id = storage.create_new_study([StudyDirection.MAXIMIZE], name)
+            ledger = cls(storage, latest(storage, study_id), str(out / JOURNAL), seconds=seconds, tell=tell)
             ledger.trials()
         return ledger
 
@@ -123,12 +125,13 @@ class Ledger:
             raise UserError(f"{out}: no search here ({JOURNAL} is missing); give the --out of a `hpa-search run`")
         with _named(path):
             storage = open_journal(path)
-            ledgers = [cls(storage, study._study_id, str(path), seconds=0) for study in storage.get_all_studies()]
-            for ledger in ledgers:
+            study_id = first(storage)
+            ledger = None if study_id is None else cls(storage, latest(storage, study_id), str(path), seconds=0)
+            if ledger is not None:
                 ledger.trials()
-        if not ledgers:
+        if ledger is None:
             raise UserError(f"{path}: holds no search yet; give the --out of a `hpa-search run`")
-        return ledgers[0]
+        return ledger
 
     @staticmethod
     def is_in(out: Path) -> bool:
@@ -167,29 +170,45 @@ class Ledger:
         self._write(lambda: self.storage.set_trial_user_attr(self._id(number), "target", target))
 
     def end(self, number: int, end: End, why: str) -> None:
-        """Record the end of a trial. The value of a complete trial is its best report. A second end changes nothing."""
+        """Record the end of a trial. Its value is its best report, unless it has failed. A second end changes nothing."""
+        self._finish(number, "ended", why, _ENDS[end])
 
+    def set_aside(self, number: int, why: str) -> None:
+        """Record ``why`` a finished search has set a trial aside: it is pruned until `take_up`."""
+        self._finish(number, SET_ASIDE, why, TrialState.PRUNED)
+
+    def take_up(self) -> None:
+        """Take all set-aside trials back into the search, which goes on in a copy of its study."""
+
+        def once() -> None:
+            if self._study_id == latest(self.storage, self._study_id):
+                take_up(self.storage, self._study_id)
+
+        self._write(once)
+        self.noted()
+
+    def _finish(self, number: int, attribute: str, why: str, state: TrialState) -> None:
         def once() -> None:
             trial = self.storage.get_trial(self._id(number))
             if trial.state.is_finished():
                 return
-            self.storage.set_trial_user_attr(self._id(number), "ended", why)
-            values = [max(trial.intermediate_values.values())] if end == "complete" else None
-            self.storage.set_trial_state_values(self._id(number), _ENDS[end], values)
+            self.storage.set_trial_user_attr(self._id(number), attribute, why)
+            scores = [] if state is TrialState.FAIL else trial.intermediate_values.values()
+            self.storage.set_trial_state_values(self._id(number), state, [max(scores)] if scores else None)
 
         self._write(once)
-
-    def set_aside(self, number: int, why: str | None) -> None:
-        """Record ``why`` a finished search sets a trial aside. None takes the trial back into the search."""
-        self._write(lambda: self.storage.set_trial_user_attr(self._id(number), "set_aside", why))
 
     def note(self, key: str, value: Any) -> None:
         """Record a JSON value about the whole search."""
         self._write(lambda: self.storage.set_study_user_attr(self._study_id, key, value))
 
     def noted(self) -> Mapping[str, Any]:
-        """Return all values recorded about the whole search."""
-        return self._ask(lambda: self.storage.get_study_user_attrs(self._study_id))
+        """Return all values recorded about the whole search. Another driver may have taken its study up in a copy: follow it."""
+        while (
+            name := (noted := self._ask(lambda: self.storage.get_study_user_attrs(self._study_id))).get(CONTINUES_AS)
+        ) is not None:
+            self._study_id, self._ids = self._ask(partial(self.storage.get_study_id_from_name, name)), {}
+        return noted
 
     def hurry(self) -> None:
         """Stop waiting for a database that is away, even in a call that waits now."""
@@ -239,7 +258,7 @@ def _in_database(place: StudyPlace, seconds: float, tell: Say) -> Ledger | None:
     storage = open_database(place.url, seconds=seconds if place.begun else 0.0, tell=tell)
     try:
         with _asking(place):
-            study_id = storage.get_study_id_from_name(place.name)
+            study_id = latest(storage, storage.get_study_id_from_name(place.name))
     except KeyError:
         if not place.begun:
             return None
@@ -288,7 +307,7 @@ def _named(journal: Path) -> Iterator[None]:
 
 def _record(trial: FrozenTrial) -> TrialRecord:
     ends = {state: end for end, state in _ENDS.items()}
-    aside = None if trial.state.is_finished() else trial.user_attrs.get("set_aside")
+    aside = trial.user_attrs.get(SET_ASIDE)
     return TrialRecord(
         number=trial.number,
         parameters=dict(trial.params),

@@ -175,17 +175,19 @@ class Agenda:
 
     def restore(self) -> None:
         """Pause the set-aside trials of a finished search again: the search has been extended."""
-        for number, facts in self.trials.items():
-            if facts.set_aside and facts.end is None:
-                self.ledger.set_aside(number, None)
-                self._roster.update(number, set_aside=False, ended=None)
-                self._watchers.ended(number, "paused", f"waits at epoch {facts.epochs} again")
+        aside = [number for number, facts in self.trials.items() if facts.set_aside and facts.end is None]
+        if aside:
+            self.ledger.take_up()
+        for number in aside:
+            self._roster.update(number, set_aside=False, ended=None)
+            self._watchers.ended(number, "paused", f"waits at epoch {self.trials[number].epochs} again")
 
     def close(self) -> None:
         """Set aside the trials that are paused or cut short by the budget. `restore` undoes this after an extension."""
         assert not self.live
         for number, facts in self.trials.items():
             if facts.end is None and facts.set_aside:
+                self.ledger.set_aside(number, str(facts.ended))  # for the case that its end was not written
                 self._roster.update(number, end="pruned")
             elif facts.end is None:
                 why = f"not promoted after epoch {facts.epochs}"

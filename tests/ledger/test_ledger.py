@@ -4,22 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
 
 from hpa_search.errors import UserError
 from hpa_search.ledger.ledger import Ledger, LedgerError
 from hpa_search.ledger.study_place import choose_study
 
 SPACE = {"loss": CategoricalDistribution(["bce", "focal"]), "learning_rate": FloatDistribution(1e-4, 1e-1, log=True)}
-
-
-@pytest.fixture(params=["journal", "sqlite", "postgresql"])
-def ledger(tmp_path, request):
-    """A ledger in each kind of storage; `Ledger.open` finds it by its folder alone."""
-    if request.param == "sqlite":
-        choose_study(tmp_path, f"sqlite:///{tmp_path}/study.db", "toy")
-    elif request.param == "postgresql":
-        choose_study(tmp_path, request.getfixturevalue("postgres_url"), "toy")
-    return Ledger.create(tmp_path, "toy")
 
 
 def add(ledger):
@@ -47,19 +38,13 @@ def test_ending_a_trial_again_changes_nothing(ledger):
     assert (facts.end, facts.ended) == ("complete", "first")
 
 
-def test_a_trial_that_is_set_aside_counts_as_pruned_and_may_go_on(ledger, tmp_path):
+def test_a_trial_that_is_set_aside_is_pruned(ledger, tmp_path):
     number = add(ledger)
     ledger.report(number, 1, 0.25)
     ledger.set_aside(number, "not promoted after epoch 1")
     (facts,) = Ledger.open(tmp_path).trials()
     assert (facts.end, facts.ended, facts.set_aside) == ("pruned", "not promoted after epoch 1", True)
-    ledger.set_aside(number, None)
-    ledger.report(number, 2, 0.5)
-    (facts,) = Ledger.open(tmp_path).trials()
-    assert (facts.end, facts.ended, facts.set_aside, facts.epochs) == (None, None, False, 2)
-    ledger.set_aside(number, "again")
-    ledger.end(number, "complete", "done")  # as by a driver that was killed before it took the trial up
-    assert [(facts.end, facts.ended) for facts in ledger.trials()] == [("complete", "done")]
+    assert (ledger.frozen()[0].state, ledger.frozen()[0].value) == (TrialState.PRUNED, 0.25)
 
 
 def test_a_complete_trial_is_worth_its_best_epoch(ledger):
