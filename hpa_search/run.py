@@ -1,18 +1,25 @@
 """The main job: check the data, search, and finish; or resume the search of an earlier run."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
+from hpa_search.board.events import EventFiles
 from hpa_search.board.runs import TensorBoard
+from hpa_search.board.validation import Rows, ValidationBoard
 from hpa_search.data.check import load_dataset
 from hpa_search.data.external import External, read_external
 from hpa_search.data.faults import DatasetFaults
-from hpa_search.data.kaggle import read_dataset
+from hpa_search.data.kaggle import Dataset, read_dataset
+from hpa_search.data.packed import PackedImages
 from hpa_search.data.progress import progress
+from hpa_search.data.splits import read_split
 from hpa_search.engine.commands import COMMANDS
 from hpa_search.engine.driver import Driver, Site
 from hpa_search.engine.worker import Trials
@@ -20,19 +27,25 @@ from hpa_search.errors import UserError
 from hpa_search.finish.stage import DELETES, ORDER, finish
 from hpa_search.finish.summary import summary
 from hpa_search.hints import command
-from hpa_search.layout import BEGUN, STUDY
+from hpa_search.labels import LABELS
+from hpa_search.layout import BEGUN, SPLIT, STUDY
 from hpa_search.ledger.study_place import check_url, choose_study, read_study_place
+from hpa_search.report.write import write_report
 from hpa_search.search.life import Outcome
 from hpa_search.search.log import LOG, SearchLog
 from hpa_search.search.reading import check_weights, read_search
 from hpa_search.search.view import View
+from hpa_search.search.watcher import Watcher
 from hpa_search.search.workspace import Inputs, check_out, keep_changes, prepare, read_again
 from hpa_search.space.search import Search
 from hpa_search.storage.data_cache import local_folder, localise
 from hpa_search.storage.naming import naming
 from hpa_search.storage.opened import WorkingCopy, opened
 from hpa_search.storage.place import Location, Place
-from hpa_search.training.job import Job, open_trial
+from hpa_search.training.checkpoint import read_logits
+from hpa_search.training.job import Job, open_trial, trial_folder, trial_name
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,16 @@ class _Given:
     external: Place | None
     cache: Path
     console: Console
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """The workers' job and its data. ``keep`` writes what has changed since the search began; only the lease's holder may call it."""
+
+    job: Job
+    dataset: Dataset
+    images: PackedImages
+    keep: Callable[[], None]
 
 
 def run(
@@ -73,22 +96,23 @@ def run(
     with opened(out, cache, *BEGUN, LOG, keeps=True, order=ORDER, deletes=DELETES, say=view.say) as work, _end_logged(log):
         say = work.saying(view.say)
         _check_study(work, study)
-        job, keep = _ready(work, search, text, given, say)
+        ready = _ready(work, search, text, given, say)
         choose_study(work.folder, study, search.name)
         work.push()  # before workers read the split, and before anything is written to the study
         search = read_again(work.folder, search)[0]
         site = Site(work.folder, commands=work.place / COMMANDS, ray_address=ray_address)
         with ExitStack() as shown:
             shown.enter_context(view.showing())
-            watchers = TensorBoard(work.folder, search), view
-            with Driver(search, site, Trials(open_trial, job), watchers=watchers, say=say) as driver:
+            watchers = (*shown.enter_context(_boards(work, search, ready)), view)
+            with Driver(search, site, Trials(open_trial, ready.job), watchers=watchers, say=say) as driver:
                 log.open(work.folder)
-                keep()
+                ready.keep()
                 work.push()
                 if (outcome := driver.run()) == "finished":
                     shown.close()  # the final stage prints lines of its own
                     _finish(work, given, data, view.say)
                     driver.finish()
+                    _report(work, cache, data, view.say)
         if outcome != "finished":
             view.say(f"{outcome.capitalize()}; everything so far is in {work.place}. To resume: {command('resume', work.place)}")
         return outcome
@@ -112,6 +136,37 @@ def _finish(work: WorkingCopy, given: _Given, data: Location, say: Callable[[str
         say(line)
 
 
+@contextmanager
+def _boards(work: WorkingCopy, search: Search, ready: _Ready) -> Iterator[tuple[Watcher, ...]]:
+    """Yield the watchers that write for TensorBoard."""
+    dataset, events = ready.dataset, EventFiles(work.folder)
+    rows = read_split(work.folder / SPLIT, dataset.ids).validation
+
+    def logits(number: int, epoch: int) -> NDArray[np.float16] | None:
+        work.fetch(f"{trial_name(number)}/logits.npz")
+        return read_logits(trial_folder(work.folder, number)).get(epoch)
+
+    shown = Rows(
+        ids=tuple(np.array(dataset.ids)[rows].tolist()),
+        labels=dataset.labels[rows],
+        groups=None if dataset.groups is None else np.array(dataset.groups)[rows],
+        images=ready.images,
+        names=LABELS,
+    )
+    with ValidationBoard(events, search, shown, logits) as validation:
+        yield TensorBoard(events, search), validation
+
+
+def _report(work: WorkingCopy, cache: Path, data: Location, say: Callable[[str], None]) -> None:
+    """Write the report. The search is finished by now, so a fault of the report's is said and ends nothing."""
+    try:
+        say(f"Report: {write_report(work, cache, data=data)}")
+    except UserError as error:
+        say(f"There is no report: {error}")
+    except Exception:
+        logger.exception("the report could not be written; `hpa-search report` writes it")
+
+
 def _check_study(work: WorkingCopy, study: str | None) -> None:
     if work.mirror is not None and study is None and read_study_place(work.folder) is None:
         raise UserError(
@@ -120,13 +175,8 @@ def _check_study(work: WorkingCopy, study: str | None) -> None:
         )
 
 
-def _ready(
-    work: WorkingCopy, search: Search, text: str, given: _Given, say: Callable[[str], None]
-) -> tuple[Job, Callable[[], None]]:
-    """Fetch, check and pack the data, and make OUT ready. Return the workers' job and a function.
-
-    The function writes what has changed since the search began. Only the driver that holds the lease may call it.
-    """
+def _ready(work: WorkingCopy, search: Search, text: str, given: _Given, say: Callable[[str], None]) -> _Ready:
+    """Fetch, check and pack the data, and make OUT ready."""
     names = None if work.mirror is None else work.names()
     with ExitStack() as stack:
         root = stack.enter_context(_fetched(given.data, "dataset", given, say))
@@ -141,7 +191,7 @@ def _ready(
         inputs = Inputs(dataset, images, more, external, given.data)
         _check_still_free(work)
         job = prepare(work.folder, search, text, inputs, given.cache, say, place=work.place, names=names)
-        return job, lambda: keep_changes(work.folder, search, text, inputs)
+        return _Ready(job, dataset, images, lambda: keep_changes(work.folder, search, text, inputs))
 
 
 def _external(folder: Path, size: int, given: _Given) -> External:

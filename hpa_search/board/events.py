@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-unty
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
+FOLDER = "tensorboard"
 _VERSION = "brain.Event:2"
 
 
@@ -20,15 +22,23 @@ class EventFiles:
     open: a search may have more trials than a process may have open files.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Write to the subfolders of ``folder``, one for each run."""
-        self._folder = folder
+    def __init__(self, out: Path) -> None:
+        """Write below the folder ``out`` of a search. Any thread may write."""
+        self._folder = out / FOLDER
         self._files: dict[str, Path] = {}
+        self._lock = threading.Lock()
+
+    def has(self, run: str) -> bool:
+        """Return whether there is a run of that name, also of an earlier driver."""
+        return (self._folder / run).is_dir()
 
     def write(self, run: str, *summaries: Summary, step: int = 0) -> None:
         """Append ``summaries`` to the file of ``run``; readers see them at once."""
         now = time.time()
-        events = [Event(wall_time=now, step=step, summary=summary) for summary in summaries]
+        with self._lock:
+            self._append(run, now, [Event(wall_time=now, step=step, summary=summary) for summary in summaries])
+
+    def _append(self, run: str, now: float, events: list[Event]) -> None:
         if run not in self._files:
             self._files[run] = self._folder / run / f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}"
             self._files[run].parent.mkdir(parents=True, exist_ok=True)

@@ -1,35 +1,44 @@
 """What a search writes for TensorBoard: a run for each trial, such as OUT/tensorboard/0007, and the run `search` for all of them."""
 
+import time
 from collections.abc import Callable
-from pathlib import Path
 
 from torch.utils.tensorboard import summary
 
 from hpa_search.board import hparams
 from hpa_search.board.events import EventFiles
-from hpa_search.board.tags import BEGUN, BEST_BY_EPOCHS, BEST_BY_MINUTES, RUNNING, best_tag, layout, of_scalars, scalars, tag
+from hpa_search.board.tags import (
+    BEGUN,
+    BEST_BY_EPOCHS,
+    BEST_BY_MINUTES,
+    BUSY,
+    RUNNING,
+    SEARCH,
+    best_tag,
+    layout,
+    of_scalars,
+    run_of,
+    scalars,
+    tag,
+)
 from hpa_search.ledger.ledger import TrialRecord
 from hpa_search.search.leg import EpochReport, Leg
 from hpa_search.space.search import Search
 from hpa_search.training.score import METRICS
 
-FOLDER = "tensorboard"
-SEARCH = "search"
-"""The run of what belongs to all trials. Its steps are the epochs done by all of them, or minutes."""
-
 
 class TensorBoard:
     """Writes each epoch's metrics as it is reported; the step is the epoch."""
 
-    def __init__(self, out: Path, search: Search) -> None:
-        self._folder, self._space = out / FOLDER, search.space
-        self._events = EventFiles(self._folder)
+    def __init__(self, events: EventFiles, search: Search) -> None:
+        self._events, self._space = events, search.space
         self._best: dict[int, float] = {}
         """The best objective of each trial."""
         self._top = float("-inf")
         self._shown_by_minutes = (-1, self._top)
         self._epochs, self._begun, self._live = 0, set[int](), set[int]()
         self._spent_seconds: Callable[[], float] = lambda: 0.0
+        self._busy = _Busy()
 
     def resumed(self, trials: list[TrialRecord], spent_seconds: Callable[[], float]) -> None:
         """Go on from the trials of earlier drivers, whose files are there. A new search gets the columns of its trials."""
@@ -37,10 +46,10 @@ class TensorBoard:
         self._epochs = sum(len(trial.reports) for trial in trials)
         self._best = {trial.number: max(trial.reports.values()) for trial in trials if trial.reports}
         self._top = max(self._best.values(), default=self._top)
-        if not (self._folder / SEARCH).is_dir():
+        if not self._events.has(SEARCH):
             self._events.write(SEARCH, hparams.experiment(self._space, ["objective", *METRICS]), layout())
             for trial in trials:  # of a search that was begun before its trials had rows
-                self._events.write(_run(trial.number), hparams.started(self._space, trial.parameters))
+                self._events.write(run_of(trial.number), hparams.started(self._space, trial.parameters))
                 self.ended(trial.number, trial.end or "paused", "")
 
     def extended(self, search: Search) -> None:
@@ -48,6 +57,7 @@ class TensorBoard:
 
     def started(self, leg: Leg) -> None:
         """Open the trial's run and write its parameters."""
+        self._busy.change(+1)
         self._live.add(leg.number)
         self._begun.add(leg.number)
         written = [hparams.started(self._space, leg.parameters)]  # of a run's rows, TensorBoard takes the first
@@ -55,7 +65,7 @@ class TensorBoard:
             written.append(
                 summary.text("parameters", "\n".join(f"    {name}: {value}" for name, value in leg.parameters.items()))
             )
-        self._events.write(_run(leg.number), *written)
+        self._events.write(run_of(leg.number), *written)
 
     def reported(self, number: int, report: EpochReport) -> None:
         """Write an epoch's scalars."""
@@ -64,10 +74,11 @@ class TensorBoard:
         if report.objective > self._best.get(number, float("-inf")):
             self._best[number] = report.objective
             written |= {best_tag(name): values[name] for name in ("objective", *METRICS) if name in values}
-        self._events.write(_run(number), of_scalars(written), step=report.epoch)
+        self._events.write(run_of(number), of_scalars(written), step=report.epoch)
+        self._busy.trained += report.metrics.get("seconds", 0.0)
         self._epochs += 1
         self._top = max(self._top, report.objective)
-        of_all = {BEST_BY_EPOCHS: self._top, RUNNING: len(self._live), BEGUN: len(self._begun)}
+        of_all = {BEST_BY_EPOCHS: self._top, RUNNING: len(self._live), BEGUN: len(self._begun), BUSY: self._busy.share}
         self._events.write(SEARCH, of_scalars(of_all), step=self._epochs)
         if (by_minutes := (int(self._spent_seconds() / 60), self._top)) != self._shown_by_minutes:
             self._events.write(SEARCH, of_scalars({BEST_BY_MINUTES: self._top}), step=by_minutes[0])
@@ -75,10 +86,29 @@ class TensorBoard:
 
     def ended(self, number: int, state: str, why: str) -> None:
         """Write how a trial has ended; one that is paused has not."""
+        if number in self._live:
+            self._busy.change(-1)
         self._live.discard(number)
         if state != "paused":
-            self._events.write(_run(number), hparams.ended(state))
+            self._events.write(run_of(number), hparams.ended(state))
 
 
-def _run(number: int) -> str:
-    return f"{number:04d}"
+class _Busy:
+    """The share of the slots' time that passed in epochs, under this driver; the rest went into starts and waiting."""
+
+    def __init__(self) -> None:
+        self.trained = 0.0
+        """Seconds that all epochs took together."""
+        self._held, self._slots, self._since = 0.0, 0, time.monotonic()
+
+    def change(self, by: int) -> None:
+        """Note that ``by`` more legs run from now on."""
+        now = time.monotonic()
+        self._held += self._slots * (now - self._since)
+        self._slots, self._since = self._slots + by, now
+
+    @property
+    def share(self) -> float:
+        """The share, from 0 to 1."""
+        self.change(0)
+        return min(self.trained / self._held, 1.0) if self._held > 0 else 0.0

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hpa_search.board.runs import FOLDER
+from hpa_search.board.events import FOLDER
 from hpa_search.errors import UserError
 from hpa_search.storage.opened import every, opened
 from hpa_search.storage.place import Location

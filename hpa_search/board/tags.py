@@ -17,14 +17,19 @@ TAGS = {
     "images_per_second": "system/images_per_second",
 }
 """The tags of an epoch's metrics. Those that are not named here are scores of the validation rows."""
+SEARCH = "search"
+"""The run of what belongs to all trials. Its steps are the epochs done by all of them, or minutes."""
 BEST_BY_EPOCHS, BEST_BY_MINUTES = "search/best_objective_by_epochs", "search/best_objective_by_minutes"
 RUNNING, BEGUN = "search/trials_running", "search/trials_begun"
+BUSY = "search/busy_share_of_slots"
+GAIN, RESULT = "search/ensemble_gain", "search/macro_f1"
 _NOT_SCALARS = {"epoch"}
 _LAYOUT = {
     "Search": {
         "best objective so far, by epochs of all trials": ["Multiline", [BEST_BY_EPOCHS]],
         "best objective so far, by minutes": ["Multiline", [BEST_BY_MINUTES]],
         "trials": ["Multiline", [RUNNING, BEGUN]],
+        "share of the slots' time in epochs": ["Multiline", [BUSY]],
     },
     "Trials": {
         "objective": ["Multiline", ["^objective$"]],
@@ -33,6 +38,11 @@ _LAYOUT = {
         "training loss": ["Multiline", ["^train/loss$"]],
     },
 }
+
+
+def run_of(number: int) -> str:
+    """Return the name of a trial's run."""
+    return f"{number:04d}"
 
 
 def tag(metric: str) -> str:

@@ -8,7 +8,7 @@ from hpa_search.cli.control import extend, pause, resume, status, stop
 from hpa_search.cli.data import data
 from hpa_search.cli.predictions import ensemble, predict
 from hpa_search.cli.program import Program
-from hpa_search.cli.search import compare, finish, run, tensorboard
+from hpa_search.cli.search import compare, finish, report, run, tensorboard
 
 
 @click.group(cls=Program)
@@ -29,6 +29,7 @@ for command in (
     stop,
     extend,
     tensorboard,
+    report,
     compare,
     finish,
     ensemble,

@@ -1,4 +1,4 @@
-"""Run a search and use its results: run, finish, compare, tensorboard."""
+"""Run a search and use its results: run, finish, compare, report, tensorboard."""
 
 import sys
 from functools import partial
@@ -113,6 +113,20 @@ def compare(out: Any, by: tuple[str, ...], folder: Any) -> None:
 
     for line in table(compare_study(out, data=folder, by=by)):
         click.echo(line)
+
+
+@click.command()
+@click.argument("out", type=PLACE)
+@click.option("--data", "folder", type=PLACE, default=None, help="New place of the dataset, if it was moved.")
+@click.option("--markdown", is_flag=True, help="Write README.md and its pictures, for a repository, in place of one HTML file.")
+@click.option("--to", type=FOLDER, default=None, help="File to write, or with --markdown folder.  [default: in OUT]")
+@CACHE
+@told
+def report(out: Any, folder: Any, markdown: bool, to: Path | None, cache: Path) -> None:
+    """Write the report on the search in OUT: its result, its trials, its classes, its mistakes and its cost."""
+    from hpa_search.report.write import write_report
+
+    click.echo(write_report(out, cache, data=folder, markdown=markdown, to=to))
 
 
 @click.command()

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from hpa_search.board.events import EventFiles
 from hpa_search.board.runs import TensorBoard
 from hpa_search.bundle.export import Candidate
 from hpa_search.data.external import read_external
@@ -121,7 +122,7 @@ def _train(search: FoldSearch, ray_address: str | None, console: Console) -> boo
     log.open(search.out)
     view = View(search.search, console, log)
     view.say(f"Training without fold {search.fold}.")
-    watchers = TensorBoard(search.out, search.search), view
+    watchers = TensorBoard(EventFiles(search.out), search.search), view
     with view.showing():
         site = Site(search.out, commands=search.place / COMMANDS, ray_address=ray_address)
         trials = Trials(open_trial, search.job)

@@ -162,10 +162,9 @@ def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manif
     labels, groups = material.labels(rows), material.groups(rows)
     probabilities = bundle_probabilities(bundle, manifest, material.images, rows)
     ensemble, single = manifest.decision_rule.decide(probabilities), _best_single(material, choice, manifest)
-    ids, scored = np.array(material.dataset.ids)[rows], material.pool.scored
+    scored = material.pool.scored
     ours, best, truth = ensemble.labels[:, scored], single[:, scored], labels[:, scored]
-    with whole(material.out / "test_predictions.npz") as path, path.open("wb") as file:
-        np.savez(file, ids=ids, labels=labels, probabilities=probabilities)
+    write_predictions(material, "test", rows, probabilities)
     return HeldOut(
         ensemble=bootstrap_interval(ours, truth, groups=groups),
         best_single=bootstrap_interval(best, truth, groups=groups),
@@ -174,6 +173,24 @@ def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manif
         filled=ensemble.filled,
         classes=tuple(f1_intervals(ensemble.labels, labels, groups=groups)),
     )
+
+
+def predictions_file(out: Path, part: str) -> Path:
+    """Return the file with the predictions for a part of the split, `test` or `validation`."""
+    return out / f"{part}_predictions.npz"
+
+
+def write_predictions(material: Material, part: str, rows: NDArray[np.int64], probabilities: NDArray[np.floating]) -> None:
+    """Write what the ensemble says about ``rows``, those of a ``part`` of the split, into the search's folder."""
+    ids, labels = np.array(material.dataset.ids)[rows], material.labels(rows)
+    with whole(predictions_file(material.out, part)) as path, path.open("wb") as file:
+        np.savez(file, ids=ids, labels=labels, probabilities=probabilities)
+
+
+def read_predictions(out: Path, part: str) -> tuple[tuple[str, ...], NDArray[np.bool_], NDArray[np.floating]]:
+    """Return the ids, the labels and the probabilities that `write_predictions` wrote; the latter two are (n, 28)."""
+    with np.load(predictions_file(out, part), allow_pickle=False) as found:
+        return tuple(found["ids"].tolist()), found["labels"], found["probabilities"]
 
 
 def _best_single(material: Material, choice: FinalChoice, manifest: Manifest) -> NDArray[np.bool_]:

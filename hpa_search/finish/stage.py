@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from hpa_search.board.events import EventFiles
+from hpa_search.board.tags import GAIN, RESULT, SEARCH, of_scalars
+from hpa_search.board.validation import shown
 from hpa_search.bundle.card import write_card
 from hpa_search.bundle.export import Candidate, check_place, publish, write_bundle
 from hpa_search.bundle.manifest import MANIFEST, Manifest
@@ -21,19 +24,21 @@ from hpa_search.data.kaggle import Dataset
 from hpa_search.data.packed import pack
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
+from hpa_search.figures.predictions import Predictions
 from hpa_search.files import write_json
 from hpa_search.finish.fold_members import FoldMembers
 from hpa_search.finish.material import NEEDED, Material, read_material
-from hpa_search.finish.measure import appraise_pool, as_json, measure
+from hpa_search.finish.measure import appraise_pool, as_json, measure, read_predictions, write_predictions
 from hpa_search.finish.pool import Pool, best_on_top
 from hpa_search.finish.views import under_views
+from hpa_search.labels import LABELS
 from hpa_search.locks import HeldError, Lock
 from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.scoring.measured import MeasuredSearch
 from hpa_search.space.settings import FinalStage
 from hpa_search.storage.opened import WorkingCopy, opened
 from hpa_search.storage.place import Location
-from hpa_search.system_errors import OUT, NoLockService, refused, refusing
+from hpa_search.system_errors import OUT, NoLockService, message, refused, refusing
 
 logger = logging.getLogger(__name__)
 
@@ -130,10 +135,29 @@ def _conclude(material: Material, final: FinalStage, cache: Path, say: Callable[
         measured = measure(material, choice, nested, building, manifest)
         write_card(building, manifest, measured)
         _publish(material.work, building, manifest)
+    pool = material.pool
+    write_predictions(material, "validation", pool.rows, ensemble.rule.probabilities(ensemble.logits(pool.logits)))
     write_json(out / "result.json", as_json(measured))
     if material.dataset.test_ids:
         _submit(out, manifest, material.dataset, cache)
+    try:
+        _show(material, manifest, measured)
+    except OSError as error:  # all that counts is written
+        say(f"TensorBoard does not show the ensemble: {message(error)}")
     return measured
+
+
+def _show(material: Material, manifest: Manifest, measured: MeasuredSearch) -> None:
+    """Show the ensemble in TensorBoard, in the run of the whole search: on the test rows, or without any on the validation rows."""
+    part = "test" if measured.test else "validation"
+    ids, labels, probabilities = read_predictions(material.out, part)
+    found = Predictions(ids, labels, probabilities, manifest.decision_rule.decide(probabilities).labels)
+    written = [*shown(found, LABELS, material.images)]
+    if measured.test is not None:
+        written.append(of_scalars({RESULT: measured.test.ensemble.value, GAIN: measured.test.difference.value}))
+    elif measured.nested is not None:
+        written.append(of_scalars({RESULT: measured.nested.macro_f1.value}))
+    EventFiles(material.out).write(SEARCH, *written)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def read_status(out: Path) -> dict[str, Any]:
     """
     ledger = Ledger.open(out)
     facts, noted = ledger.trials(), ledger.noted()
-    state = _state(out, noted)
+    state = state_of(out, noted)
     return {
         "state": state,
         "seconds": round(noted.get("lease", {}).get("spent_seconds", 0.0), 1),
@@ -31,7 +31,8 @@ def read_status(out: Path) -> dict[str, Any]:
     }
 
 
-def _state(out: Path, noted: Mapping[str, Any]) -> str:
+def state_of(out: Path, noted: Mapping[str, Any]) -> str:
+    """Return the word for the state of the search in ``out``, by what its ledger has ``noted``."""
     if noted.get(FINISHED):
         return "finished"
     if lease.is_alive(noted.get("lease"), lambda: Ledger.open(out).noted()["lease"]):

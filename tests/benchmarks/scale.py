@@ -34,6 +34,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from scale_trial import IdleJob, open_idler  # noqa: E402
 
+from hpa_search.board.events import EventFiles  # noqa: E402
 from hpa_search.board.runs import TensorBoard  # noqa: E402
 from hpa_search.engine.driver import Site, run_search  # noqa: E402
 from hpa_search.engine.worker import Trials  # noqa: E402
@@ -103,7 +104,7 @@ def ours(trials: int, epochs: int, slots: int, seconds: float) -> float:
         search,
         Site(out),
         Trials(open_idler, IdleJob(seconds)),
-        watchers=(TensorBoard(out, search), view, times),
+        watchers=(TensorBoard(EventFiles(out), search), view, times),
         say=lambda line: None,
     )
     assert times.results == trials * epochs
@@ -200,7 +201,7 @@ def resume_seconds(search: Search, out: Path) -> float:
     """Return how long it takes from nothing to the interrupted trials and a new one, watchers told of all, without Ray."""
     began = time.monotonic()
     held = lease.take(out, "scale", say=lambda line: None)
-    watchers = (TensorBoard(out, search), View(search, Console(file=io.StringIO())))
+    watchers = (TensorBoard(EventFiles(out), search), View(search, Console(file=io.StringIO())))
     agenda = Agenda(search, held.ledger, slots=4, spent_seconds=lambda: held.spent_seconds, watchers=watchers)
     known = len(agenda.trials)
     legs = [agenda.next() for _ in range(4)]

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from hpa_search.board.events import EventFiles
 from hpa_search.board.runs import TensorBoard
 from hpa_search.ledger.ledger import Ledger
 from hpa_search.search.agenda import Agenda
@@ -48,7 +49,7 @@ def out(search, tmp_path_factory):
     ledger = Ledger.create(out, "conditional")
 
     def drive(legs):
-        agenda = Agenda(search, ledger, slots=1, spent_seconds=lambda: 90.0, watchers=(TensorBoard(out, search),))
+        agenda = Agenda(search, ledger, slots=1, spent_seconds=lambda: 90.0, watchers=(TensorBoard(EventFiles(out), search),))
         while legs and (leg := agenda.next()) is not None:
             legs -= 1
             if leg.number == 3:
@@ -136,7 +137,7 @@ def test_a_trial_in_training_is_listed_at_once_and_with_its_parameters(search, t
         Ledger.create(tmp_path, "conditional"),
         slots=2,
         spent_seconds=lambda: 0.0,
-        watchers=(TensorBoard(tmp_path, search),),
+        watchers=(TensorBoard(EventFiles(tmp_path), search),),
     )
     leg = agenda.next()
     with tensorboard(tmp_path / "tensorboard") as server:
@@ -153,7 +154,7 @@ def test_a_search_begun_without_rows_gets_them_when_it_goes_on(search, tmp_path)
         before.next()
     before.report(0, EpochReport(1, 0.25, {}))
     before.fail(1, "out of memory")
-    Agenda(search, ledger, slots=1, spent_seconds=lambda: 0.0, watchers=(TensorBoard(tmp_path, search),))
+    Agenda(search, ledger, slots=1, spent_seconds=lambda: 0.0, watchers=(TensorBoard(EventFiles(tmp_path), search),))
     with tensorboard(tmp_path / "tensorboard") as server:
         rows = server.rows([])
     assert rows.keys() == {"0000", "0001", "0002"}

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from hpa_search import run as run_module
+from hpa_search.board.events import EventFiles
 from hpa_search.board.runs import TensorBoard
 from hpa_search.board.serve import serve
 from hpa_search.bundle.labelling import predict_folder
@@ -85,10 +86,10 @@ def trained(s3_process, data, tmp_path_factory):
             patch.setenv(name, value)
         upload(data, bucket / "data")
         with opened(bucket / "out", cache, keeps=True, order=ORDER, deletes=DELETES) as work:
-            job, _ = run_module._ready(work, search, SPACE, given(bucket / "data", cache), print)
+            job = run_module._ready(work, search, SPACE, given(bucket / "data", cache), print).job
             work.push()
             assert {"search.yaml", "split.csv", "provenance.json"} <= Store(bucket / "out").list().keys()
-            train(job, search, work.folder, TensorBoard(work.folder, search))
+            train(job, search, work.folder, TensorBoard(EventFiles(work.folder), search))
     return bucket
 
 

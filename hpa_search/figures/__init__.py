@@ -1,0 +1,1 @@
+"""Figures that TensorBoard and the report share."""

@@ -1,0 +1,1 @@
+"""The report on a search: one page for people."""

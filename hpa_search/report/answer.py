@@ -1,0 +1,108 @@
+"""The first section: the number to publish, what it may be compared with, and whether the winner is told apart."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hpa_search.report.facts import Facts
+from hpa_search.report.page import Block, Points, Section, Text, table
+from hpa_search.scoring.intervals import Interval
+from hpa_search.scoring.report import compared, interval, over
+
+
+def answer(facts: Facts) -> Section:
+    """Return the section. Before the final stage it tells the best objective, and why that is no result."""
+    return Section("The answer", tuple(_measured(facts.result) if facts.result else _unfinished(facts)))
+
+
+def _unfinished(facts: Facts) -> list[Block]:
+    metric = facts.search.objective.metric
+    if not facts.ranked:
+        return [Text("No trial has finished an epoch yet.", lead=True)]
+    best = facts.ranked[0]
+    return [
+        Text(
+            f"No final stage yet. Best {metric} so far: {best.best:.4f}, by trial {best.number} after epoch {best.best_epoch}.",
+            lead=True,
+        ),
+        Text(
+            "This number chose the trial, so it is too high. `hpa-search finish OUT` chooses an ensemble of the present trials, and "
+            "measures it on rows that nothing was chosen on."
+        ),
+    ]
+
+
+def _measured(result: Mapping[str, Any]) -> list[Block]:
+    test, nested = result["test"], result["nested"]
+    labels = over(result["labels"])
+    blocks: list[Block] = []
+    if test is not None:
+        blocks += [
+            Text(f"Macro F1{labels} {_in_words(Interval(**test['ensemble']))}", lead=True),
+            Text(
+                f"Measured on the {result['rows']['test']} test images of this dataset's split, on which nothing was chosen. It may be "
+                "compared with other models on the same test images. Other images have other label frequencies, and macro F1 "
+                "depends on them: a number of a leaderboard or of another split is no measure for this one."
+            ),
+        ]
+    elif nested is not None:
+        blocks += [
+            Text(f"Macro F1{labels} {_in_words(_value(nested))}, by a nested estimate", lead=True),
+            Text(
+                f"The split has no test rows. On the {nested['rows']} validation rows, members, calibration and thresholds were chosen "
+                "again in each fold, on the other folds. But trials and epochs were chosen on all of these rows, so the number is "
+                "somewhat too high. Give `split.test` a share of the rows for a number that may be published."
+            ),
+        ]
+    else:
+        blocks.append(
+            Text("There are neither test rows nor groups enough for a nested estimate, so nothing honest can be said.", lead=True)
+        )
+    points = [
+        *_against(result),
+        *([_nested_line(nested)] if test is not None and nested is not None else []),
+        *([f"Every label on every image would score {test['floor']:.4f}."] if test is not None else []),
+    ]
+    return [*blocks, *([Points(tuple(points))] if points else []), *_members(result)]
+
+
+def _against(result: Mapping[str, Any]) -> list[str]:
+    """Compare the ensemble with the best trial, and the best trial with the runner-up."""
+    lines, best, test, second = [], result["best_single"], result["test"], result["runner_up"]
+    if test is not None:
+        lines.append(
+            f"The ensemble of {len(result['members'])} against trial {best['trial']} alone, which has {interval(Interval(**test['best_single']))}: "
+            f"{compared(Interval(**test['difference']))}."
+        )
+    if second is not None:
+        difference = Interval(**second["difference"])
+        apart = "are told apart" if difference.low > 0 or difference.high < 0 else "are not told apart by these rows"
+        lines.append(
+            f"Winner and runner-up {apart}: macro AP of trial {best['trial']} minus that of trial {second['trial']} on the rows "
+            f"that ranked them: {compared(difference)}."
+        )
+    return lines
+
+
+def _nested_line(nested: Mapping[str, Any]) -> str:
+    return (
+        f"Nested estimate on the {nested['rows']} validation rows: {interval(_value(nested))}. Chosen and measured on the same rows it "
+        f"would be {nested['naive']:.4f}, too high by {nested['optimism']:.4f}."
+    )
+
+
+def _in_words(found: Interval) -> str:
+    return f"{found.value:.4f}, {found.level:.0%} interval {found.low:.4f} to {found.high:.4f}".replace("%", " %")
+
+
+def _value(nested: Mapping[str, Any]) -> Interval:
+    return Interval(nested["value"], nested["low"], nested["high"], nested["level"])
+
+
+def _members(result: Mapping[str, Any]) -> list[Block]:
+    rows = [
+        {"trial": member["trial"], "search": member["search"], "epoch": member["epoch"], "weight": f"{member['weight']:.2f}"}
+        for member in result["members"]
+    ]
+    final = result["final"]
+    how = f"Members by {final['ensemble']}, thresholds by {final['thresholds']}, test-time augmentation {final['tta']}"
+    return [table(how, rows)] if rows else []
