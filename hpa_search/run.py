@@ -34,6 +34,8 @@ from hpa_search.report.write import write_report
 from hpa_search.search.life import Outcome
 from hpa_search.search.log import LOG, SearchLog
 from hpa_search.search.reading import check_weights, read_search
+from hpa_search.search.shelf import Shelf
+from hpa_search.search.trial_files import WorkTrialFiles
 from hpa_search.search.view import View
 from hpa_search.search.watcher import Watcher
 from hpa_search.search.workspace import Inputs, check_out, keep_changes, prepare, read_again
@@ -104,7 +106,9 @@ def run(
         with ExitStack() as shown:
             shown.enter_context(view.showing())
             watchers = (*shown.enter_context(_boards(work, search, ready)), view)
-            with Driver(search, site, Trials(open_trial, ready.job), watchers=watchers, say=say) as driver:
+            files = WorkTrialFiles(work)
+            shelf = Shelf(search, files)
+            with Driver(search, site, Trials(open_trial, ready.job), watchers=watchers, shelf=shelf, say=say) as driver:
                 log.open(work.folder)
                 ready.keep()
                 work.push()
@@ -112,6 +116,7 @@ def run(
                     shown.close()  # the final stage prints lines of its own
                     _finish(work, given, data, view.say)
                     driver.finish()
+                    view.say(f"Kept on disk: {files.in_words()} (keep: {search.keep})")
                     _report(work, cache, data, view.say)
         if outcome != "finished":
             view.say(f"{outcome.capitalize()}; everything so far is in {work.place}. To resume: {command('resume', work.place)}")

@@ -33,6 +33,7 @@ from hpa_search.ledger.study_place import choose_study
 from hpa_search.search.agenda import Agenda
 from hpa_search.search.life import Life, Outcome
 from hpa_search.search.log import SearchLog
+from hpa_search.search.shelf import Shelf
 from hpa_search.search.watcher import Watcher
 from hpa_search.space.search import Search
 from hpa_search.storage.place import Place
@@ -70,12 +71,13 @@ class Driver:
         trials: Trials,
         *,
         watchers: tuple[Watcher, ...] = (),
+        shelf: Shelf | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
         # The lease is renewed also while Ray starts in another current folder.
         self._site = replace(site, out=site.out.absolute())
         self._search, self._trials, self._watchers, self._say = search, trials, watchers, say
-        self._life = Life()
+        self._life, self._shelf = Life(), shelf
         self._box = CommandBox(self._site.commands or Place.of(self._site.out) / COMMANDS)
 
     def __enter__(self) -> "Driver":
@@ -106,7 +108,7 @@ class Driver:
         agenda = self._agenda()
         if not agenda.has_nothing_left:
             self._open()
-            agenda.restore()
+            self._say_what_is_gone(agenda.restore())
             self._train(agenda)
         if agenda.has_nothing_left and not self._life.is_ending:
             agenda.close()
@@ -136,7 +138,16 @@ class Driver:
             spent_seconds=lambda: self._lease.spent_seconds,
             life=self._life,
             watchers=self._watchers,
+            shelf=self._shelf,
         )
+
+    def _say_what_is_gone(self, restored: list[int]) -> None:
+        gone = [number for number in restored if self._shelf is not None and self._shelf.lacks(number)]
+        if gone:
+            self._say(
+                f"{len(gone)} of the {len(restored)} trials that wait have no checkpoint any more (keep: {self._search.keep}). "
+                "One that is promoted trains again from its first epoch."
+            )
 
     def _open(self) -> None:
         if self._ledger.noted().get(FINISHED):  # a finished search runs again only after an extension

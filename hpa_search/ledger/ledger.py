@@ -289,7 +289,7 @@ def _asking(place: StudyPlace) -> Iterator[None]:
 
 
 def _is_trained(out: Path) -> bool:
-    return any(not is_system_file(path.parent.name) for path in out.glob("trials/*/checkpoint.pt"))
+    return any(not is_system_file(path.parent.name) for path in out.glob("trials/*/metrics.csv"))
 
 
 @contextmanager

@@ -55,6 +55,7 @@ def _whole(facts: Facts) -> list[dict[str, object]]:
     if budget.epochs:
         spent = sum(trial.epochs for trial in facts.trials)
         found.append(("epochs of the budget in the search file", f"{spent} of {budget.epochs}"))
+    found.append(("kept on disk", f"{facts.kept} (keep: {facts.search.keep})"))
     found.append(("images", ", ".join(f"{count} {part}" for part, count in facts.split_sizes.items())))
     return [{"what": what, "value": value} for what, value in found]
 

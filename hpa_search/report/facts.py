@@ -25,6 +25,7 @@ from hpa_search.scoring.comparison import bootstrap_macro_ap
 from hpa_search.scoring.intervals import Interval
 from hpa_search.search.roster import Roster
 from hpa_search.search.rungs import Rungs
+from hpa_search.search.trial_files import WorkTrialFiles
 from hpa_search.search.workspace import Provenance, read_workspace
 from hpa_search.space.search import Search
 from hpa_search.storage.opened import WorkingCopy
@@ -112,7 +113,7 @@ class Facts:
     """A search as a report tells it.
 
     ``seconds`` were spent with a slot. ``result`` is result.json, None before the final stage. ``images`` are None if the
-    dataset was not found. ``intervals`` are those of the macro AP of the best trials at their best epochs, by number.
+    dataset was not found. ``kept`` says what is on disk. ``intervals`` are those of the macro AP of the best trials at their best epochs, by number.
     """
 
     place: Place
@@ -129,6 +130,7 @@ class Facts:
     manifest: Manifest | None
     predictions: Judged | None
     images: PackedImages | None
+    kept: str
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -174,6 +176,7 @@ def read_facts(work: WorkingCopy, cache: Path, data: Location | None = None) -> 
         manifest=manifest,
         predictions=_predictions(out, manifest) if manifest else None,
         images=labelled[1] if labelled else None,
+        kept=WorkTrialFiles(work).in_words(),
     )
     return facts if labelled is None else _judged(facts, out, *labelled)
 

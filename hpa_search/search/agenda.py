@@ -22,6 +22,7 @@ from hpa_search.search.leg import EpochReport, Leg
 from hpa_search.search.life import Life
 from hpa_search.search.roster import Roster
 from hpa_search.search.rungs import Rungs
+from hpa_search.search.shelf import Shelf
 from hpa_search.search.suggestions import suggest
 from hpa_search.search.watcher import Watcher, Watchers
 from hpa_search.space.search import Search
@@ -48,6 +49,7 @@ class Agenda:
         spent_seconds: Callable[[], float],
         life: Life | None = None,
         watchers: tuple[Watcher, ...] = (),
+        shelf: Shelf | None = None,
     ) -> None:
         self.search, self.ledger, self.slots = search, ledger, slots
         self.life = life or Life()
@@ -55,7 +57,7 @@ class Agenda:
         self._roster = Roster(self.rungs)
         self._account = Account(_budget(search), self._roster, members=search.final.members, spent_seconds=spent_seconds)
         self._legs = 0
-        self._spent_seconds, self._watchers = spent_seconds, Watchers(watchers)
+        self._spent_seconds, self._watchers, self._shelf = spent_seconds, Watchers(watchers), shelf
         self._losses, self._failures_in_a_row = Counter[int](), 0
         self._points, self._most_trials = search.points, search.most_trials
         self._load()
@@ -69,6 +71,8 @@ class Agenda:
         for facts in trials:
             if not facts.set_aside:
                 self._settle(self.trials[facts.number])
+        if self._shelf is not None:
+            self._shelf.begin(self._roster)
 
     @property
     def trials(self) -> Mapping[int, TrialRecord]:
@@ -128,6 +132,12 @@ class Agenda:
 
     def report(self, number: int, report: EpochReport) -> bool:
         """Record an epoch; return whether the leg is over."""
+        is_over = self._report(number, report)
+        if self._shelf is not None:
+            self._shelf.tidy(self._roster, self._most_begun)
+        return is_over
+
+    def _report(self, number: int, report: EpochReport) -> bool:
         epoch, objective = report.epoch, report.objective
         if not math.isfinite(objective):
             self.fail(number, f"the objective was {objective} after epoch {epoch}")
@@ -139,6 +149,8 @@ class Agenda:
             self.ledger.report(number, epoch, objective)
             self._roster.update(number, reports={**facts.reports, epoch: objective})
             self._watchers.reported(number, report)
+            if self._shelf is not None:
+                self._shelf.reported(number, self._roster)
         if epoch < self.trials[number].target and not self._stale(self.trials[number]):
             if is_cut := self.out_of_time or self.life.is_draining:
                 self._roster.halt(number)
@@ -156,6 +168,8 @@ class Agenda:
         """Record that a trial has failed. After `MOST_FAILURES` in a row without an epoch, break the search off."""
         self._roster.halt(number)
         self._end(number, "failed", why)
+        if self._shelf is not None:
+            self._shelf.failed(number)
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= MOST_FAILURES:
             self.life.break_off(
@@ -173,18 +187,21 @@ class Agenda:
         if self._losses[number] >= MOST_LOSSES and self.trials[number].end is None:
             self.fail(number, f"its run was lost {MOST_LOSSES} times in a row without an epoch done")
 
-    def restore(self) -> None:
-        """Pause the set-aside trials of a finished search again: the search has been extended."""
+    def restore(self) -> list[int]:
+        """Pause the set-aside trials of a finished search again, which has been extended, and return their numbers."""
         aside = [number for number, facts in self.trials.items() if facts.set_aside and facts.end is None]
         if aside:
             self.ledger.take_up()
         for number in aside:
             self._roster.update(number, set_aside=False, ended=None)
             self._watchers.ended(number, "paused", f"waits at epoch {self.trials[number].epochs} again")
+        return aside
 
     def close(self) -> None:
         """Set aside the trials that are paused or cut short by the budget. `restore` undoes this after an extension."""
         assert not self.live
+        if self._shelf is not None:
+            self._shelf.tidy(self._roster, self._most_begun)
         for number, facts in self.trials.items():
             if facts.end is None and facts.set_aside:
                 self.ledger.set_aside(number, str(facts.ended))  # for the case that its end was not written
@@ -196,6 +213,15 @@ class Agenda:
                 self.ledger.set_aside(number, why)
                 self._roster.update(number, end="pruned", ended=why, set_aside=True)
                 self._watchers.ended(number, "pruned", why)
+
+    @property
+    def _most_begun(self) -> int | None:
+        """The largest number of trials that the budget can begin, None if only its hours bound them."""
+        most, epochs = self._most_trials, self.search.budget.epochs
+        if epochs is not None:
+            more = len(self.trials) + max(epochs - self._roster.epochs, 0) // self.rungs.levels[0]
+            most = more if most is None else min(most, more)
+        return most
 
     def _promotable(self) -> int | None:
         """Return the trial to promote, or, by the scheduler `stopping`, the best survivor for which the budget is enough."""

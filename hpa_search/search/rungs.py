@@ -102,6 +102,11 @@ class Rungs:
             if waiting and gone < len(ranked) // self.eta:
                 yield waiting[0][1]
 
+    def waiting(self, level: int) -> tuple[list[int], int]:
+        """Return the trials that wait at the rung ``level``, the best first, and how many of its trials went on."""
+        index = self._index[level]
+        return [trial for _, trial in self._waiting[index]], self._gone[index]
+
     def survives(self, trial: int) -> bool:
         """Return whether the stopping variant keeps a trial: it is among the best 1/eta, at least one, at its rung so far."""
         index = self._highest[trial]
@@ -111,6 +116,10 @@ class Rungs:
     def best(self) -> Iterator[int]:
         """Yield the trials that have reached a rung, the best first: by their highest rung, then by the score there."""
         return (trial for _, _, trial in self._standings)
+
+    def first(self, count: int) -> list[int]:
+        """Return the first ``count`` of `best`."""
+        return [trial for _, _, trial in self._standings[:count]]
 
     def expected(self, trial: int) -> float | None:
         """Return the score that a trial is expected to have at the top rung, by its score at its highest rung, or None."""

@@ -35,6 +35,10 @@ LEAST_VALIDATION = CROSS_FIT_FOLDS
 """The fewest validation rows: thresholds are fitted on all folds of them but one."""
 
 
+CHANGEABLE = ("resources", "keep")
+"""The settings of a search that may change when it is resumed."""
+
+
 class ExternalRows(Record):
     """The external images of a search.
 
@@ -127,13 +131,13 @@ def prepare(
 
 
 def keep_changes(out: Path, search: Search, text: str, inputs: Inputs) -> None:
-    """Write the changes to the search in ``out`` since it began: its resources and the places of its data.
+    """Write the changes to the search in ``out`` since it began: settings of `CHANGEABLE`, and the places of its data.
 
     Only the driver that holds the lease may call this.
     """
     there, provenance = read_workspace(out)
     moved = _moved(provenance, inputs)
-    if there.resources != search.resources:
+    if any(getattr(there, name) != getattr(search, name) for name in CHANGEABLE):
         write_text(out / SEARCH, text)
     if moved != provenance:
         write_json(out / PROVENANCE, moved.model_dump(mode="json"))
@@ -176,12 +180,12 @@ def read_workspace(out: Path) -> tuple[Search, Provenance]:
 
 
 def read_again(out: Path, search: Search) -> tuple[Search, Provenance]:
-    """Return the search as stored in ``out``, with the resources of ``search``, and its provenance.
+    """Return the search as stored in ``out``, with the settings of `CHANGEABLE` of ``search``, and its provenance.
 
     Suggestions depend on the order of dimensions, which may differ in ``search``.
     """
     there, provenance = read_workspace(out)
-    return there.model_copy(update={"resources": search.resources}), provenance
+    return there.model_copy(update={name: getattr(search, name) for name in CHANGEABLE}), provenance
 
 
 def _split(search: Search, dataset: Dataset) -> Split:
@@ -293,8 +297,8 @@ def _objective_classes(search: Search, labels: np.ndarray, split: Split, externa
 def _check_same(out: Path, search: Search, fingerprint: str) -> None:
     there, provenance = read_workspace(out)
     changed = [name for name in Search.model_fields if getattr(there, name) != getattr(search, name)]
-    if "resources" in changed and list(there.space) == list(search.space):  # the new file may then replace the old
-        changed.remove("resources")
+    if list(there.space) == list(search.space):  # the new file may then replace the old
+        changed = [name for name in changed if name not in CHANGEABLE]
     if changed:
         raise UserError(
             f"{out} holds another search: {', '.join(changed)} differ from {out / SEARCH}; choose another --out, or run that file"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hpa_search.config import CONDITIONS, Record, TrialConfig, Value
+from hpa_search.config import CONDITIONS, Record, TrialConfig, Value, bounded
 from hpa_search.errors import nearest
 from hpa_search.labels import NUM_LABELS
 from hpa_search.space.dimension import Choices, Dimension, Draw, Suggests, matches, several
@@ -44,6 +44,9 @@ class Search(Record):
     scheduler: SchedulerSettings = SchedulerSettings()
     resources: Resources = Resources()
     final: FinalStage = FinalStage()
+    keep: Literal["needed", "all"] | Annotated[float, bounded(gt=0, le=1e6)] = Field(
+        default="needed", description="'needed', 'all', or a number of GB above 0"
+    )
 
     @model_validator(mode="after")
     def _sound(self) -> "Search":
