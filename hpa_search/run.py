@@ -30,6 +30,7 @@ from hpa_search.hints import command
 from hpa_search.labels import LABELS
 from hpa_search.layout import BEGUN, SPLIT, STUDY
 from hpa_search.ledger.study_place import check_url, choose_study, read_study_place
+from hpa_search.plan.plan import before_the_run
 from hpa_search.report.write import write_report
 from hpa_search.search.life import Outcome
 from hpa_search.search.log import LOG, SearchLog
@@ -102,6 +103,8 @@ def run(
         choose_study(work.folder, study, search.name)
         work.push()  # before workers read the split, and before anything is written to the study
         search = read_again(work.folder, search)[0]
+        for line in before_the_run(search):
+            say(line)
         site = Site(work.folder, commands=work.place / COMMANDS, ray_address=ray_address)
         with ExitStack() as shown:
             shown.enter_context(view.showing())

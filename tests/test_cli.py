@@ -100,6 +100,7 @@ def test_the_options_are_these_and_no_hyperparameter_is_among_them():
         "data check": ["--cache", "--sheet", "folder"],
         "data phantom": ["--images", "--lift", "--seed", "--size", "--test-images", "folder"],
         "compare": ["--by", "--data", "out"],
+        "plan": ["--cache", "--data", "--out", "--slots", "space"],
         "report": ["--cache", "--data", "--markdown", "--to", "out"],
         "finish": [
             "--also",

@@ -8,7 +8,7 @@ from hpa_search.cli.control import extend, pause, resume, status, stop
 from hpa_search.cli.data import data
 from hpa_search.cli.predictions import ensemble, predict
 from hpa_search.cli.program import Program
-from hpa_search.cli.search import compare, finish, report, run, tensorboard
+from hpa_search.cli.search import compare, finish, plan, report, run, tensorboard
 
 
 @click.group(cls=Program)
@@ -19,6 +19,7 @@ def main() -> None:
 
 for command in (
     data,
+    plan,
     run,
     submit,
     list_jobs,

@@ -1,4 +1,4 @@
-"""Run a search and use its results: run, finish, compare, report, tensorboard."""
+"""Run a search and use its results: plan, run, finish, compare, report, tensorboard."""
 
 import sys
 from functools import partial
@@ -35,6 +35,20 @@ def run(space: Path, folder: Any, out: Any, external: Any, study: str | None, ad
 
     outcome = run_all(space, folder, out, cache, external=external, study=study, ray_address=address, console=console_here())
     leave(outcome)
+
+
+@click.command()
+@click.argument("space", type=FOLDER)
+@click.option("--data", "folder", type=PLACE, required=True, help="The dataset in the Kaggle layout: a folder or a URL.")
+@click.option("--out", type=FOLDER, default=Path(), help="Folder that the search will write to.  [default: the current folder]")
+@click.option("--slots", type=click.IntRange(1, 1000), default=None, help="Number of slots.  [default: what this machine holds]")
+@CACHE
+@told
+def plan(space: Path, folder: Any, out: Path, slots: int | None, cache: Path) -> None:
+    """Say what the search of the file SPACE will do: trials, epochs, hours, disk. It trains a few steps on this machine."""
+    from hpa_search.plan.make import plan as make_plan
+
+    make_plan(space, folder, cache, out=out, slots=slots, console=console_here(aside=True), say=click.echo)
 
 
 @click.command()

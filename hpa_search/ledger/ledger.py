@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
@@ -132,6 +132,12 @@ class Ledger:
         if ledger is None:
             raise UserError(f"{path}: holds no search yet; give the --out of a `hpa-search run`")
         return ledger
+
+    @classmethod
+    def in_memory(cls, name: str) -> "Ledger":
+        """Return a new ledger that no file holds."""
+        storage = InMemoryStorage()
+        return cls(storage, storage.create_new_study([StudyDirection.MAXIMIZE], name), "memory")
 
     @staticmethod
     def is_in(out: Path) -> bool:

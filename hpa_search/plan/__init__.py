@@ -1,0 +1,1 @@
+"""What a search will do, before it does it."""
