@@ -220,11 +220,13 @@ class Search(Record):
         return any(matches(choices, drawn) for choices in self.exclude)
 
     def suggest(self, trial: Suggests) -> dict[str, Value]:
-        """Return a value for each active dimension, drawn in the file's order. The whole point may be excluded."""
+        """Return a value for each active dimension, drawn in the file's order, or the first values of a point that is excluded."""
         drawn: dict[str, Value] = {}
         for name, dimension in self.space.items():
             if dimension.active(drawn):
                 drawn[name] = dimension.suggest(name, trial)
+                if self.excluded(drawn):
+                    break
         return drawn
 
     def draw(self, rng: random.Random, given: Point | None = None) -> dict[str, Value]:
