@@ -19,6 +19,7 @@ from hpa_search.data.packed import PackedImages
 from hpa_search.figures.confusion import confusion
 from hpa_search.figures.pictures import sheet
 from hpa_search.figures.predictions import Predictions
+from hpa_search.labels import NUM_LABELS, to_vector
 from hpa_search.ledger.ledger import TrialRecord
 from hpa_search.scoring.rules import cross_fitted
 from hpa_search.search.leg import EpochReport, Leg
@@ -55,6 +56,7 @@ class ValidationBoard:
         self, events: EventFiles, search: Search, rows: Rows, logits: Callable[[int, int], NDArray[np.floating] | None]
     ) -> None:
         self._events, self._rungs, self._rows, self._logits = events, search.rungs, rows, logits
+        self._labels = np.ones(NUM_LABELS, dtype=bool) if search.labels is None else to_vector(search.labels)
         self._epochs: dict[int, int] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="board")
 
@@ -92,7 +94,7 @@ class ValidationBoard:
                 return
             rows, logits = self._rows, logits.astype(np.float32)
             predicted = cross_fitted(logits, rows.labels, folds=FOLDS, seed=0, groups=rows.groups)
-            found = Predictions(rows.ids, rows.labels, expit(logits), predicted)
+            found = Predictions(rows.ids, rows.labels, expit(logits), predicted).only(self._labels)
             self._events.write(run_of(number), *shown(found, rows.names, rows.images if is_whole else None), step=epoch)
         except Exception:  # what is shown must not end what is trained
             logger.warning("trial %d: its validation rows could not be shown in TensorBoard", number, exc_info=True)

@@ -1,6 +1,7 @@
 """What a network or an ensemble says about some images, and where it is wrong."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,11 @@ class Predictions:
     def __post_init__(self) -> None:
         shape = (len(self.ids), NUM_LABELS)
         assert self.labels.shape == self.probabilities.shape == self.predicted.shape == shape
+
+    def only(self, labels: NDArray[np.bool_]) -> Self:
+        """Return the same with the ``labels`` (28,) alone: of the others, no image has one, and none is predicted."""
+        chances = np.where(labels, self.probabilities, 0.0)
+        return replace(self, labels=self.labels & labels, probabilities=chances, predicted=self.predicted & labels)
 
     @property
     def confused(self) -> NDArray[np.int64]:

@@ -31,7 +31,7 @@ from hpa_search.finish.material import NEEDED, Material, read_material
 from hpa_search.finish.measure import appraise_pool, as_json, measure, read_predictions, write_predictions
 from hpa_search.finish.pool import Pool, best_on_top
 from hpa_search.finish.views import under_views
-from hpa_search.labels import LABELS
+from hpa_search.labels import LABELS, to_vector
 from hpa_search.locks import HeldError, Lock
 from hpa_search.scoring.final import Ensemble, FinalChoice
 from hpa_search.scoring.measured import MeasuredSearch
@@ -152,6 +152,7 @@ def _show(material: Material, manifest: Manifest, measured: MeasuredSearch) -> N
     part = "test" if measured.test else "validation"
     ids, labels, probabilities = read_predictions(material.out, part)
     found = Predictions(ids, labels, probabilities, manifest.decision_rule.decide(probabilities).labels)
+    found = found.only(to_vector(measured.labels))
     written = [*shown(found, LABELS, material.images)]
     if measured.test is not None:
         written.append(of_scalars({RESULT: measured.test.ensemble.value, GAIN: measured.test.difference.value}))

@@ -295,7 +295,8 @@ def _asking(place: StudyPlace) -> Iterator[None]:
 
 
 def _is_trained(out: Path) -> bool:
-    return any(not is_system_file(path.parent.name) for path in out.glob("trials/*/metrics.csv"))
+    left = (*out.glob("trials/*/checkpoint.pt"), *out.glob("trials/*/metrics.csv"))
+    return any(not is_system_file(path.parent.name) for path in left)
 
 
 @contextmanager

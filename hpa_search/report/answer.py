@@ -11,7 +11,7 @@ from hpa_search.scoring.report import compared, interval, over
 
 def answer(facts: Facts) -> Section:
     """Return the section. Before the final stage it tells the best objective, and why that is no result."""
-    return Section("The answer", tuple(_measured(facts.result) if facts.result else _unfinished(facts)))
+    return Section("The answer", tuple(_measured(facts.result, facts.search.name) if facts.result else _unfinished(facts)))
 
 
 def _unfinished(facts: Facts) -> list[Block]:
@@ -31,7 +31,7 @@ def _unfinished(facts: Facts) -> list[Block]:
     ]
 
 
-def _measured(result: Mapping[str, Any]) -> list[Block]:
+def _measured(result: Mapping[str, Any], own: str) -> list[Block]:
     test, nested = result["test"], result["nested"]
     labels = over(result["labels"])
     blocks: list[Block] = []
@@ -58,26 +58,32 @@ def _measured(result: Mapping[str, Any]) -> list[Block]:
             Text("There are neither test rows nor groups enough for a nested estimate, so nothing honest can be said.", lead=True)
         )
     points = [
-        *_against(result),
+        *_against(result, own),
         *([_nested_line(nested)] if test is not None and nested is not None else []),
         *([f"Every label on every image would score {test['floor']:.4f}."] if test is not None else []),
     ]
     return [*blocks, *([Points(tuple(points))] if points else []), *_members(result)]
 
 
-def _against(result: Mapping[str, Any]) -> list[str]:
+def _named(trial: Mapping[str, Any], own: str) -> str:
+    """Return the name of a trial, with its search if that is not the report's own."""
+    return f"trial {trial['trial']}" + ("" if trial["search"] == own else f" of {trial['search']}")
+
+
+def _against(result: Mapping[str, Any], own: str) -> list[str]:
     """Compare the ensemble with the best trial, and the best trial with the runner-up."""
-    lines, best, test, second = [], result["best_single"], result["test"], result["runner_up"]
+    lines, test, second = [], result["test"], result["runner_up"]
+    best = _named(result["best_single"], own)
     if test is not None:
         lines.append(
-            f"The ensemble of {len(result['members'])} against trial {best['trial']} alone, which has {interval(Interval(**test['best_single']))}: "
+            f"The ensemble of {len(result['members'])} against {best} alone, which has {interval(Interval(**test['best_single']))}: "
             f"{compared(Interval(**test['difference']))}."
         )
     if second is not None:
         difference = Interval(**second["difference"])
         apart = "are told apart" if difference.low > 0 or difference.high < 0 else "are not told apart by these rows"
         lines.append(
-            f"Winner and runner-up {apart}: macro AP of trial {best['trial']} minus that of trial {second['trial']} on the rows "
+            f"Winner and runner-up {apart}: macro AP of {best} minus that of {_named(second, own)} on the rows "
             f"that ranked them: {compared(difference)}."
         )
     return lines

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpa_search.bundle.manifest import MANIFEST, Manifest, read_manifest
-from hpa_search.data.kaggle import read_dataset
+from hpa_search.data.kaggle import Dataset, read_dataset
 from hpa_search.data.packed import PackedImages, pack
 from hpa_search.data.splits import Split, read_split
 from hpa_search.errors import UserError
 from hpa_search.figures.predictions import Predictions
 from hpa_search.finish.measure import predictions_file, read_predictions
+from hpa_search.labels import to_vector
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
 from hpa_search.ledger.importance import Importance, importances
 from hpa_search.ledger.ledger import Ledger, TrialRecord
@@ -28,10 +30,11 @@ from hpa_search.search.rungs import Rungs
 from hpa_search.search.trial_files import WorkTrialFiles
 from hpa_search.search.workspace import Provenance, read_workspace
 from hpa_search.space.search import Search
+from hpa_search.storage.data_cache import local_folder
 from hpa_search.storage.opened import WorkingCopy
 from hpa_search.storage.place import Location, Place
 from hpa_search.training.checkpoint import read_logits
-from hpa_search.training.job import trial_folder
+from hpa_search.training.job import trial_folder, trial_name
 
 RESULT = "result.json"
 PARTS = ("test", "validation")
@@ -47,7 +50,7 @@ NEEDED = (
     "*_predictions.npz",
     "bundle/*",
 )
-"""The files of a search in an object store that a report is made from."""
+"""The files of a search in an object store that a report is made from; the logits of the best trials follow."""
 SHOWN = 20
 """The number of trials in the leaderboard."""
 JUDGED = 10
@@ -158,8 +161,7 @@ def read_facts(work: WorkingCopy, cache: Path, data: Location | None = None) -> 
         roster.put(record)
     trials = tuple(_trial(out, record, roster, running=state == "running") for record in records)
     place = Place.of(data or provenance.data)
-    labelled = _labelled(place, cache) if place.is_local else None
-    result = json.loads((out / RESULT).read_text()) if (out / RESULT).is_file() else None
+    labelled, result = _labelled(place, cache), _result(out / RESULT)
     manifest = _manifest(out) if result else None
     facts = Facts(
         place=work.place,
@@ -174,32 +176,42 @@ def read_facts(work: WorkingCopy, cache: Path, data: Location | None = None) -> 
         intervals={},
         result=result,
         manifest=manifest,
-        predictions=_predictions(out, manifest) if manifest else None,
+        predictions=_predictions(out, manifest, result["labels"]) if result and manifest else None,
         images=labelled[1] if labelled else None,
         kept=WorkTrialFiles(work).in_words(),
     )
-    return facts if labelled is None else _judged(facts, out, *labelled)
+    return facts if labelled is None else _judged(facts, work, labelled[0])
 
 
 def _trial(out: Path, record: TrialRecord, roster: Roster, *, running: bool) -> TrialFacts:
     path = trial_folder(out, record.number) / "metrics.csv"
     rows: tuple[Mapping[str, float], ...] = ()
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = tuple({name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file))
+    # A trial without metrics, or a damaged file: the ledger has the objectives.
+    with suppress(OSError, ValueError), path.open(newline="", encoding="utf-8") as file:
+        rows = tuple({name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file))
     state = trial_state(record, running=running)
     return TrialFacts(
         record.number, state, record.ended or "", record.parameters, record.reports, rows, roster.expected(record.number)
     )
 
 
-def _labelled(place: Place, cache: Path) -> tuple[Any, PackedImages] | None:
+def _labelled(place: Place, cache: Path) -> tuple[Dataset, PackedImages] | None:
     """Return the dataset at ``place`` and its images, None if it is not there any more."""
     try:
-        dataset = read_dataset(place.local)
+        dataset = read_dataset(local_folder(place, cache))
         return dataset, pack(dataset.train_folder, dataset.ids, cache)
     except (UserError, OSError):
         return None
+
+
+def _result(path: Path) -> Mapping[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); `hpa-search finish` writes it again") from None
+    return found
 
 
 def _manifest(out: Path) -> Manifest | None:
@@ -211,30 +223,30 @@ def _manifest(out: Path) -> Manifest | None:
         return None
 
 
-def _predictions(out: Path, manifest: Manifest) -> Judged | None:
+def _predictions(out: Path, manifest: Manifest, scored: Sequence[int]) -> Judged | None:
     for part in PARTS:
         if predictions_file(out, part).is_file():
             ids, labels, probabilities = read_predictions(out, part)
             rule = manifest.decision_rule
-            return Judged(ids, labels, probabilities, rule.decide(probabilities).labels, part, rule.thresholds)
+            found = Judged(ids, labels, probabilities, rule.decide(probabilities).labels, part, rule.thresholds)
+            return found.only(to_vector(scored))
     return None
 
 
-def _judged(facts: Facts, out: Path, dataset: Any, images: PackedImages) -> Facts:
+def _judged(facts: Facts, work: WorkingCopy, dataset: Dataset) -> Facts:
     """Return the facts with the intervals of the best trials, where their logits fit the rows."""
+    out = work.folder
     split: Split = read_split(out / SPLIT, dataset.ids)
     rows = split.validation
     labels = dataset.labels[rows]
     groups = None if dataset.groups is None else np.array(dataset.groups)[rows]
     logits = {}
     for trial in facts.ranked[:JUDGED]:
-        path = trial_folder(out, trial.number)
-        if (
-            (path / "logits.npz").is_file()
-            and (found := read_logits(path).get(trial.best_epoch)) is not None
-            and found.shape == labels.shape
-        ):
-            logits[trial.number] = found.astype(np.float32)
+        with suppress(UserError):  # a damaged file, of a trial that is told without an interval then
+            work.fetch(f"{trial_name(trial.number)}/logits.npz")
+            found = read_logits(trial_folder(out, trial.number)).get(trial.best_epoch)
+            if found is not None and found.shape == labels.shape:
+                logits[trial.number] = found.astype(np.float32)
     sizes = {"train": len(split.train), "validation": len(rows), "test": len(split.test)}
     classes = [label for label in facts.provenance.classes if labels[:, label].any()]
     if not logits or not classes:

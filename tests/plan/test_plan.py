@@ -116,7 +116,7 @@ def test_a_run_says_its_plan_first_where_that_takes_no_time(make_search):
     told = before_the_run(make_search(budget="{trials: 8}"))
     assert told[0].startswith("Plan: 8 trials, of which 3 reach epoch 3") and told[1].startswith("Note: the rung at epoch 9")
     assert before_the_run(make_search(budget="{hours: 3}")) == []
-    assert before_the_run(make_search(budget="{trials: 900000}")) == []
+    assert before_the_run(make_search(budget="{trials: 90000}")) == []
 
 
 def test_slots_are_those_of_this_machine(monkeypatch):
