@@ -38,7 +38,6 @@ from hpa_search.search.reading import check_weights, read_search
 from hpa_search.search.shelf import Shelf
 from hpa_search.search.trial_files import WorkTrialFiles
 from hpa_search.search.view import View
-from hpa_search.search.watcher import Watcher
 from hpa_search.search.workspace import Inputs, check_out, keep_changes, prepare, read_again
 from hpa_search.space.search import Search
 from hpa_search.storage.data_cache import local_folder, localise
@@ -108,15 +107,18 @@ def run(
         site = Site(work.folder, commands=work.place / COMMANDS, ray_address=ray_address)
         with ExitStack() as shown:
             shown.enter_context(view.showing())
-            watchers = (*shown.enter_context(_boards(work, search, ready)), view)
+            board, validation = _boards(work, search, ready)
             files = WorkTrialFiles(work)
             shelf = Shelf(search, files)
-            with Driver(search, site, Trials(open_trial, ready.job), watchers=watchers, shelf=shelf, say=say) as driver:
+            with Driver(
+                search, site, Trials(open_trial, ready.job), watchers=(board, validation, view), shelf=shelf, say=say
+            ) as driver:
                 log.open(work.folder)
                 ready.keep()
                 work.push()
                 if (outcome := driver.run()) == "finished":
                     shown.close()  # the final stage prints lines of its own
+                    validation.drain()
                     _finish(work, given, data, view.say)
                     driver.finish()
                     view.say(f"Kept on disk: {files.in_words()} (keep: {search.keep})")
@@ -144,9 +146,8 @@ def _finish(work: WorkingCopy, given: _Given, data: Location, say: Callable[[str
         say(line)
 
 
-@contextmanager
-def _boards(work: WorkingCopy, search: Search, ready: _Ready) -> Iterator[tuple[Watcher, ...]]:
-    """Yield the watchers that write for TensorBoard."""
+def _boards(work: WorkingCopy, search: Search, ready: _Ready) -> tuple[TensorBoard, ValidationBoard]:
+    """Return the watchers that write for TensorBoard."""
     dataset, events = ready.dataset, EventFiles(work.folder)
     rows = read_split(work.folder / SPLIT, dataset.ids).validation
 
@@ -161,8 +162,7 @@ def _boards(work: WorkingCopy, search: Search, ready: _Ready) -> Iterator[tuple[
         images=ready.images,
         names=LABELS,
     )
-    with ValidationBoard(events, search, shown, logits) as validation:
-        yield TensorBoard(events, search), validation
+    return TensorBoard(events, search), ValidationBoard(events, search, shown, logits)
 
 
 def _report(work: WorkingCopy, cache: Path, data: Location, say: Callable[[str], None]) -> None:

@@ -17,9 +17,9 @@ _VERSION = "brain.Event:2"
 class EventFiles:
     """Writes events into one file for each run, named after the second in which it was begun.
 
-    TensorBoard reads the files of a run in the order of their names, and a step drops all that was read before from that step on. Two
-    files begun within one second may be read in the wrong order, so this process goes on in the file that it has begun. It keeps none
-    open: a search may have more trials than a process may have open files.
+    TensorBoard reads the files of a run in the order of their names. When a step comes again, it drops what it has read of later steps.
+    Two files begun within one second may be read in the wrong order, so this process goes on in the file that it has begun. It keeps
+    none open: a search may have more trials than a process may have open files.
     """
 
     def __init__(self, out: Path) -> None:

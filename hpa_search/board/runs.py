@@ -57,7 +57,8 @@ class TensorBoard:
 
     def started(self, leg: Leg) -> None:
         """Open the trial's run and write its parameters."""
-        self._busy.change(+1)
+        if leg.number not in self._live:  # the end of a leg that was lost is not told
+            self._busy.change(+1)
         self._live.add(leg.number)
         self._begun.add(leg.number)
         written = [hparams.started(self._space, leg.parameters)]  # of a run's rows, TensorBoard takes the first
@@ -94,7 +95,7 @@ class TensorBoard:
 
 
 class _Busy:
-    """The share of the slots' time that passed in epochs, under this driver; the rest went into starts and waiting."""
+    """The share of the legs' time that passed in epochs, under this driver; the rest went into their starts."""
 
     def __init__(self) -> None:
         self.trained = 0.0

@@ -21,7 +21,7 @@ SEARCH = "search"
 """The run of what belongs to all trials. Its steps are the epochs done by all of them, or minutes."""
 BEST_BY_EPOCHS, BEST_BY_MINUTES = "search/best_objective_by_epochs", "search/best_objective_by_minutes"
 RUNNING, BEGUN = "search/trials_running", "search/trials_begun"
-BUSY = "search/busy_share_of_slots"
+BUSY = "search/share_of_legs_in_epochs"
 GAIN, RESULT = "search/ensemble_gain", "search/macro_f1"
 _NOT_SCALARS = {"epoch"}
 _LAYOUT = {
@@ -29,7 +29,7 @@ _LAYOUT = {
         "best objective so far, by epochs of all trials": ["Multiline", [BEST_BY_EPOCHS]],
         "best objective so far, by minutes": ["Multiline", [BEST_BY_MINUTES]],
         "trials": ["Multiline", [RUNNING, BEGUN]],
-        "share of the slots' time in epochs": ["Multiline", [BUSY]],
+        "share of the legs' time in epochs": ["Multiline", [BUSY]],
     },
     "Trials": {
         "objective": ["Multiline", ["^objective$"]],

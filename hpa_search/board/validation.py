@@ -2,9 +2,11 @@
 
 import io
 import logging
+from bisect import insort
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import Queue
+from threading import Thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,10 @@ from hpa_search.space.search import Search
 
 THRESHOLDS = 101
 FOLDS = 5
+MOST_CURVES, MOST_PICTURES = 500, 60
+"""How many legs' curves, and how many trials' pictures, a driver shows: 35 MB and 15 MB."""
+BEST = 20
+"""Pictures are of trials that are among so many."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +51,12 @@ class Rows:
 class ValidationBoard:
     """Writes what a trial says about the validation rows, after its leg.
 
-    Precision and recall of each class are shown at every rung but the first, which most trials never leave; mistakes and labels
-    confused, which are pictures, at the end of a trial that was trained to the end. So a search of 1,000 trials stays small.
+    Precision and recall of each class are shown at every rung but the first, which most trials never leave, and for trials that have
+    ended above it. Mistakes and labels confused, which are pictures, are shown of a trial that is complete and among the best so far.
+    Both have a limit, so a search of any length stays small.
 
     ``logits`` returns those of a trial at an epoch (n, 28), or None if they cannot be read. A thread of its own draws: figures take
-    a second, in which slots would wait.
+    a second, in which slots would wait. What it has not drawn when the driver ends is not drawn later.
     """
 
     def __init__(
@@ -57,8 +64,13 @@ class ValidationBoard:
     ) -> None:
         self._events, self._rungs, self._rows, self._logits = events, search.rungs, rows, logits
         self._labels = np.ones(NUM_LABELS, dtype=bool) if search.labels is None else to_vector(search.labels)
-        self._epochs: dict[int, int] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="board")
+        self._reports: dict[int, EpochReport] = {}
+        self._best: list[float] = []
+        """The objectives of the best complete trials, ascending."""
+        self._curves, self._pictures = 0, 0
+        self._waiting: Queue[tuple[int, int, bool] | None] = Queue()
+        self._thread = Thread(target=self._work, name="board", daemon=True)
+        self._thread.start()
 
     def resumed(self, trials: list[TrialRecord], spent_seconds: Callable[[], float]) -> None:
         """Do nothing: earlier drivers have shown their trials."""
@@ -71,33 +83,47 @@ class ValidationBoard:
 
     def reported(self, number: int, report: EpochReport) -> None:
         """Note how far the trial is."""
-        self._epochs[number] = report.epoch
+        self._reports[number] = report
 
     def ended(self, number: int, state: str, why: str) -> None:
-        """Show a trial that stands at a rung above the first, or has been trained to the end."""
-        epoch = self._epochs.pop(number, 0)
-        is_whole = state == "complete"
-        if epoch and (is_whole or (epoch in self._rungs[1:] and state != "failed")):
-            self._thread.submit(self._show, number, epoch, is_whole)
+        """Show a trial that stands at a rung above the first, or is complete."""
+        report = self._reports.pop(number, None)
+        if report is None or state == "failed" or self._curves >= MOST_CURVES:
+            return
+        if state == "complete" or report.epoch in self._rungs[1:]:
+            self._curves += 1
+            self._waiting.put((number, report.epoch, state == "complete" and self._is_among_the_best(report.objective)))
 
-    def __enter__(self) -> "ValidationBoard":
-        return self
+    def drain(self) -> None:
+        """Wait until all has been drawn."""
+        self._waiting.put(None)
+        self._thread.join()
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        """Wait until all has been written, unless an exception leaves the block."""
-        self._thread.shutdown(wait=kind is None, cancel_futures=kind is not None)
+    def _is_among_the_best(self, objective: float) -> bool:
+        if self._pictures >= MOST_PICTURES or (len(self._best) == BEST and objective <= self._best[0]):
+            return False
+        insort(self._best, objective)
+        self._best, self._pictures = self._best[-BEST:], self._pictures + 1
+        return True
 
-    def _show(self, number: int, epoch: int, is_whole: bool) -> None:
+    def _work(self) -> None:
+        while (next_one := self._waiting.get()) is not None:
+            self._show(*next_one)
+
+    def _show(self, number: int, epoch: int, in_pictures: bool) -> None:
         try:
-            logits = self._logits(number, epoch)
-            if logits is None or logits.shape != self._rows.labels.shape:
+            logits, rows, seen = self._logits(number, epoch), self._rows, self._labels
+            if logits is None or logits.shape != rows.labels.shape:
                 return
-            rows, logits = self._rows, logits.astype(np.float32)
-            predicted = cross_fitted(logits, rows.labels, folds=FOLDS, seed=0, groups=rows.groups)
-            found = Predictions(rows.ids, rows.labels, expit(logits), predicted).only(self._labels)
-            self._events.write(run_of(number), *shown(found, rows.names, rows.images if is_whole else None), step=epoch)
-        except Exception:  # what is shown must not end what is trained
-            logger.warning("trial %d: its validation rows could not be shown in TensorBoard", number, exc_info=True)
+            logits, predicted = logits.astype(np.float32), np.zeros_like(rows.labels)
+            predicted[:, seen] = cross_fitted(
+                logits[:, seen], rows.labels[:, seen], folds=FOLDS, seed=0, groups=rows.groups, fill=bool(seen.all())
+            )
+            found = Predictions(rows.ids, rows.labels, expit(logits), predicted).only(seen)
+            self._events.write(run_of(number), *shown(found, rows.names, rows.images if in_pictures else None), step=epoch)
+        except Exception as error:  # what is shown must not end what is trained
+            logger.debug("the figures of a trial could not be drawn", exc_info=True)
+            logger.warning("trial %d: its validation rows could not be shown in TensorBoard: %s", number, error)
 
 
 def shown(predictions: Predictions, names: tuple[str, ...], images: PackedImages | None) -> Iterable[Summary]:

@@ -143,7 +143,7 @@ class Driver:
 
     def _say_what_is_gone(self, restored: list[int]) -> None:
         gone = [number for number in restored if self._shelf is not None and self._shelf.lacks(number)]
-        if gone:
+        if gone and self._search.keep != "all":
             self._say(
                 f"{len(gone)} of the {len(restored)} trials that wait have no checkpoint any more (keep: {self._search.keep}). "
                 "One that is promoted trains again from its first epoch."

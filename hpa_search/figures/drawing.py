@@ -24,8 +24,8 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
 }
-_NO_DATE: Any = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
-Kind = Literal["svg", "png"]
+_NO_DATE: Any = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}, "jpg": None}
+Kind = Literal["svg", "png", "jpg"]
 
 
 class Drawing:
@@ -45,7 +45,7 @@ class Drawing:
 def drawing(width: float = 9.0, height: float = 3.6, rows: int = 1, columns: int = 1, kind: Kind = "svg") -> Iterator[Drawing]:
     """Yield a figure of ``width`` x ``height`` inches, of ``rows`` x ``columns`` axes."""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained" if kind != "jpg" else None)
         figure.subplots(rows, columns)
         made = Drawing(figure)
         yield made

@@ -30,9 +30,9 @@ def of_row(images: PackedImages, identifier: str) -> Image.Image:
 
 
 def sheet(images: PackedImages, predictions: Predictions, rows: NDArray[np.int64], names: tuple[str, ...]) -> bytes:
-    """Return a PNG of the images at ``rows`` of ``predictions``, each with its true and its predicted labels."""
+    """Return a JPEG of the images at ``rows`` of ``predictions``, each with its true and its predicted labels."""
     lines = max(1, -(-len(rows) // COLUMNS))
-    with drawing(width=9.0, height=2.9 * lines, rows=lines, columns=COLUMNS, kind="png") as drawn:
+    with drawing(width=9.0, height=2.9 * lines, rows=lines, columns=COLUMNS, kind="jpg") as drawn:
         for place, axes in enumerate(drawn.figure.axes):
             axes.set_axis_off()
             if place >= len(rows):

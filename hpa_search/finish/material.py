@@ -16,6 +16,7 @@ from hpa_search.finish.pool import Pool, best_on_top, joined
 from hpa_search.labels import NUM_LABELS
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
 from hpa_search.ledger.ledger import Ledger, TrialRecord
+from hpa_search.search.shelf import MOST_CANDIDATES
 from hpa_search.search.workspace import Provenance, read_workspace
 from hpa_search.space.search import Search
 from hpa_search.storage.data_cache import localised
@@ -25,7 +26,6 @@ from hpa_search.storage.place import Location, Place
 from hpa_search.training.checkpoint import read_logits, read_objectives, weights_path
 from hpa_search.training.job import trial_folder
 
-MOST_CANDIDATES = 50
 NEEDED = (SEARCH, PROVENANCE, SPLIT, "study.j*", "trials/*/metrics.csv", "trials/*/logits.npz")
 """The files of a search in an object store that the choice fetches; the weights of the chosen members follow."""
 

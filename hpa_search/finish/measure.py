@@ -176,12 +176,12 @@ def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manif
 
 
 def predictions_file(out: Path, part: str) -> Path:
-    """Return the file with the predictions for a part of the split, `test` or `validation`."""
+    """Return the file with the predictions for a part of the rows: `test`, `validation`, or `out_of_fold`, all but the test rows."""
     return out / f"{part}_predictions.npz"
 
 
 def write_predictions(material: Material, part: str, rows: NDArray[np.int64], probabilities: NDArray[np.floating]) -> None:
-    """Write what the ensemble says about ``rows``, those of a ``part`` of the split, into the search's folder."""
+    """Write what the ensemble says about ``rows`` into the search's folder; ``part`` names them as in `predictions_file`."""
     ids, labels = np.array(material.dataset.ids)[rows], material.labels(rows)
     with whole(predictions_file(material.out, part)) as path, path.open("wb") as file:
         np.savez(file, ids=ids, labels=labels, probabilities=probabilities)

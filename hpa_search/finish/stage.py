@@ -136,20 +136,26 @@ def _conclude(material: Material, final: FinalStage, cache: Path, say: Callable[
         write_card(building, manifest, measured)
         _publish(material.work, building, manifest)
     pool = material.pool
-    write_predictions(material, "validation", pool.rows, ensemble.rule.probabilities(ensemble.logits(pool.logits)))
+    write_predictions(
+        material,
+        "validation" if len(pool.networks[0]) == 1 else "out_of_fold",
+        pool.rows,
+        ensemble.rule.probabilities(ensemble.logits(pool.logits)),
+    )
     write_json(out / "result.json", as_json(measured))
     if material.dataset.test_ids:
         _submit(out, manifest, material.dataset, cache)
     try:
         _show(material, manifest, measured)
-    except OSError as error:  # all that counts is written
-        say(f"TensorBoard does not show the ensemble: {message(error)}")
+    except Exception as error:  # all that counts is written
+        logger.debug("the ensemble could not be shown", exc_info=True)
+        say(f"TensorBoard does not show the ensemble: {message(error) if isinstance(error, OSError) else error}")
     return measured
 
 
 def _show(material: Material, manifest: Manifest, measured: MeasuredSearch) -> None:
     """Show the ensemble in TensorBoard, in the run of the whole search: on the test rows, or without any on the validation rows."""
-    part = "test" if measured.test else "validation"
+    part = "test" if measured.test else "validation" if len(material.pool.networks[0]) == 1 else "out_of_fold"
     ids, labels, probabilities = read_predictions(material.out, part)
     found = Predictions(ids, labels, probabilities, manifest.decision_rule.decide(probabilities).labels)
     found = found.only(to_vector(measured.labels))

@@ -5,12 +5,16 @@ import numpy as np
 from hpa_search.report.facts import Facts
 from hpa_search.report.page import Points, Section, Text
 from hpa_search.scoring.appraisal import RARE
+from hpa_search.scoring.intervals import Interval
+from hpa_search.scoring.report import told_apart
 
 EDGE = 0.05
 """The share of a range, on its scale, that counts as its edge."""
 BEST = 5
+SEEDS = "replicate"
+"""The dimension that repeats a configuration with other seeds."""
 LITTLE = 0.02
-"""A parameter that explains less than this share of the variance may as well be fixed."""
+"""A parameter with a smaller share of what decides may as well be fixed."""
 ENOUGH = 20
 """The number of trials below which nothing is said about parameters."""
 
@@ -60,7 +64,7 @@ def _choices(facts: Facts) -> list[str]:
     lines, best = [], facts.ranked[: 2 * BEST]
     for name, dimension in facts.search.space.items():
         values = {repr(trial.parameters.get(name)) for trial in best}
-        if dimension.choice is not None and len(values) == 1 and best[0].parameters.get(name) is not None:
+        if name != SEEDS and len(dimension.choice or ()) > 1 and len(values) == 1 and best[0].parameters.get(name) is not None:
             lines.append(
                 f"{name}: the best {len(best)} trials all have {best[0].parameters[name]}. Fix it, and spend the trials on the rest."
             )
@@ -81,14 +85,16 @@ def _still_rising(facts: Facts) -> list[str]:
 def _unimportant(facts: Facts) -> list[str]:
     if len(facts.ranked) < ENOUGH:
         return []
-    little = [one.name for one in facts.importances if not one.conditional and one.share < LITTLE]
+    little = [
+        one.name for one in facts.importances if one.share < LITTLE and one.name != SEEDS and one.trials == len(facts.ranked)
+    ]
     share = f"{LITTLE:.0%}".replace("%", " %")
-    return [f"Each of these explains less than {share} of the differences: {', '.join(little)}. Fix them."] if little else []
+    return [f"Each of these decides less than {share} of which trials are best: {', '.join(little)}. Fix them."] if little else []
 
 
 def _apart(facts: Facts) -> list[str]:
     second = facts.result["runner_up"] if facts.result else None
-    if second is None or second["difference"]["low"] > 0:
+    if second is None or told_apart(Interval(**second["difference"])):
         return []
     return [
         "Winner and runner-up cannot be told apart by these validation rows. Before you conclude that a setting is better, repeat both with "

@@ -6,11 +6,16 @@ from typing import Any
 from hpa_search.report.facts import Facts
 from hpa_search.report.page import Block, Points, Section, Text, table
 from hpa_search.scoring.intervals import Interval
-from hpa_search.scoring.report import compared, interval, over
+from hpa_search.scoring.report import compared, interval, over, told_apart
 
 
 def answer(facts: Facts) -> Section:
     """Return the section. Before the final stage it tells the best objective, and why that is no result."""
+    earlier = Text(
+        "The search has gone on since: this is the result of an earlier final stage. `hpa-search finish OUT` makes a new one."
+    )
+    if facts.result and facts.state != "finished":
+        return Section("The answer", (*_measured(facts.result, facts.search.name), earlier))
     return Section("The answer", tuple(_measured(facts.result, facts.search.name) if facts.result else _unfinished(facts)))
 
 
@@ -33,7 +38,9 @@ def _unfinished(facts: Facts) -> list[Block]:
 
 def _measured(result: Mapping[str, Any], own: str) -> list[Block]:
     test, nested = result["test"], result["nested"]
-    labels = over(result["labels"])
+    labels, rows = over(result["labels"]), ""
+    if nested is not None:
+        rows = f"{nested['rows']} {'rows outside the test part' if nested['networks'] > 1 else 'validation rows'}"
     blocks: list[Block] = []
     if test is not None:
         blocks += [
@@ -48,8 +55,8 @@ def _measured(result: Mapping[str, Any], own: str) -> list[Block]:
         blocks += [
             Text(f"Macro F1{labels} {_in_words(_value(nested))}, by a nested estimate", lead=True),
             Text(
-                f"The split has no test rows. On the {nested['rows']} validation rows, members, calibration and thresholds were chosen "
-                "again in each fold, on the other folds. But trials and epochs were chosen on all of these rows, so the number is "
+                f"The split has no test rows. On the {rows}, members, calibration and thresholds were chosen "
+                "again in each fold, on the other folds. But the search chose its trials and epochs on the validation rows, so the number is "
                 "somewhat too high. Give `split.test` a share of the rows for a number that may be published."
             ),
         ]
@@ -59,7 +66,7 @@ def _measured(result: Mapping[str, Any], own: str) -> list[Block]:
         )
     points = [
         *_against(result, own),
-        *([_nested_line(nested)] if test is not None and nested is not None else []),
+        *([_nested_line(nested, rows)] if test is not None and nested is not None else []),
         *([f"Every label on every image would score {test['floor']:.4f}."] if test is not None else []),
     ]
     return [*blocks, *([Points(tuple(points))] if points else []), *_members(result)]
@@ -81,7 +88,7 @@ def _against(result: Mapping[str, Any], own: str) -> list[str]:
         )
     if second is not None:
         difference = Interval(**second["difference"])
-        apart = "are told apart" if difference.low > 0 or difference.high < 0 else "are not told apart by these rows"
+        apart = "are told apart" if told_apart(difference) else "are not told apart by these rows"
         lines.append(
             f"Winner and runner-up {apart}: macro AP of {best} minus that of {_named(second, own)} on the rows "
             f"that ranked them: {compared(difference)}."
@@ -89,9 +96,9 @@ def _against(result: Mapping[str, Any], own: str) -> list[str]:
     return lines
 
 
-def _nested_line(nested: Mapping[str, Any]) -> str:
+def _nested_line(nested: Mapping[str, Any], rows: str) -> str:
     return (
-        f"Nested estimate on the {nested['rows']} validation rows: {interval(_value(nested))}. Chosen and measured on the same rows it "
+        f"Nested estimate on the {rows}: {interval(_value(nested))}. Chosen and measured on the same rows it "
         f"would be {nested['naive']:.4f}, too high by {nested['optimism']:.4f}."
     )
 

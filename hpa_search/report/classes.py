@@ -16,7 +16,7 @@ MOST_PAIRS = 12
 
 
 def classes(facts: Facts) -> tuple[Section, ...]:
-    """Return the sections on the classes; none before the final stage."""
+    """Return the sections on the classes; none before the final stage, and none if it had no nested estimate."""
     if not facts.result or not facts.result["classes"]:
         return ()
     found: list[Section] = [Section("Classes", (*_frequency(facts, facts.result), _table(facts, facts.result)))]

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from hpa_search.data.packed import PackedImages, pack
 from hpa_search.data.splits import Split, read_split
 from hpa_search.errors import UserError
 from hpa_search.figures.predictions import Predictions
-from hpa_search.finish.measure import predictions_file, read_predictions
+from hpa_search.finish.measure import read_predictions
 from hpa_search.labels import to_vector
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
 from hpa_search.ledger.importance import Importance, importances
@@ -37,8 +38,8 @@ from hpa_search.training.checkpoint import read_logits
 from hpa_search.training.job import trial_folder, trial_name
 
 RESULT = "result.json"
-PARTS = ("test", "validation")
-"""The parts of the split whose predictions are told, the better one first."""
+PARTS = {"test": "test", "out_of_fold": "out-of-fold", "validation": "validation"}
+"""The rows whose predictions are told, the best first: in the name of their file, and in words."""
 NEEDED = (
     SEARCH,
     PROVENANCE,
@@ -102,7 +103,7 @@ class TrialFacts:
 
 @dataclass(frozen=True, eq=False)
 class Judged(Predictions):
-    """What the bundle says about the images of one ``part`` of the split: `test` or `validation`.
+    """What the bundle says about the images of one ``part``: `test`, `validation`, or `out-of-fold`, all but the test rows.
 
     ``thresholds`` (28,) are on the probabilities.
     """
@@ -142,8 +143,9 @@ class Facts:
 
     @property
     def ranked(self) -> list[TrialFacts]:
-        """The trials with a report, the best first."""
-        return sorted((trial for trial in self.trials if trial.reports), key=lambda trial: (-trial.best, trial.number))
+        """The trials with a report that have not failed, the best first."""
+        there = (trial for trial in self.trials if trial.reports and trial.state != "failed")
+        return sorted(there, key=lambda trial: (-trial.best, trial.number))
 
 
 def read_facts(work: WorkingCopy, cache: Path, data: Location | None = None) -> Facts:
@@ -172,7 +174,7 @@ def read_facts(work: WorkingCopy, cache: Path, data: Location | None = None) -> 
         provenance=provenance,
         split_sizes=result["rows"] if result else {},
         trials=trials,
-        importances=importances(ledger.frozen(), {trial.number: trial.expected for trial in trials}, seed=search.seed),
+        importances=importances(ledger.frozen(), {trial.number: trial.expected for trial in trials}),
         intervals={},
         result=result,
         manifest=manifest,
@@ -224,11 +226,11 @@ def _manifest(out: Path) -> Manifest | None:
 
 
 def _predictions(out: Path, manifest: Manifest, scored: Sequence[int]) -> Judged | None:
-    for part in PARTS:
-        if predictions_file(out, part).is_file():
+    for part, words in PARTS.items():
+        with suppress(OSError, ValueError, KeyError, BadZipFile):  # not there, or damaged
             ids, labels, probabilities = read_predictions(out, part)
             rule = manifest.decision_rule
-            found = Judged(ids, labels, probabilities, rule.decide(probabilities).labels, part, rule.thresholds)
+            found = Judged(ids, labels, probabilities, rule.decide(probabilities).labels, words, rule.thresholds)
             return found.only(to_vector(scored))
     return None
 

@@ -19,7 +19,7 @@ _BEHIND = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
 
 
 def trials(facts: Facts) -> tuple[Section, ...]:
-    """Return the sections on the trials, empty ones without a trial that has a report."""
+    """Return the sections on the trials; none before a trial has a report."""
     ranked = facts.ranked
     if not ranked:
         return ()
@@ -219,13 +219,13 @@ def _importance(facts: Facts) -> tuple[Block, ...]:
     rows: list[Mapping[str, Any]] = [
         {
             "parameter": one.name,
-            "share of the variance": f"{one.share:.0%}".replace("%", " %"),
-            "over": f"{one.trials} trials" + (", those that have it" if one.conditional else ""),
+            "share": f"{one.share:.0%}".replace("%", " %"),
+            "trials that have it": one.trials,
         }
         for one in facts.importances
     ]
     text = (
-        "How much of the differences in expected score each parameter explains, by fANOVA (Hutter et al. 2014) on a forest of the "
-        "trials. The trials were not drawn at random, so small shares mean little."
+        "How much each parameter decides whether a trial is among the best fifth, by expected score (PED-ANOVA, Watanabe et al. 2023). "
+        "The trials were not drawn at random, so small shares mean little."
     )
-    return (Text(text), table("What the parameters explain", rows))
+    return (Text(text), table("What decides whether a trial is among the best", rows))

@@ -16,6 +16,11 @@ def interval(found: Interval) -> str:
     return f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}] {found.level:.0%}"
 
 
+def told_apart(difference: Interval) -> bool:
+    """Return whether a difference exceeds the chance of the rows."""
+    return difference.low > 0 or difference.high < 0
+
+
 def compared(difference: Interval) -> str:
     """Return whether a difference exceeds the chance of the rows, with its numbers.
 

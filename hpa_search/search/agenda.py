@@ -168,8 +168,6 @@ class Agenda:
         """Record that a trial has failed. After `MOST_FAILURES` in a row without an epoch, break the search off."""
         self._roster.halt(number)
         self._end(number, "failed", why)
-        if self._shelf is not None:
-            self._shelf.failed(number)
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= MOST_FAILURES:
             self.life.break_off(
@@ -201,7 +199,7 @@ class Agenda:
         """Set aside the trials that are paused or cut short by the budget. `restore` undoes this after an extension."""
         assert not self.live
         if self._shelf is not None:
-            self._shelf.tidy(self._roster, self._most_begun)
+            self._shelf.tidy(self._roster, self._most_begun, legs_are_over=True)
         for number, facts in self.trials.items():
             if facts.end is None and facts.set_aside:
                 self.ledger.set_aside(number, str(facts.ended))  # for the case that its end was not written

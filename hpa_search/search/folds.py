@@ -21,6 +21,7 @@ from hpa_search.ledger.ledger import Ledger, TrialRecord
 from hpa_search.ledger.status import read_status
 from hpa_search.ledger.study_place import choose_study
 from hpa_search.search.workspace import (
+    CHANGEABLE,
     LEAST_VALIDATION,
     PROVENANCE,
     SEARCH,
@@ -175,7 +176,8 @@ def _there(out: Path, fold: int, parent: Search) -> tuple[tuple[FoldTrial, ...],
     if not (out / PROVENANCE).is_file():
         return (), frozenset()
     search, _ = read_workspace(out)
-    if search != fold_search(parent, fold, trials_of(search)):
+    expected = fold_search(parent, fold, trials_of(search))
+    if search.model_copy(update={name: getattr(expected, name) for name in CHANGEABLE}) != expected:
         raise UserError(
             f"{out} holds something else than this search without its fold {fold}; remove that folder to train the fold again"
         )

@@ -1,16 +1,17 @@
 """What a search keeps on disk: weights and checkpoints only of trials that may still need them.
 
 A trial needs its checkpoint, with the optimizer, to be promoted or to resume. Its weights are needed to enter the ensemble. So a
-checkpoint goes when its trial has ended, or waits at a rung behind more trials than the budget can promote. Weights go when the trial
-needs no checkpoint any more and is not among the ensemble's candidates. Logits and metrics stay.
+checkpoint goes when its trial has ended. Both go when a trial is not among the ensemble's candidates, and has ended or waits at a rung
+behind more trials than the budget can promote. Logits and metrics stay.
 
 A limit in bytes makes trials go that may still need theirs, the worst first. A trial that lost its checkpoint and is promoted all the
-same trains again from its first epoch, to the same result.
+same trains again from its first epoch, to the same result. It is no candidate, so the ensemble loses nothing meanwhile.
 """
 
 import logging
 from bisect import bisect_left, insort
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,7 +61,7 @@ class Shelf:
         self._spared = max(search.final.members, search.final.max_members)
         """The number of trials that no limit touches, the best by standing and the best by their objective."""
         self._limit = None if isinstance(search.keep, str) else int(search.keep * 1e9)
-        self._has_warned = False
+        self._has_warned, self._has_failed = False, False
         self._sizes: dict[int, int] = {}
         self._entries: list[_Entry] = []
         self._of_trial: dict[int, _Entry] = {}
@@ -78,7 +79,9 @@ class Shelf:
 
     def begin(self, roster: Roster) -> None:
         """Take the trials of earlier drivers, and what they have on disk."""
-        there = self._files.kept()
+        there: dict[int, Kept] = {}
+        with self._saying():
+            there = self._files.kept()
         self._sizes = {number: kept.bytes for number, kept in there.items()}
         self._closed = {number for number, kept in there.items() if not kept.checkpoint}
         for number in roster.records:
@@ -87,52 +90,44 @@ class Shelf:
 
     def reported(self, number: int, roster: Roster) -> None:
         """Take a trial's new epoch."""
-        self._sizes[number] = self._files.size(number) if self._limit is not None else self._sizes.get(number, 1)
+        self._sizes[number] = self._size(number)
         self._closed.discard(number)
         self._enter(number, roster)
 
-    def failed(self, number: int) -> None:
-        """Remove all that a trial has that has failed."""
-        if self._keep != "all":
-            with suppress(OSError, UserError):  # a file that stays ends no search
-                self._remove(number)
+    def tidy(self, roster: Roster, most_trials: int | None, *, legs_are_over: bool = False) -> None:
+        """Remove what no trial needs. ``most_trials`` is the number of trials that the budget can begin, None if unknown.
 
-    def tidy(self, roster: Roster, most_trials: int | None) -> None:
-        """Remove what no trial needs. ``most_trials`` is the number of trials that the budget can begin, None if unknown."""
+        A trial that ended before its target may have a worker still at its next epoch, until all legs are over.
+        """
         if self._keep == "all":
             return
-        try:
-            self._tidy(roster, most_trials)
-        except (OSError, UserError) as error:  # a file that stays ends no search
-            logger.warning("what no trial needs any more cannot be removed: %s", error)
-
-    def _tidy(self, roster: Roster, most_trials: int | None) -> None:
-        for number in [number for number in self._sizes if number not in self._closed and self._is_over(number, roster)]:
-            self._close(number)
-        for number in self._hopeless(roster, most_trials):
-            self._close(number)
+        for number in [number for number in self._sizes if self._is_over(number, roster, legs_are_over)]:
+            if number not in self._closed:
+                self._close(number)
+            if roster.records[number].end == "failed":
+                self._leave(number)
         best = self._candidates(MOST_CANDIDATES)
-        for number in self._closed - best - roster.live:
+        for number in (self._closed | self._hopeless(roster, most_trials)) - best - roster.live:
             self._remove(number)
         if self._limit is not None:
             self._keep_limit(roster, self._limit)
 
-    def _is_over(self, number: int, roster: Roster) -> bool:
+    def _is_over(self, number: int, roster: Roster, legs_are_over: bool) -> bool:
         record = roster.records.get(number)
-        return record is not None and record.end is not None and not record.set_aside and number not in roster.live
+        if record is None or record.end is None or record.set_aside or number in roster.live:
+            return False
+        return legs_are_over or record.epochs >= record.target
 
-    def _hopeless(self, roster: Roster, most_trials: int | None) -> list[int]:
+    def _hopeless(self, roster: Roster, most_trials: int | None) -> set[int]:
         """Return the trials that wait behind more than their rung can still promote."""
         if most_trials is None or not self._promotes:
-            return []
-        found, most = [], most_trials
+            return set()
+        found, most = set[int](), most_trials
         spared = set(roster.rungs.first(self._spared))
         for level in self._levels[:-1]:
             waiting, gone = roster.rungs.waiting(level)
             can_go = max(most // self._eta, gone)
-            for number in reversed(waiting[max(can_go - gone, 0) :]):
-                if number in self._sizes and number not in self._closed and number not in spared:
-                    found.append(number)
+            found |= {number for number in waiting[max(can_go - gone, 0) :] if number in self._sizes and number not in spared}
             most = can_go + self._spared  # members pass the rungs whatever their rank
         return found
 
@@ -141,12 +136,13 @@ class Shelf:
         if (total := self.bytes) <= limit:
             return
         spared = {*roster.rungs.first(self._spared), *self._candidates(self._spared)}
-        far = self._closed - self._candidates(2 * self._spared)
+        closed = self._closed - roster.live
+        far = closed - self._candidates(2 * self._spared)
         standing = {number: place for place, number in enumerate(roster.rungs.best())}
         order = [
             *sorted(far, key=self._rank, reverse=True),
             *sorted((n for n in roster.paused if n in self._sizes), key=lambda n: standing.get(n, len(standing)), reverse=True),
-            *sorted(self._closed - far, key=self._rank, reverse=True),
+            *sorted(closed - far, key=self._rank, reverse=True),
         ]
         for number in order:
             if total <= limit:
@@ -159,6 +155,23 @@ class Shelf:
             logger.warning(
                 "keep: %s GB is exceeded: the members and the trials in training alone take %.1f GB", self._keep, total / 1e9
             )
+
+    def _size(self, number: int) -> int:
+        """Return a trial's bytes; without a limit they do not matter."""
+        if self._limit is not None:
+            with self._saying():
+                return self._files.size(number)
+        return self._sizes.get(number, 1)
+
+    @contextmanager
+    def _saying(self) -> Iterator[None]:
+        """Log the first error of the files. A file that cannot be removed ends no search."""
+        try:
+            yield
+        except (OSError, UserError) as error:
+            if not self._has_failed:
+                logger.warning("what no trial needs any more cannot be removed: %s", error)
+            self._has_failed = True
 
     def _enter(self, number: int, roster: Roster) -> None:
         """Enter a trial's best objective. It only rises, so a trial that falls behind never comes back."""
@@ -179,12 +192,14 @@ class Shelf:
 
     def _close(self, number: int) -> None:
         """Remove a trial's checkpoint."""
-        self._files.remove_checkpoint(number)
-        self._sizes[number] = self._files.size(number) if self._limit is not None else 1
+        with self._saying():
+            self._files.remove_checkpoint(number)
+        self._sizes[number] = self._size(number)
         self._closed.add(number)
 
     def _remove(self, number: int) -> None:
-        self._files.remove_weights(number)
+        with self._saying():
+            self._files.remove_weights(number)
         self._sizes.pop(number, None)
         self._closed.discard(number)
         self._leave(number)

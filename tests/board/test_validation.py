@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hpa_search.board.events import EventFiles
 from hpa_search.board.validation import Rows, ValidationBoard
@@ -44,10 +45,11 @@ def test_trials_beyond_the_first_rung_are_shown_and_nothing_ends_the_search(make
     ends = {0: (low, "paused"), 1: (middle, "paused"), 2: (top, "complete"), 3: (top, "complete"), 4: (top, "complete")}
     ends |= {5: (middle, "failed"), 6: (middle - 1, "pruned")}
     events = EventFiles(tmp_path)
-    with ValidationBoard(events, search, rows, lambda number, epoch: logits(rows, number, epoch)) as board:
-        for number, (epoch, state) in ends.items():
-            board.reported(number, EpochReport(epoch, 0.5, {}))
-            board.ended(number, state, "")
+    board = ValidationBoard(events, search, rows, lambda number, epoch: logits(rows, number, epoch))
+    for number, (epoch, state) in ends.items():
+        board.reported(number, EpochReport(epoch, 0.5, {}))
+        board.ended(number, state, "")
+    board.drain()
     with tensorboard(tmp_path / "tensorboard") as server:
         curves, pictures = server.get("plugin/pr_curves/tags"), server.get("plugin/images/tags")
         names = {f"precision_recall/{name}" for name in LABELS[:PRESENT]}
@@ -63,11 +65,23 @@ def test_trials_beyond_the_first_rung_are_shown_and_nothing_ends_the_search(make
         assert curve["true_positives"][0] + curve["false_positives"][0] == COUNT
 
 
-def test_an_interrupt_waits_for_no_figure(make_search, rows, tmp_path):
-    board = ValidationBoard(EventFiles(tmp_path), make_search(), rows, lambda number, epoch: logits(rows, number, epoch))
-    with pytest.raises(KeyboardInterrupt), board:
-        for number in range(50):
-            board.reported(number, EpochReport(9, 0.5, {}))
-            board.ended(number, "complete", "")
-        raise KeyboardInterrupt
-    assert len(list((tmp_path / "tensorboard").glob("*"))) < 25
+def test_pictures_are_of_the_best_and_have_a_limit(make_search, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr("hpa_search.board.validation.BEST", 2)
+    drawn = []
+    board = ValidationBoard(EventFiles(tmp_path), make_search(), rows, lambda number, epoch: None)
+    monkeypatch.setattr(board, "_show", lambda number, epoch, in_pictures: drawn.append((number, in_pictures)))
+    for number, objective in enumerate((0.5, 0.6, 0.4, 0.7, 0.55)):
+        board.reported(number, EpochReport(9, objective, {}))
+        board.ended(number, "complete", "")
+    board.drain()
+    assert drawn == [(0, True), (1, True), (2, False), (3, True), (4, False)]
+
+
+def test_a_restricted_search_is_judged_by_its_labels_alone(make_search, rows, tmp_path):
+    search = make_search().model_copy(update={"labels": (0, 1)})
+    board = ValidationBoard(EventFiles(tmp_path), search, rows, lambda number, epoch: logits(rows, number, epoch))
+    board.reported(0, EpochReport(9, 0.5, {}))
+    board.ended(0, "complete", "")
+    board.drain()
+    events = EventAccumulator(str(tmp_path / "tensorboard/0000"), size_guidance={"tensors": 0}).Reload()
+    assert sorted(events.Tags()["tensors"]) == sorted(f"precision_recall/{LABELS[label]}" for label in (0, 1))

@@ -109,7 +109,7 @@ def test_the_cost_is_the_sum_of_the_epochs(page, trials, facts):
 
 
 def test_what_the_parameters_explain_adds_up(facts):
-    shares = [one.share for one in facts.importances if not one.conditional]
+    shares = [one.share for one in facts.importances]
     assert shares and sum(shares) == pytest.approx(1) and shares == sorted(shares, reverse=True)
 
 

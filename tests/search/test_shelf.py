@@ -105,8 +105,9 @@ def test_the_final_stage_finds_all_its_candidates_and_no_trial_trains_twice(make
     assert all(epoch in disk.weights[number] for _, number, epoch in wanted)
     best = sorted((-max(trial.reports.values()), number) for number, trial in agenda.trials.items() if trial.reports)
     extra = set(disk.weights) - {number for _, number in best[:MOST_CANDIDATES]}
-    # Members, and by `stopping` survivors that the budget holds back, keep their checkpoints for an extension.
-    assert len(extra | disk.checkpoints) <= 5 and all(agenda.trials[number].set_aside for number in extra | disk.checkpoints)
+    # Members, and by `stopping` survivors that the budget holds back, stay for an extension.
+    assert len(extra) <= 5 and all(agenda.trials[number].set_aside for number in extra | disk.checkpoints)
+    assert disk.checkpoints <= set(disk.weights)
 
 
 def test_all_is_kept_if_that_is_asked_for(make_search, tmp_path):
@@ -138,29 +139,48 @@ def test_a_limit_is_never_exceeded_by_more_than_one_trial(make_search, tmp_path,
 
 
 def test_a_trial_that_lost_its_checkpoint_is_promoted_all_the_same(make_search, tmp_path):
-    """An extended search promotes what the first budget could not; the ledger has its epochs once."""
-    search = make_search(budget="{trials: 30}").model_copy(update={"sampler": "random"})
+    """A limit has taken its files, and the search was extended; the ledger has its epochs once."""
+    search = make_search(budget="{trials: 30}").model_copy(update={"sampler": "random", "keep": 4.0})
     disk = Disk()
     agenda = open_agenda(search, tmp_path, disk)
     play(agenda, disk, random.Random(0))
     agenda.close()
-    more = open_agenda(search.model_copy(update={"budget": Budget(trials=60)}), tmp_path, disk)
+    more = open_agenda(search.model_copy(update={"budget": Budget(trials=120)}), tmp_path, disk)
     restored = more.restore()
     assert restored and any(more._shelf.lacks(number) for number in restored)
-    play(more, disk, random.Random(0))
+    assert play(more, disk, random.Random(0)) > 0
     assert all(sorted(trial.reports) == list(range(1, trial.epochs + 1)) for trial in more.trials.values())
 
 
-def test_a_failed_trial_keeps_nothing(make_search, tmp_path):
+def test_a_trial_that_ends_early_keeps_its_files_until_its_worker_is_done(make_search, tmp_path):
+    """The worker goes on until its next report; only then is its leg over."""
     disk = Disk()
-    agenda = open_agenda(make_search(budget="{trials: 12}"), tmp_path, disk, slots=1)
+    agenda = open_agenda(make_search(budget="{trials: 2}"), tmp_path, disk, slots=1)
     first = agenda.next()
     disk.train(first.number, {1: 0.5})
     agenda.fail(first.number, "out of memory")
     leg = agenda.next()
     disk.train(leg.number, {1: 0.4})
     agenda.report(leg.number, EpochReport(1, 0.4, {}))
-    assert set(disk.weights) == {leg.number}
+    assert set(disk.weights) == {first.number, leg.number}
+    while (leg := agenda.next()) is not None:
+        for epoch in range(leg.reported + 1, leg.target + 1):
+            agenda.report(leg.number, EpochReport(epoch, 0.4, {}))
+    again = open_agenda(agenda.search, tmp_path, disk)
+    again.close()
+    assert first.number not in disk.weights and first.number not in disk.checkpoints
+
+
+def test_files_that_cannot_be_removed_end_no_search(make_search, tmp_path, caplog):
+    class Frozen(Disk):
+        def remove_checkpoint(self, number):
+            raise OSError("read-only")
+
+    disk = Frozen()
+    agenda = open_agenda(make_search(budget="{trials: 12}").model_copy(update={"sampler": "random"}), tmp_path, disk)
+    play(agenda, disk, random.Random(0))
+    agenda.close()
+    assert caplog.text.count("cannot be removed: read-only") == 1
 
 
 @pytest.fixture
