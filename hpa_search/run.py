@@ -29,7 +29,9 @@ from hpa_search.finish.summary import summary
 from hpa_search.hints import command
 from hpa_search.labels import LABELS
 from hpa_search.layout import BEGUN, SPLIT, STUDY
+from hpa_search.ledger.ledger import Ledger
 from hpa_search.ledger.study_place import check_url, choose_study, read_study_place
+from hpa_search.plan.earlier import remember
 from hpa_search.plan.plan import before_the_run
 from hpa_search.report.write import write_report
 from hpa_search.search.life import Outcome
@@ -121,6 +123,7 @@ def run(
                     validation.drain()
                     _finish(work, given, data, view.say)
                     driver.finish()
+                    _remember(work, cache, search, ready)
                     view.say(f"Kept on disk: {files.in_words()} (keep: {search.keep})")
                     _report(work, cache, data, view.say)
         if outcome != "finished":
@@ -163,6 +166,14 @@ def _boards(work: WorkingCopy, search: Search, ready: _Ready) -> tuple[TensorBoa
         names=LABELS,
     )
     return TensorBoard(events, search), ValidationBoard(events, search, shown, logits)
+
+
+def _remember(work: WorkingCopy, cache: Path, search: Search, ready: _Ready) -> None:
+    """Keep what epochs took here, for plans. A search on several machines tells nothing about this one."""
+    if work.mirror is None:
+        rows = len(read_split(work.folder / SPLIT, ready.dataset.ids).train)
+        with suppress(OSError, UserError):
+            remember(cache, work.folder, search, Ledger.open(work.folder).trials(), rows)
 
 
 def _report(work: WorkingCopy, cache: Path, data: Location, say: Callable[[str], None]) -> None:

@@ -9,7 +9,10 @@ from rich.console import Console
 
 from hpa_search.data.check import load_dataset
 from hpa_search.data.progress import progress
+from hpa_search.data.splits import read_split
 from hpa_search.files import TEMPORARY
+from hpa_search.layout import SPLIT
+from hpa_search.plan.earlier import recall
 from hpa_search.plan.plan import Plan, check, free_bytes, make_plan, slots_here
 from hpa_search.plan.probe import probe
 from hpa_search.search.reading import check_weights, read_search
@@ -32,7 +35,7 @@ def plan(
 ) -> Plan:
     """Say what the search of the file ``space`` will do on ``data``, and return it.
 
-    Its first trials are trained for a few steps on this machine. ``out`` is the folder in which it will write; ``slots`` is the number
+    Its first trials are trained for a few steps on this machine. Trials like those of earlier searches here take as long as they did. ``out`` is the folder in which it will write; ``slots`` is the number
     of slots if it is not this machine's. Raises UserError for settings that cannot work, after the plan was said.
     """
     search, text = read_search(space)
@@ -44,7 +47,8 @@ def plan(
         job = prepare(Path(folder) / "out", search, text, Inputs(dataset, images, place=root), cache, lambda line: None)
         with progress(console, "Training the first trials for a few steps") as tell:
             probed = probe(job, search, min(slots or here, here), PROBE_SECONDS, tell)
-    made = make_plan(search, slots or here, probed)
+    rows = len(read_split(Path(folder) / "out" / SPLIT, dataset.ids).train)
+    made = make_plan(search, slots or here, probed, recall(cache), rows)
     free = free_bytes(out)
     for line in made.lines(datetime.now(), free):
         say(line)

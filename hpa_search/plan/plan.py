@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from hpa_search.errors import UserError
+from hpa_search.plan.earlier import Earlier, epoch_like
 from hpa_search.plan.probe import Probed, cost_like
 from hpa_search.plan.simulate import MOST_EPOCHS, Cost, Simulated, simulate
 from hpa_search.search.leg import Leg
@@ -59,11 +60,16 @@ class Plan:
         return f" ({self.least_bytes / GB:.2f} to {self.most_bytes / GB:.2f} by which networks turn out best)"
 
 
-def make_plan(search: Search, slots: int, probed: tuple[Probed, ...]) -> Plan:
-    """Return the plan of ``search`` on ``slots`` slots, with the costs that were ``probed``."""
+def make_plan(search: Search, slots: int, probed: tuple[Probed, ...], earlier: Sequence[Earlier] = (), rows: int = 0) -> Plan:
+    """Return the plan of ``search`` on ``slots`` slots, with the costs that were ``probed``.
+
+    Trials like those of ``earlier`` searches take as long as they did, for the ``rows`` training rows.
+    """
 
     def cost_of(leg: Leg) -> Cost:
-        return cost_like(probed, search.trial_config(leg.parameters))
+        config = search.trial_config(leg.parameters)
+        cost, seconds = cost_like(probed, config), epoch_like(earlier, config, probed[0].device, rows)
+        return cost if seconds is None else replace(cost, epoch=seconds)
 
     def all_like(one: Probed) -> Callable[[Leg], Cost]:
         return lambda leg: replace(cost_of(leg), weights=one.cost.weights, checkpoint=one.cost.checkpoint)

@@ -20,6 +20,7 @@ from hpa_search.plan.simulate import Cost
 from hpa_search.search.suggestions import suggest
 from hpa_search.space.search import Search
 from hpa_search.training.checkpoint import CHECKPOINT
+from hpa_search.training.device import choose_device
 from hpa_search.training.job import Job, trial_data
 from hpa_search.training.score import Scorer
 from hpa_search.training.trainer import Trainer
@@ -32,10 +33,16 @@ STEPS = 4
 
 @dataclass(frozen=True)
 class Probed:
-    """A trial's configuration and what it costs."""
+    """A trial's configuration, what it costs, and the device that it was trained on, in words."""
 
     config: TrialConfig
     cost: Cost
+    device: str = ""
+
+
+def shape(config: TrialConfig) -> tuple[object, ...]:
+    """Return the settings that decide what an epoch takes."""
+    return config.backbone, config.resolution, config.input_size, config.channels, config.batch_size
 
 
 def probe(
@@ -60,7 +67,7 @@ def probe(
             for first in range(0, most, at_a_time):
                 these = range(first, min(first + at_a_time, most))
                 costs = [pool.submit(_cost, job, configs[number], Path(folder) / str(number)) for number in these]
-                found += [Probed(configs[number], cost.result()) for number, cost in zip(these, costs, strict=True)]
+                found += [Probed(configs[number], *cost.result()) for number, cost in zip(these, costs, strict=True)]
                 tell(len(found), most)
                 if time.monotonic() - began > seconds:
                     break
@@ -97,7 +104,7 @@ def cost_like(probed: Sequence[Probed], config: TrialConfig) -> Cost:
     )
 
 
-def _cost(job: Job, config: TrialConfig, folder: Path) -> Cost:
+def _cost(job: Job, config: TrialConfig, folder: Path) -> tuple[Cost, str]:
     """Train two short epochs, and carry the second one up to the rows of a whole epoch."""
     whole = trial_data(job, config.input_size)
     few = _few(whole, STEPS * config.batch_size)
@@ -120,12 +127,13 @@ def _cost(job: Job, config: TrialConfig, folder: Path) -> Cost:
     judging = max(metrics["seconds"] - training - _scoring(judge, few), 0.0)
     epoch = training * len(whole.train) / len(few.train) + judging * len(whole.validation) / len(few.validation)
     weights = [path.stat().st_size for path in (folder / "weights").iterdir()]
-    return Cost(
+    cost = Cost(
         epoch=epoch + _scoring(job.judge, whole) + saving,
         start=opening,
         weights=max(weights),
         checkpoint=(folder / CHECKPOINT).stat().st_size,
     )
+    return cost, str(choose_device())
 
 
 def _few(data: TrialData, rows: int) -> TrialData:
