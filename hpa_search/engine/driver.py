@@ -108,7 +108,8 @@ class Driver:
         agenda = self._agenda()
         if not agenda.has_nothing_left:
             self._open()
-            self._say_what_is_gone(agenda.restore())
+            if agenda.restore() and (lost := agenda.lost_in_words()):
+                self._say(lost)
             self._train(agenda)
         if agenda.has_nothing_left and not self._life.is_ending:
             agenda.close()
@@ -140,14 +141,6 @@ class Driver:
             watchers=self._watchers,
             shelf=self._shelf,
         )
-
-    def _say_what_is_gone(self, restored: list[int]) -> None:
-        gone = [number for number in restored if self._shelf is not None and self._shelf.lacks(number)]
-        if gone and self._search.keep != "all":
-            self._say(
-                f"{len(gone)} of the {len(restored)} trials that wait have no checkpoint any more (keep: {self._search.keep}). "
-                "One that is promoted trains again from its first epoch."
-            )
 
     def _open(self) -> None:
         if self._ledger.noted().get(FINISHED):  # a finished search runs again only after an extension

@@ -66,6 +66,8 @@ class Listener:
         elif command.wish == "extend":
             _note(self._agenda.ledger, name, command)
             self._agenda.extend(budget_now(self._first, self._agenda.ledger))
+            if lost := self._agenda.lost_in_words():
+                self._say(lost)
         elif command.wish == "pause":
             self._say("Asked to pause: the running epochs are trained to their ends.")
             life.pause()

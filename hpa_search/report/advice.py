@@ -110,7 +110,7 @@ def _rare(facts: Facts) -> list[str]:
         return []
     return [
         f"{', '.join(rare)}: fewer than {2 * RARE} training images each. Macro F1 weighs them like the others; more images of them "
-        "(`--external`), or `sampling` that repeats them, gain more than another setting."
+        "(`--external`), or `sampling` that repeats them, may gain more than another setting."
     ]
 
 

@@ -195,6 +195,17 @@ class Agenda:
             self._watchers.ended(number, "paused", f"waits at epoch {self.trials[number].epochs} again")
         return aside
 
+    def lost_in_words(self) -> str:
+        """Return how many of the trials that wait have no checkpoint any more, and what that means; empty if all have theirs."""
+        waiting = [number for number in self._roster.paused.copy() if self.trials[number].epochs]
+        lost = [number for number in waiting if self._shelf is not None and self._shelf.lacks(number)]
+        if not lost or self.search.keep == "all":
+            return ""
+        return (
+            f"{len(lost)} of the {len(waiting)} trials that wait have no checkpoint any more (keep: {self.search.keep}). "
+            "One that is promoted trains again from its first epoch."
+        )
+
     def close(self) -> None:
         """Set aside the trials that are paused or cut short by the budget. `restore` undoes this after an extension."""
         assert not self.live
