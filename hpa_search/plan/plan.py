@@ -83,7 +83,10 @@ def in_short(search: Search, run: Simulated) -> str:
     """Return trials and epochs in one sentence."""
     many = "more than " if run.epochs >= MOST_EPOCHS else ""
     reached = [f"{count} reach epoch {level}" for level, count in run.reached.items()][1:]
-    rungs = f", of which {' and '.join(reached)}" if reached and search.scheduler.kind != "none" else ""
+    rungs = ""
+    if reached and search.scheduler.kind != "none":
+        listed = f"{', '.join(reached[:-1])} and {reached[-1]}" if len(reached) > 1 else reached[0]
+        rungs = f", of which {listed}"
     return f"Plan: {many}{run.trials} trials{rungs}; {many}{run.epochs} epochs."
 
 

@@ -1,6 +1,7 @@
 """What a plan says is what the agenda does, and settings that cannot work are refused."""
 
 import random
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def test_time_and_disk_are_those_of_the_trials(make_search):
     run = simulate(search, 2, lambda leg: PROBED[0].cost)
     assert run.epochs == 36 and run.slot_seconds == pytest.approx(4 * (1 + 9 * 10)) and run.seconds == pytest.approx(2 * 91)
     assert 4 * 120 * 10**6 <= run.last_bytes <= run.most_bytes <= 4 * 160 * 10**6
+
+
+def test_rungs_are_listed(make_search):
+    search = make_search(budget="{trials: 30}").model_copy(update={"sampler": "random"})
+    run = simulate(search, 1)
+    for level, words in (
+        (27, "10 reach epoch 3, 3 reach epoch 9 and 1 reach epoch 27"),
+        (9, "10 reach epoch 3 and 3 reach epoch 9"),
+    ):
+        reached = {one: count for one, count in ((1, 30), (3, 10), (9, 3), (27, 1)) if one <= level}
+        assert words in in_short(search, replace(run, reached=reached))
 
 
 def test_hours_end_a_simulated_search(make_search):
