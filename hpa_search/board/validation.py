@@ -51,9 +51,9 @@ class Rows:
 class ValidationBoard:
     """Writes what a trial says about the validation rows, after its leg.
 
-    Precision and recall of each class are shown at every rung but the first, which most trials never leave, and for trials that have
-    ended above it. Mistakes and labels confused, which are pictures, are shown of a trial that is complete and among the best so far.
-    Both have a limit, so a search of any length stays small.
+    Precision and recall of each class are shown of complete trials, and at each rung but the first, where most trials stay. Mistakes and
+    labels confused are pictures: they are shown of complete trials that are among the best so far. Both have a limit, so that a search
+    of any length stays small.
 
     ``logits`` returns those of a trial at an epoch (n, 28), or None if they cannot be read. A thread of its own draws: figures take
     a second, in which slots would wait. What it has not drawn when the driver ends is not drawn later.

@@ -41,8 +41,8 @@ class Predictions:
     def worst(self, most: int = MOST_MISTAKES) -> NDArray[np.int64]:
         """Return the rows with the most confident mistakes, the worst first.
 
-        The confidence of a missed label is the chance that was given to its absence, that of a wrong label the chance that was given
-        to its presence. A row counts by its most confident mistake.
+        The confidence of a missed label is 1 minus its probability, that of a wrong label its probability. A row counts by its most
+        confident mistake.
         """
         chance = np.where(self.labels, 1 - self.probabilities, self.probabilities)
         confidence = np.where(self.predicted != self.labels, chance, -1.0).max(axis=1)

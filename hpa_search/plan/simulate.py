@@ -20,7 +20,7 @@ _GAIN, _NOISE = 0.3, 0.1
 
 @dataclass(frozen=True)
 class Cost:
-    """What a trial costs: the seconds of an epoch and of the start of a leg, the bytes of its weights once, and of its checkpoint."""
+    """What a trial costs: the seconds of an epoch and of a leg's start, the bytes of one file of weights and of its checkpoint."""
 
     epoch: float = 0.0
     start: float = 0.0

@@ -1,8 +1,8 @@
 """What a search keeps on disk: weights and checkpoints only of trials that may still need them.
 
 A trial needs its checkpoint, with the optimizer, to be promoted or to resume. Its weights are needed to enter the ensemble. So a
-checkpoint goes when its trial has ended. Both go when a trial is not among the ensemble's candidates, and has ended or waits at a rung
-behind more trials than the budget can promote. Logits and metrics stay.
+checkpoint goes when its trial has ended. Checkpoint and weights go when a trial is not among the ensemble's candidates and cannot go
+on: it has ended, or waits behind more trials than the budget can promote. Logits and metrics stay.
 
 A limit in bytes makes trials go that may still need theirs, the worst first. A trial that lost its checkpoint and is promoted all the
 same trains again from its first epoch, to the same result. It is no candidate, so the ensemble loses nothing meanwhile.
