@@ -29,10 +29,10 @@ from hpa_search.space.search import Search
 
 THRESHOLDS = 101
 FOLDS = 5
-MOST_CURVES, MOST_PICTURES = 500, 60
-"""How many legs' curves, and how many trials' pictures, a driver shows: 35 MB and 15 MB."""
+MOST_CURVES, MOST_PICTURES = 500, 100
+"""How many legs a driver shows by curves, and how many of them by pictures: 35 MB and 25 MB."""
 BEST = 20
-"""Pictures are of trials that are among so many."""
+"""Pictures are of legs that end among the best so many."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ class ValidationBoard:
     """Writes what a trial says about the validation rows, after its leg.
 
     Precision and recall of each class are shown of complete trials, and at each rung but the first, where most trials stay. Mistakes and
-    labels confused are pictures: they are shown of complete trials that are among the best so far. Both have a limit, so that a search
-    of any length stays small.
+    labels confused are pictures: they are shown of those of these that are among the best so far. Both have a limit, so that a search of
+    any length stays small.
 
     ``logits`` returns those of a trial at an epoch (n, 28), or None if they cannot be read. A thread of its own draws: figures take
     a second, in which slots would wait. What it has not drawn when the driver ends is not drawn later.
@@ -66,7 +66,7 @@ class ValidationBoard:
         self._labels = np.ones(NUM_LABELS, dtype=bool) if search.labels is None else to_vector(search.labels)
         self._reports: dict[int, EpochReport] = {}
         self._best: list[float] = []
-        """The objectives of the best complete trials, ascending."""
+        """The objectives of the best that were shown, ascending."""
         self._curves, self._pictures = 0, 0
         self._waiting: Queue[tuple[int, int, bool] | None] = Queue()
         self._thread = Thread(target=self._work, name="board", daemon=True)
@@ -92,7 +92,7 @@ class ValidationBoard:
             return
         if state == "complete" or report.epoch in self._rungs[1:]:
             self._curves += 1
-            self._waiting.put((number, report.epoch, state == "complete" and self._is_among_the_best(report.objective)))
+            self._waiting.put((number, report.epoch, self._is_among_the_best(report.objective)))
 
     def drain(self) -> None:
         """Wait until all has been drawn."""
