@@ -54,9 +54,8 @@ def test_trials_beyond_the_first_rung_are_shown_and_nothing_ends_the_search(make
         curves, pictures = server.get("plugin/pr_curves/tags"), server.get("plugin/images/tags")
         names = {f"precision_recall/{name}" for name in LABELS[:PRESENT]}
         assert {run: set(tags) for run, tags in curves.items() if tags} == {"0001": names, "0002": names}
-        assert {run: set(tags) for run, tags in pictures.items() if tags} == {
-            "0002": {"mistakes/worst", "mistakes/labels_confused"}
-        }
+        both = {"mistakes/worst", "mistakes/labels_confused"}
+        assert {run: set(tags) for run, tags in pictures.items() if tags} == {"0001": both, "0002": both}
         asked = urlencode({"run": "0001", "tag": sorted(names)[0]})
         curve = server.get(f"plugin/pr_curves/pr_curves?{asked}")["0001"][0]
         assert curve["step"] == middle
