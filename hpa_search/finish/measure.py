@@ -24,6 +24,8 @@ from hpa_search.scoring.metrics import all_positive_floor
 
 LEVEL = 0.90
 SAMPLES = 1000
+VALIDATION, OUT_OF_FOLD = "validation", "out_of_fold"
+"""The rows that chose the ensemble, as in `predictions_file`."""
 
 
 def appraise_pool(material: Material, choice: FinalChoice) -> tuple[Ensemble, Nested | None]:

@@ -28,7 +28,16 @@ from hpa_search.figures.predictions import Predictions
 from hpa_search.files import write_json
 from hpa_search.finish.fold_members import FoldMembers
 from hpa_search.finish.material import NEEDED, Material, read_material
-from hpa_search.finish.measure import appraise_pool, as_json, measure, read_predictions, write_predictions
+from hpa_search.finish.measure import (
+    OUT_OF_FOLD,
+    VALIDATION,
+    appraise_pool,
+    as_json,
+    measure,
+    predictions_file,
+    read_predictions,
+    write_predictions,
+)
 from hpa_search.finish.pool import Pool, best_on_top
 from hpa_search.finish.views import under_views
 from hpa_search.labels import LABELS, to_vector
@@ -48,7 +57,7 @@ LOCK = ".finish.lock"
 CHECKED = 4
 """The number of images on which an ONNX graph is compared with PyTorch."""
 ORDER = ((), ("provenance.json", "result.json"))
-DELETES = ("bundle/*",)
+DELETES = ("bundle/*", "*_predictions.npz")
 """The order in which a search in an object store is written, and the files that may be deleted from it."""
 
 
@@ -136,12 +145,10 @@ def _conclude(material: Material, final: FinalStage, cache: Path, say: Callable[
         write_card(building, manifest, measured)
         _publish(material.work, building, manifest)
     pool = material.pool
-    write_predictions(
-        material,
-        "validation" if len(pool.networks[0]) == 1 else "out_of_fold",
-        pool.rows,
-        ensemble.rule.probabilities(ensemble.logits(pool.logits)),
-    )
+    part = _part(pool)
+    write_predictions(material, part, pool.rows, ensemble.rule.probabilities(ensemble.logits(pool.logits)))
+    for earlier in {VALIDATION, OUT_OF_FOLD} - {part}:
+        predictions_file(out, earlier).unlink(missing_ok=True)
     write_json(out / "result.json", as_json(measured))
     if material.dataset.test_ids:
         _submit(out, manifest, material.dataset, cache)
@@ -153,9 +160,14 @@ def _conclude(material: Material, final: FinalStage, cache: Path, say: Callable[
     return measured
 
 
+def _part(pool: Pool) -> str:
+    """Return what the rows of a pool are: the validation rows, or all but the test rows if its networks were trained on every fold."""
+    return VALIDATION if len(pool.networks[0]) == 1 else OUT_OF_FOLD
+
+
 def _show(material: Material, manifest: Manifest, measured: MeasuredSearch) -> None:
     """Show the ensemble in TensorBoard, in the run of the whole search: on the test rows, or without any on the validation rows."""
-    part = "test" if measured.test else "validation" if len(material.pool.networks[0]) == 1 else "out_of_fold"
+    part = "test" if measured.test else _part(material.pool)
     ids, labels, probabilities = read_predictions(material.out, part)
     found = Predictions(ids, labels, probabilities, manifest.decision_rule.decide(probabilities).labels)
     found = found.only(to_vector(measured.labels))

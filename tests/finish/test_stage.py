@@ -19,7 +19,7 @@ from hpa_search.finish.summary import summary
 from hpa_search.ledger.ledger import Ledger
 from hpa_search.phantom.dataset import make_phantom
 from hpa_search.scoring.measured import Snapshot
-from hpa_search.scoring.metrics import all_positive_floor
+from hpa_search.scoring.metrics import all_positive_floor, macro_f1
 from hpa_search.search.leg import EpochReport
 from hpa_search.training.job import open_trial, trial_folder
 
@@ -89,6 +89,19 @@ def test_the_best_single_trial_is_the_one_with_the_best_objective(searched):
 def test_finishing_again_gives_the_same(searched):
     folder, out = searched
     assert finish(out, folder / "cache") == finish(out, folder / "cache")
+
+
+def test_predictions_are_kept_of_the_rows_that_chose_and_none_of_an_earlier_final_stage(searched):
+    folder, out = searched
+    (out / "out_of_fold_predictions.npz").write_bytes(b"of a final stage with --folds")
+    measured = finish(out, folder / "cache")
+    assert not (out / "out_of_fold_predictions.npz").exists()
+    stored = np.load(out / "validation_predictions.npz")
+    dataset = read_dataset(folder / "data")
+    rows = read_split(out / "split.csv", dataset.ids).validation
+    assert list(stored["ids"]) == [dataset.ids[row] for row in rows] and (stored["labels"] == dataset.labels[rows]).all()
+    decided = measured.rule.decision.decide(stored["probabilities"]).labels
+    assert macro_f1(decided, dataset.labels[rows]) == pytest.approx(measured.nested.naive)
 
 
 def test_two_final_stages_at_once_do_not_mix(searched):
