@@ -45,9 +45,9 @@ def plan(
         with progress(console, "Checking and packing images") as tell:
             dataset, images, _ = load_dataset(root, cache, tell)
         job = prepare(Path(folder) / "out", search, text, Inputs(dataset, images, place=root), cache, lambda line: None)
+        rows = len(read_split(Path(folder) / "out" / SPLIT, dataset.ids).train)
         with progress(console, "Training the first trials for a few steps") as tell:
             probed = probe(job, search, min(slots or here, here), PROBE_SECONDS, tell)
-    rows = len(read_split(Path(folder) / "out" / SPLIT, dataset.ids).train)
     made = make_plan(search, slots or here, probed, recall(cache), rows)
     free = free_bytes(out)
     for line in made.lines(datetime.now(), free):
