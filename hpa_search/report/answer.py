@@ -31,7 +31,7 @@ def _unfinished(facts: Facts) -> list[Block]:
         ),
         Text(
             "This number chose the trial, so it is too high. `hpa-search finish OUT` chooses an ensemble of the present trials, and "
-            "measures it on rows that nothing was chosen on."
+            "measures it, on the test rows if the split has any."
         ),
     ]
 

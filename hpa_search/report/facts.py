@@ -47,7 +47,6 @@ NEEDED = (
     RESULT,
     "study.j*",
     "trials/*/metrics.csv",
-    "trials/*/logits.npz",
     "*_predictions.npz",
     "bundle/*",
 )
@@ -117,7 +116,8 @@ class Facts:
     """A search as a report tells it.
 
     ``seconds`` were spent with a slot. ``result`` is result.json, None before the final stage. ``images`` are None if the
-    dataset was not found. ``kept`` says what is on disk. ``intervals`` are those of the macro AP of the best trials at their best epochs, by number.
+    dataset was not found. ``kept`` says what is on disk. ``intervals`` are those of the macro AP of the best trials at their best
+    epochs, by number.
     """
 
     place: Place
@@ -131,7 +131,6 @@ class Facts:
     importances: tuple[Importance, ...]
     intervals: Mapping[int, Interval]
     result: Mapping[str, Any] | None
-    manifest: Manifest | None
     predictions: Judged | None
     images: PackedImages | None
     kept: str
@@ -177,7 +176,6 @@ def read_facts(work: WorkingCopy, cache: Path, data: Location | None = None) -> 
         importances=importances(ledger.frozen(), {trial.number: trial.expected for trial in trials}),
         intervals={},
         result=result,
-        manifest=manifest,
         predictions=_predictions(out, manifest, result["labels"]) if result and manifest else None,
         images=labelled[1] if labelled else None,
         kept=WorkTrialFiles(work).in_words(),

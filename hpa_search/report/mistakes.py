@@ -33,6 +33,4 @@ def _picture(facts: Facts, images: PackedImages, found: Judged, row: int, place:
     file = io.BytesIO()
     of_row(images, found.ids[row]).save(file, "JPEG", quality=88)
     caption = f"{found.ids[row]}: {true}. Predicted: {said}."
-    return Picture(
-        f"mistake_{place + 1:02d}", file.getvalue(), caption, f"Image {found.ids[row]}, labelled {true}", type="jpg", small=True
-    )
+    return Picture(f"mistake_{place + 1:02d}", file.getvalue(), caption, f"Image {found.ids[row]}, labelled {true}", type="jpg")

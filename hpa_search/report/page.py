@@ -55,8 +55,6 @@ class Picture:
     caption: str
     alt: str
     type: str = "svg"
-    small: bool = False
-    """Whether it stands beside others of its kind."""
 
     kind = "picture"
 
