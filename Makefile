@@ -56,7 +56,7 @@ published: install
 # The search in virtual time against its peers: what it finds with the same epochs, on problems that nothing was chosen on. Hours.
 bench-search: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,bench]'
-	$(BIN)/python tests/benchmarks/replay.py --seeds 16 --first-seed 1000
+	$(BIN)/python tests/benchmarks/replay.py --seeds 12 --first-seed 1000
 
 clean:
 	rm -rf $(VENV) demo

@@ -3,10 +3,11 @@
     python tests/benchmarks/replay.py [--slots 4,16,64] [--epochs 300] [--seeds 8] [--first-seed 0] [--families smooth,real]
                                       [--searchers "hpa_search;Syne Tune ASHA"] [--jobs 2] [--before DIR] [--out runs.jsonl]
 
-The real agenda and ledger decide. An epoch is only a step of a virtual clock; each trial has a length of its own for it. Regret is 1 minus the
-true quality of the trial that one would pick: the one whose last report is the best. A search has --epochs epochs, or 15 a slot
-if that is more. --before is another version's checkout, whose search is run beside this one's. --out keeps each run as a line of
-JSON. The family `real` reads learning_curves.csv in the folder HPA_TEST_DATA.
+The real agenda and ledger decide. An epoch is only a step of a virtual clock; each trial has a length of its own for it. Regret
+is 1 minus the true quality of the trial that one would pick: the one whose last report is the best. A search has --epochs epochs,
+or 15 a slot if that is more. "hpa_search, 1 member" trains one trial to the end for the ensemble, not three; peers train none.
+--before is another version's checkout, whose search is run beside this one's. --out keeps each run as a line of JSON. The family
+`real` reads learning_curves.csv in the folder HPA_TEST_DATA.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -29,12 +31,13 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [*([] if os.environ.get("PYTHONPATH") else [str(ROOT)]), str(Path(__file__).parent)]
 from replay_problems import FAMILIES, Problem  # noqa: E402
-from replay_searchers import OURS, SEARCHERS, Searcher, Work  # noqa: E402
+from replay_searchers import ONE_MEMBER, OURS, RANDOM, SEARCHERS, Searcher, Work  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 EPOCHS_PER_SLOT = 15
 BEFORE = "hpa_search before"
+NO_PEERS = (OURS, ONE_MEMBER, BEFORE)
 Cell = tuple[str, int]
 """A family and a number of slots."""
 
@@ -81,9 +84,11 @@ def play(problem: Problem, searcher: Searcher, slots: int, epochs: int) -> list[
 def run(task: tuple[str, str, int, int, int]) -> dict[str, Any]:
     """Run one searcher on one problem."""
     searcher, family, slots, epochs, seed = task
-    problem = FAMILIES[family](seed)
+    problem, began = FAMILIES[family](seed), time.perf_counter()
     regrets = play(problem, SEARCHERS[searcher](problem, slots, epochs), slots, epochs)
-    return {"searcher": searcher, "family": family, "slots": slots, "epochs": epochs, "seed": seed, "regrets": regrets}
+    seconds = time.perf_counter() - began
+    found = {"searcher": searcher, "family": family, "slots": slots, "epochs": epochs, "seed": seed}
+    return {**found, "seconds": seconds, "regrets": regrets}
 
 
 def run_all(tasks: Sequence[tuple[str, str, int, int, int]], jobs: int) -> Iterable[dict[str, Any]]:
@@ -135,6 +140,43 @@ def epochs_to(runs: dict[Cell, dict[int, dict[str, Any]]], cell: Cell, regret: f
     return last + 1 if last < length else None
 
 
+def ratio(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> tuple[float, float]:
+    """Return our mean regret over the peer's on the problems of both, and its standard error by the delta method."""
+    pairs, errors = by_problem(ours), []
+    both = [(found["family"], final(pairs[problem]), final(found)) for problem, found in by_problem(theirs).items()]
+    quotient = float(np.mean([a for _, a, _ in both]) / np.mean([b for _, _, b in both]))
+    for family in {family for family, _, _ in both}:  # families are the same in each draw of seeds
+        residuals = np.array([a - quotient * b for of, a, b in both if of == family])
+        errors.append(residuals.var(ddof=1) * len(residuals))
+    return quotient, float(np.sqrt(np.sum(errors)) / np.sum([b for _, _, b in both]))
+
+
+def by_problem(runs: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return runs by family and seed."""
+    return {(found["family"], found["seed"]): found for found in runs}
+
+
+def against_the_best(runs: list[dict[str, Any]], names: list[str]) -> Table:
+    """Return a table of our mean regret over the best peer's, for each number of slots."""
+    title = "mean regret over the best peer's (standard error)"
+    table = Table("slots", "", "mean regret", "best peer", "over its", "best of other software", "over its", title=title)
+    peers = [name for name in names if name not in NO_PEERS]
+    for slots in sorted({found["slots"] for found in runs}):
+        of: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for found in runs:
+            if found["slots"] == slots:
+                of[found["searcher"]].append(found)
+        means = {name: float(np.mean([final(found) for found in of[name]])) for name in names}
+        bests = [min(among, key=means.__getitem__) for among in (peers, [name for name in peers if name != RANDOM]) if among]
+        for name in (OURS, ONE_MEMBER):
+            if name in names:
+                row = []
+                for best in bests:
+                    row += [f"{best} {means[best]:.3f}", "{:.3f} ({:.3f})".format(*ratio(of[name], of[best]))]
+                table.add_row(str(slots), name, f"{means[name]:.3f}", *row)
+    return table
+
+
 def show(runs: list[dict[str, Any]], console: Console) -> None:
     """Print the regrets, the comparison with each peer, and the use of the budget."""
     names = list(dict.fromkeys(found["searcher"] for found in runs))
@@ -154,13 +196,17 @@ def show(runs: list[dict[str, Any]], console: Console) -> None:
     regrets.add_row("mean", "", *(f"{means[name]:.4f}" for name in names))
     used = {name: np.mean([len(f["regrets"]) / f["epochs"] for f in runs if f["searcher"] == name]) for name in names}
     regrets.add_row("of the budget", "", *(f"{used[name]:.1%}" for name in names))
+    taken = {
+        name: np.mean([found["seconds"] / len(found["regrets"]) for found in runs if found["searcher"] == name]) for name in names
+    }
+    regrets.add_row("ms an epoch", "", *(f"{1000 * taken[name]:.1f}" for name in names))
     console.print(regrets)
     if OURS not in names or len(names) < 2:
         return
     ours = by_cell(runs, OURS)
     peers = Table("peer", "ahead by 2 s.e.", "behind by 1 s.e.", "our regret / its", "its epochs / ours to its final regret")
     for name in names:
-        if name == OURS:
+        if name in (OURS, ONE_MEMBER):
             continue
         gains, theirs = differences(runs, name), by_cell(runs, name)
         ratios, missed = [], 0
@@ -178,6 +224,7 @@ def show(runs: list[dict[str, Any]], console: Console) -> None:
             f"{np.exp(np.mean(np.log(ratios))):.2f}" + (f" at most: {missed} not reached" if missed else ""),
         )
     console.print(peers)
+    console.print(against_the_best(runs, names))
 
 
 def main() -> None:

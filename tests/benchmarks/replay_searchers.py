@@ -42,10 +42,12 @@ class Searcher(Protocol):
 class Ours:
     """The agenda and the ledger of a search."""
 
-    def __init__(self, problem: Problem, slots: int, epochs: int, sampler: str = "tpe") -> None:
+    def __init__(self, problem: Problem, slots: int, epochs: int, sampler: str = "tpe", members: int | None = None) -> None:
         storage = InMemoryStorage()
         ledger = Ledger(storage, storage.create_new_study([StudyDirection.MAXIMIZE], "replay"), "memory")
         search = problem.search(sampler=sampler, epochs=epochs)
+        if members is not None:
+            search = search.model_copy(update={"final": search.final.model_copy(update={"members": members})})
         self._agenda = Agenda(search, ledger, slots=slots, spent_seconds=lambda: 0.0)
 
     def next(self) -> Work | None:
@@ -137,9 +139,10 @@ def syne_tune(scheduler: str) -> Callable[[Problem, int, int], Searcher]:
     return make
 
 
-OURS, RANDOM = "hpa_search", "random, same rungs"
+OURS, ONE_MEMBER, RANDOM = "hpa_search", "hpa_search, 1 member", "random, same rungs"
 SEARCHERS: dict[str, Callable[[Problem, int, int], Searcher]] = {
     OURS: Ours,
+    ONE_MEMBER: lambda problem, slots, epochs: Ours(problem, slots, epochs, members=1),
     RANDOM: lambda problem, slots, epochs: Ours(problem, slots, epochs, "random"),
     "Ray OptunaSearch + ASHA": lambda problem, slots, epochs: RayTune(problem),
     "Optuna TPE + halving": lambda problem, slots, epochs: OptunaStudy(
