@@ -151,7 +151,7 @@ def _finish(work: WorkingCopy, given: _Given, data: Location, say: Callable[[str
 
 def _boards(work: WorkingCopy, search: Search, ready: _Ready) -> tuple[TensorBoard, ValidationBoard]:
     """Return the watchers that write for TensorBoard."""
-    dataset, events = ready.dataset, EventFiles(work.folder)
+    dataset, events = ready.dataset, EventFiles(work)
     rows = read_split(work.folder / SPLIT, dataset.ids).validation
 
     def logits(number: int, epoch: int) -> NDArray[np.float16] | None:

@@ -10,8 +10,11 @@ from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-unty
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
+from hpa_search.storage.opened import WorkingCopy
+
 FOLDER = "tensorboard"
 _VERSION = "brain.Event:2"
+_ENDED = ".ended"
 
 
 class EventFiles:
@@ -20,17 +23,21 @@ class EventFiles:
     TensorBoard reads the files of a run in the order of their names. When a step comes again, it drops what it has read of later steps.
     Two files begun within one second may be read in the wrong order, so this process goes on in the file that it has begun. It keeps
     none open: a search may have more trials than a process may have open files.
+
+    How a run ended is a file of its own, since of several ends TensorBoard takes the first: a run that goes on loses that file. What is
+    written after the end begins another file, since TensorBoard never returns to one that it has left.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: WorkingCopy | Path) -> None:
         """Write below the folder ``out`` of a search. Any thread may write."""
-        self._folder = out / FOLDER
+        self._work = WorkingCopy.of(out)
         self._files: dict[str, Path] = {}
+        self._begun = 0
         self._lock = threading.Lock()
 
     def has(self, run: str) -> bool:
         """Return whether there is a run of that name, also of an earlier driver."""
-        return (self._folder / run).is_dir()
+        return (self._work.folder / FOLDER / run).is_dir()
 
     def write(self, run: str, *summaries: Summary, step: int = 0) -> None:
         """Append ``summaries`` to the file of ``run``; readers see them at once."""
@@ -38,12 +45,34 @@ class EventFiles:
         with self._lock:
             self._append(run, now, [Event(wall_time=now, step=step, summary=summary) for summary in summaries])
 
+    def end(self, run: str, summary: Summary) -> None:
+        """Write the ``summary`` that tells how ``run`` has ended."""
+        now = time.time()
+        with self._lock:
+            self._files[run] = self._new_file(run, now, _ENDED)
+            self._append(run, now, [_version(now), Event(wall_time=now, summary=summary)])
+            del self._files[run]
+
+    def take_back_end(self, run: str) -> None:
+        """Remove what told how ``run`` has ended, if anything did: it goes on."""
+        for name in [name for name in self._work.sizes(f"{FOLDER}/{run}") if name.endswith(_ENDED)]:
+            self._work.remove(name)
+
     def _append(self, run: str, now: float, events: list[Event]) -> None:
         if run not in self._files:
-            self._files[run] = self._folder / run / f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}"
-            self._files[run].parent.mkdir(parents=True, exist_ok=True)
-            events.insert(0, Event(wall_time=now, file_version=_VERSION))
+            self._files[run] = self._new_file(run, now)
+            events.insert(0, _version(now))
         with self._files[run].open("ab") as file:
             records = RecordWriter(file)
             for event in events:
                 records.write(event.SerializeToString())
+
+    def _new_file(self, run: str, now: float, suffix: str = "") -> Path:
+        folder = self._work.folder / FOLDER / run
+        folder.mkdir(parents=True, exist_ok=True)
+        self._begun += 1
+        return folder / f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}.{self._begun:09d}{suffix}"
+
+
+def _version(now: float) -> Event:
+    return Event(wall_time=now, file_version=_VERSION)

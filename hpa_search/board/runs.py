@@ -86,12 +86,14 @@ class TensorBoard:
             self._shown_by_minutes = by_minutes
 
     def ended(self, number: int, state: str, why: str) -> None:
-        """Write how a trial has ended; one that is paused has not."""
+        """Write how a trial has ended. One that is paused has not; it may have been before the search was extended."""
+        if state != "paused":
+            self._events.end(run_of(number), hparams.ended(state))
+        elif number not in self._live:
+            self._events.take_back_end(run_of(number))
         if number in self._live:
             self._busy.change(-1)
         self._live.discard(number)
-        if state != "paused":
-            self._events.write(run_of(number), hparams.ended(state))
 
 
 class _Busy:

@@ -172,10 +172,11 @@ def run_search(
     trials: Trials,
     *,
     watchers: tuple[Watcher, ...] = (),
+    shelf: Shelf | None = None,
     say: Callable[[str], None] = print,
 ) -> Outcome:
     """Run a search that has no final stage of its own; return how it ended. Raises UserError as `Driver`."""
-    with Driver(search, site, trials, watchers=watchers, say=say) as driver:
+    with Driver(search, site, trials, watchers=watchers, shelf=shelf, say=say) as driver:
         outcome = driver.run()
         if outcome == "finished":
             driver.finish()

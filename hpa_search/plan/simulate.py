@@ -14,8 +14,10 @@ from hpa_search.space.search import Search
 
 MOST_EPOCHS = 200_000
 """Epochs after which a simulation ends: a search without end is told so far."""
-_GAIN, _NOISE = 0.3, 0.1
-"""How much a trial's score rises with the logarithm of its epochs, and how much it varies, in units of the trials' own spread."""
+_GAIN, _NOISE = 0.3, 0.17
+"""How much a trial's score rises with the logarithm of its epochs, and how much its first epoch varies, later ones less by the root of
+their number, in units of the trials' own spread. So the last epoch is the best as often as in 93 real curves: after 3, 9 and 27 epochs
+in 75, 56 and 40 % of the trials (there in 77, 55 and 38 %). A trial keeps the weights of both."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class _Trials:
     def score(self, number: int, epoch: int) -> float:
         if number not in self._quality:
             self._quality[number] = float(self._rng.normal())
-        return self._quality[number] + _GAIN * float(np.log(epoch)) + _NOISE * float(self._rng.normal())
+        return self._quality[number] + _GAIN * float(np.log(epoch)) + _NOISE / float(np.sqrt(epoch)) * float(self._rng.normal())
 
 
 def simulate(search: Search, slots: int, cost_of: Callable[[Leg], Cost] = lambda leg: Cost()) -> Simulated:

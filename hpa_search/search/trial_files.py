@@ -2,7 +2,6 @@
 
 import re
 from collections import defaultdict
-from contextlib import suppress
 
 from hpa_search.search.shelf import Kept
 from hpa_search.storage.opened import WorkingCopy
@@ -21,7 +20,7 @@ class WorkTrialFiles:
     def kept(self) -> dict[int, Kept]:
         """Return what each trial has; one that has nothing is missing."""
         found: dict[int, dict[str, int]] = defaultdict(dict)
-        for name, size in self._sizes("trials").items():
+        for name, size in self._work.sizes("trials").items():
             if match := _FILE.fullmatch(name):
                 found[int(match[1])][match[2]] = size
         return {number: Kept(sum(files.values()), CHECKPOINT in files) for number, files in found.items()}
@@ -33,32 +32,15 @@ class WorkTrialFiles:
 
     def size(self, number: int) -> int:
         """Return the bytes of a trial's weights and checkpoint."""
-        return sum(size for name, size in self._sizes(trial_name(number)).items() if _FILE.fullmatch(name))
+        return sum(size for name, size in self._work.sizes(trial_name(number)).items() if _FILE.fullmatch(name))
 
     def remove_checkpoint(self, number: int) -> None:
         """Remove a trial's checkpoint."""
-        self._remove(f"{trial_name(number)}/{CHECKPOINT}")
+        self._work.remove(f"{trial_name(number)}/{CHECKPOINT}")
 
     def remove_weights(self, number: int) -> None:
         """Remove a trial's checkpoint, then its weights: what a kill leaves of a trial never looks whole."""
         self.remove_checkpoint(number)
-        for name in self._sizes(f"{trial_name(number)}/weights"):
+        for name in self._work.sizes(f"{trial_name(number)}/weights"):
             if _FILE.fullmatch(name):
-                self._remove(name)
-
-    def _sizes(self, under: str) -> dict[str, int]:
-        """Return the bytes of the files in the folder ``under``, by their names below the search's place."""
-        work = self._work
-        if work.mirror is not None:
-            return {name: one.size for name, one in work.mirror.store.list(under).items()}
-        found = {}
-        for path in (work.folder / under).rglob("*"):
-            with suppress(FileNotFoundError):  # a worker renames its files
-                if path.is_file():
-                    found[path.relative_to(work.folder).as_posix()] = path.stat().st_size
-        return found
-
-    def _remove(self, name: str) -> None:
-        if self._work.mirror is not None:
-            self._work.mirror.store.delete(name)
-        (self._work.folder / name).unlink(missing_ok=True)
+                self._work.remove(name)

@@ -77,6 +77,23 @@ class WorkingCopy:
             return sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
         return sorted(name.rstrip("/") for name in self.mirror.store.list(recursive=False) if name.rstrip("/"))
 
+    def sizes(self, under: str) -> dict[str, int]:
+        """Return the bytes of the place's files in the folder ``under`` of it, by their names in the place."""
+        if self.mirror is not None:
+            return {name: one.size for name, one in self.mirror.store.list(under).items()}
+        found = {}
+        for path in (self.folder / under).rglob("*"):
+            with suppress(FileNotFoundError):  # another process renames its files
+                if path.is_file():
+                    found[path.relative_to(self.folder).as_posix()] = path.stat().st_size
+        return found
+
+    def remove(self, name: str) -> None:
+        """Remove a file from the place and from ``folder``. One that is gone is no error."""
+        if self.mirror is not None:
+            self.mirror.store.delete(name)
+        (self.folder / name).unlink(missing_ok=True)
+
     def shown(self, text: str) -> str:
         """Return ``text`` with paths in the mirror replaced by their places."""
         return shown(text, self.folder, self.place)

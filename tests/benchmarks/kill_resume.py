@@ -8,7 +8,8 @@ a driver's first 20 s, the others into its training: up to `--within` seconds af
 search: every trial is there once and has ended, no trial has a hole in its epochs, what was reported before a kill is there
 unchanged, trials and epochs are within the budget, and every trial that went beyond a rung was among the best 1/eta of a
 prefix of the reports before its promotion, or is a member that was trained to the end. At most 1/eta of each rung's trials
-and the members went on.
+and the members went on. Every other search has a limit in `keep:`, which its weights and checkpoints exceed by one trial's at
+most; in all the best trials have the weights of their best epoch.
 A kill takes some 30 to 60 s on 2 cores, most of them for the driver's start. Exits with 1 if anything is amiss.
 """
 
@@ -38,12 +39,17 @@ from hpa_search.errors import UserError  # noqa: E402
 from hpa_search.ledger.journal import JOURNAL  # noqa: E402
 from hpa_search.ledger.ledger import Ledger, TrialRecord  # noqa: E402
 from hpa_search.ledger.status import read_status  # noqa: E402
+from hpa_search.search.trial_files import WorkTrialFiles  # noqa: E402
+from hpa_search.storage.opened import WorkingCopy  # noqa: E402
+from hpa_search.training.checkpoint import weights_path  # noqa: E402
+from hpa_search.training.job import trial_name  # noqa: E402
 from tests.servers.head import ENVIRONMENT, Head, ray_head  # noqa: E402
 from tests.servers.postgres import postgres  # noqa: E402
 
 SCRIPT = ROOT / "tests/end_to_end/sleeping_search.py"
 TRIALS, EPOCHS, LEVELS, ETA, MEMBERS = 24, 90, (1, 3), 3, 3
 RESERVE = 0.25
+LIMIT_BYTES = 3_000_000
 BUDGET = f"{{trials: {TRIALS}, epochs: {EPOCHS}, reserve: {RESERVE}}}"
 REPORTS_IN_ORDER = """
     SELECT t.number, v.step, v.intermediate_value FROM trial_intermediate_values v
@@ -151,10 +157,10 @@ def search_to_the_end(kind: str, kills: int, killer: Killer, settings: dict[str,
             flush=True,
         )
     tally.searches += 1
-    check(kind, out, facts, tally)
+    check(kind, out, facts, tally, limited=settings["keep"] != "needed")
 
 
-def check(kind: str, out: Path, facts: list[TrialRecord], tally: Tally) -> None:
+def check(kind: str, out: Path, facts: list[TrialRecord], tally: Tally, *, limited: bool) -> None:
     """Add to the ``tally`` what is amiss with a search that has ended."""
 
     def amiss(what: str) -> None:
@@ -179,7 +185,21 @@ def check(kind: str, out: Path, facts: list[TrialRecord], tally: Tally) -> None:
         begun = (out / "trials" / f"{trial.number:04d}" / "begun").read_text().split()
         tally.begun_again += len(begun) - len(set(begun))
     tally.trials += len(facts)
+    check_files(amiss, out, facts, limited=limited)
     check_promotions(amiss, in_order(out), facts, tally)
+
+
+def check_files(amiss: Any, out: Path, facts: list[TrialRecord], *, limited: bool) -> None:
+    kept = WorkTrialFiles(WorkingCopy.of(out)).kept()
+    sizes = [files.bytes for files in kept.values()]
+    if limited and sum(sizes) > LIMIT_BYTES + max(sizes):
+        amiss(f"{sum(sizes)} bytes are kept, the limit is {LIMIT_BYTES}")
+    if open_ones := [number for number, files in kept.items() if files.checkpoint and not facts[number].set_aside]:
+        amiss(f"trials {open_ones} have ended and have a checkpoint")
+    for trial in sorted(facts, key=lambda trial: -max(trial.reports.values()))[:MEMBERS]:
+        best = max(trial.reports, key=trial.reports.__getitem__)
+        if not weights_path(out / trial_name(trial.number), best).is_file():
+            amiss(f"trial {trial.number}, one of the best, has no weights of epoch {best}")
 
 
 def check_promotions(amiss: Any, reports: list[Report], facts: list[TrialRecord], tally: Tally) -> None:
@@ -262,6 +282,7 @@ def main() -> None:
                     "seconds": arguments.seconds,
                     "slots": 2,
                     "seed": tally.searches,
+                    "keep": LIMIT_BYTES / 1e9 if tally.searches % 2 else "needed",
                     "ray": head.address,
                     **({"study": study} if study else {}),
                 }

@@ -1,7 +1,10 @@
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams import api_pb2, metadata
 
 from hpa_search.board.events import EventFiles
 from hpa_search.board.runs import TensorBoard
+from hpa_search.board.tags import of_scalars
 from hpa_search.search.leg import EpochReport, Leg
 
 
@@ -35,3 +38,42 @@ def test_a_trial_that_is_begun_again_before_its_first_epoch_counts_once(make_sea
     board.reported(0, EpochReport.of({"epoch": 1, "objective": 0.25}))
     events = EventAccumulator(str(tmp_path / "tensorboard" / "search")).Reload()
     assert [event.value for event in events.Scalars("search/trials_begun")] == [1]
+
+
+def statuses(folder):
+    """Return the statuses of a run's row, in the order in which TensorBoard reads its files."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if value.tag == metadata.SESSION_END_INFO_TAG:
+                    found.append(metadata.parse_session_end_info_plugin_data(value.metadata.plugin_data.content).status)
+    return found
+
+
+def test_a_trial_that_goes_on_after_its_end_has_not_ended(make_search, tmp_path):
+    """Of several ends TensorBoard takes the first, so an extended search showed its trials as ended as before."""
+    board = TensorBoard(EventFiles(tmp_path), make_search())
+    board.started(Leg(1, 7, {}, 0, 1))
+    board.reported(7, EpochReport.of({"epoch": 1, "objective": 0.1}))
+    board.ended(7, "pruned", "the budget is used up")
+    folder = tmp_path / "tensorboard" / "0007"
+    assert statuses(folder) == [api_pb2.STATUS_SUCCESS]
+    later = TensorBoard(EventFiles(tmp_path), make_search())
+    later.ended(7, "paused", "waits at epoch 1 again")
+    assert statuses(folder) == []
+    later.started(Leg(1, 7, {}, 1, 3))
+    later.reported(7, EpochReport.of({"epoch": 2, "objective": 0.2}))
+    later.ended(7, "failed", "it raised")
+    assert statuses(folder) == [api_pb2.STATUS_FAILURE]
+    assert [event.step for event in EventAccumulator(str(folder)).Reload().Scalars("objective")] == [1, 2]
+
+
+def test_what_is_drawn_after_a_trials_end_reaches_a_reader_that_has_seen_the_end(make_search, tmp_path):
+    events = EventFiles(tmp_path)
+    board = TensorBoard(events, make_search())
+    board.started(Leg(1, 7, {}, 0, 1))
+    board.ended(7, "complete", "trained to the end")
+    reader = EventAccumulator(str(tmp_path / "tensorboard" / "0007")).Reload()
+    events.write("0007", of_scalars({"drawn": 1.0}), step=1)
+    assert reader.Reload().Scalars("drawn")[0].value == 1
