@@ -98,20 +98,20 @@ class _Predictor:
 
     def __init__(self, config: TrialConfig, weights: Path, mean: Sequence[float], std: Sequence[float], tta: TestTime) -> None:
         self._config, self._weights, self._device = config, weights, choose_device()
-        network = load_network(config, weights, mean, std)
-        network.to(self._device.device).to(memory_format=self._device.memory_format)
+        network = self._device.place(load_network(config, weights, mean, std))
         self._at_once = MicroBatch(config.batch_size, self._say_less_memory)
         self._network: nn.Module = network if tta == "none" else Symmetric(network, tta).eval()
 
     def __call__(self, images: SizedImages, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the logits of the images at ``rows``. Raises UserError for logits that are not finite."""
-        sized, logits = images.at_size(self._config.input_size), np.empty((len(rows), NUM_LABELS), np.float32)
-        parts = split_rows(np.arange(len(rows)), self._config.batch_size, training=False)
-        no_labels = np.zeros((int(rows.max(initial=-1)) + 1, NUM_LABELS), dtype=bool)
-        batches = Batches(sized, no_labels, [rows[part] for part in parts], self._device.device)
+        if not len(rows):
+            return np.empty((0, NUM_LABELS), np.float32)
+        sized, parts = images.at_size(self._config.input_size), split_rows(rows, self._config.batch_size, training=False)
+        no_labels = np.zeros((int(rows.max()) + 1, NUM_LABELS), dtype=bool)
+        batches = Batches(sized, no_labels, parts, self._device.device)
         with torch.inference_mode():
-            for part, batch in zip(parts, batches, strict=True):
-                logits[part] = predict(self._network, batch.images, self._device, self._at_once).cpu().numpy()
+            found = [predict(self._network, batch.images, self._device, self._at_once) for batch in batches]
+            logits: NDArray[np.float32] = torch.cat(found).cpu().numpy()  # the only wait for the device
         if not np.isfinite(logits).all():
             raise UserError(
                 f"{self._weights}: its network '{self._config.backbone}' gives values that are not finite; leave it out"

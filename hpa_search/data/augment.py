@@ -88,11 +88,25 @@ def random_crops(images: Tensor, size: int, generator: Generator, share: Share |
     places = images.shape[-1] - size + 1
     if places < 1:
         raise ValueError(f"a crop of {size} pixels does not fit into images of {images.shape[-1]}")
-    corners: list[tuple[int, int]] = Draws(generator, images, share).integers(places, 2).tolist()
+    corners = Draws(generator, images, share).integers(places, 2)
+    return _crops_at_once(images, corners, size) if images.is_cuda else _crops_one_by_one(images, corners, size)
+
+
+def _crops_one_by_one(images: Tensor, corners: Tensor, size: int) -> Tensor:
     result = images.new_empty((*images.shape[:2], size, size))
-    for index, (top, left) in enumerate(corners):
+    places: list[tuple[int, int]] = corners.tolist()
+    for index, (top, left) in enumerate(places):
         result[index] = images[index, :, top : top + size, left : left + size]
     return result
+
+
+def _crops_at_once(images: Tensor, corners: Tensor, size: int) -> Tensor:
+    """Do the same in one kernel."""
+    device = images.device
+    top, left = corners.to(device, non_blocking=True).view(-1, 2, 1, 1, 1).unbind(1)
+    along = torch.arange(size, device=device)
+    image, channel = torch.arange(len(images), device=device), torch.arange(images.shape[1], device=device)
+    return images[image.view(-1, 1, 1, 1), channel.view(-1, 1, 1), top + along.view(-1, 1), left + along]
 
 
 def transform(image: Tensor, symmetry: int) -> Tensor:
@@ -118,16 +132,26 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
 
 
 def _random_symmetry(images: Tensor, draws: Draws, number: int) -> Tensor:
-    """Give each image one of the symmetries 0..``number`` - 1.
+    """Give each image one of the symmetries 0..``number`` - 1."""
+    symmetries = draws.integers(number)
+    return _turned_at_once(images, symmetries) if images.is_cuda else _turned_one_by_one(images, symmetries)
 
-    The loop over images is deliberate. It sends no index to the device and waits for none. On a CPU, it is two to five times
-    as fast as the alternatives: gathering the images of each symmetry, or three `torch.where` over the batch.
-    """
-    symmetries: list[int] = draws.integers(number).tolist()
+
+def _turned_one_by_one(images: Tensor, symmetries: Tensor) -> Tensor:
+    """Return each image under its symmetry. On a CPU, two to five times as fast as all at once."""
     result = torch.empty_like(images)
-    for index, symmetry in enumerate(symmetries):
+    numbers: list[int] = symmetries.tolist()
+    for index, symmetry in enumerate(numbers):
         result[index] = transform(images[index], symmetry)
     return result
+
+
+def _turned_at_once(images: Tensor, symmetries: Tensor) -> Tensor:
+    """Do the same in six kernels a batch. A GPU would wait for the launches of a few kernels an image."""
+    symmetries = symmetries.to(images.device, non_blocking=True).view(-1, 1, 1, 1)
+    for bit in (FLIP_X, FLIP_Y, TRANSPOSE):
+        images = torch.where((symmetries & bit) > 0, transform(images, bit), images)
+    return images
 
 
 def _random_maps(draws: Draws) -> Tensor:
@@ -169,6 +193,6 @@ def _strong(images: Tensor, draws: Draws) -> Tensor:
     maps = _random_maps(draws)
     exponents = torch.stack([draws.symmetric(images.shape[1], 1, 1) for _ in range(2)])
     gain, gamma = torch.tensor([GAIN, GAMMA]).view(2, 1, 1, 1, 1) ** exponents
-    moved = warp(turned.float().div_(255), maps.to(images.device)).clamp_(0, 1)
-    toned = moved.pow_(gamma.to(images.device)).mul_(255 * gain.to(images.device))
+    moved = warp(turned.float().div_(255), maps.to(images.device, non_blocking=True)).clamp_(0, 1)
+    toned = moved.pow_(gamma.to(images.device, non_blocking=True)).mul_(255 * gain.to(images.device, non_blocking=True))
     return toned.round_().clamp_(0, 255).to(torch.uint8)

@@ -5,8 +5,12 @@ import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import torch
+from torch import nn
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 logger = logging.getLogger(__name__)
 
@@ -20,10 +24,11 @@ class Device:
     channels_last: bool
     reason: str
 
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """The layout of the network's weights."""
-        return torch.channels_last if self.channels_last else torch.contiguous_format
+    def place(self, network: AnyModule) -> AnyModule:
+        """Return ``network``, which is moved to the device, its weights in the device's layout."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        placed: AnyModule = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        return placed
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return the context in which to call the network. It changes nothing if ``dtype`` is float32."""

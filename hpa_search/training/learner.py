@@ -27,7 +27,7 @@ class Learner:
 
     def __init__(self, network: Network, config: TrialConfig, device: Device, ranks: Ranks, micro_batch: MicroBatch) -> None:
         self._config, self._device, self._ranks, self._micro_batch = config, device, ranks, micro_batch
-        self._network = network.to(device.device).to(memory_format=device.memory_format)
+        self._network = device.place(network)
         self._optimizer = build_optimizer(self._network, config)
         self._average = AveragedNetwork(self._network, config.ema) if config.ema else None
         self._parallel: nn.Module = self._network

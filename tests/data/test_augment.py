@@ -7,7 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from hpa_search.data.augment import AUGMENTATIONS, GAIN, GAMMA, SCALE, SHIFT, TURN, Share, augment, random_crops, transform, warp
+from hpa_search.data.augment import (
+    AUGMENTATIONS,
+    GAIN,
+    GAMMA,
+    SCALE,
+    SHIFT,
+    TURN,
+    Share,
+    _crops_at_once,
+    _crops_one_by_one,
+    _turned_at_once,
+    _turned_one_by_one,
+    augment,
+    random_crops,
+    transform,
+    warp,
+)
 
 SYMMETRIES = {"none": 1, "flips": 4, "dihedral": 8}
 
@@ -151,3 +167,10 @@ def test_a_share_of_a_batch_is_changed_as_in_the_batch(name):
         found = augment(images[rows], name, generator, Share(rows, 5)), random_crops(images[rows], 3, generator, Share(rows, 5))
         assert all(torch.equal(part, all_[rows]) for part, all_ in zip(found, expected, strict=True))
         assert torch.equal(generator.get_state(), whole.get_state())
+
+
+def test_a_gpus_way_for_all_images_at_once_gives_the_same_as_one_by_one():
+    images = torch.randint(0, 256, (8, 4, 7, 7), dtype=torch.uint8)
+    symmetries, corners = torch.arange(8), torch.randint(0, 4, (8, 2))
+    assert torch.equal(_turned_at_once(images, symmetries), _turned_one_by_one(images, symmetries))
+    assert torch.equal(_crops_at_once(images, corners, 4), _crops_one_by_one(images, corners, 4))
