@@ -11,7 +11,7 @@ endif
 export OMP_NUM_THREADS ?= 1
 export HPA_SEARCH_CACHE ?= $(abspath demo/cache)
 
-.PHONY: demo test test-long test-all lint install published bench-search clean
+.PHONY: demo test test-long test-all lint install published bench-search bench-gpu gpu-wheels clean
 
 demo: install
 	rm -rf demo
@@ -57,6 +57,15 @@ published: install
 bench-search: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,bench]'
 	$(BIN)/python tests/benchmarks/replay.py --seeds 12 --first-seed 1000
+
+# On a machine with a GPU, torch and timm; neither Ray nor Optuna. PYTHON is that machine's.
+bench-gpu:
+	$(PYTHON) tests/benchmarks/gpu.py $(if $(OUT),--out $(OUT)/gpu.jsonl)
+
+# What such a machine lacks, if it cannot reach a package index: see the script. WHEELS is a folder.
+WHEELS ?= .wheels
+gpu-wheels: install
+	$(BIN)/python tests/benchmarks/gpu_wheels.py $(WHEELS)
 
 clean:
 	rm -rf $(VENV) demo

@@ -47,15 +47,15 @@ def write_dataset(folder: Path, count: int) -> list[str]:
 class PngDataset(Dataset[torch.Tensor]):
     """Decodes and resizes the four files of an image each time it is asked for."""
 
-    def __init__(self, folder: Path, ids: list[str]) -> None:
-        self.folder, self.ids = folder, ids
+    def __init__(self, folder: Path, ids: list[str], size: int = SIZE) -> None:
+        self.folder, self.ids, self.size = folder, ids, size
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, row: int) -> torch.Tensor:
         planes = [np.asarray(Image.open(self.folder / image_file(self.ids[row], colour))) for colour in COLOURS]
-        return torch.from_numpy(resize(np.stack(planes)[None], SIZE)[0])
+        return torch.from_numpy(resize(np.stack(planes)[None], self.size)[0])
 
 
 def from_cache(images: PackedImages, random: np.random.Generator) -> Iterable[torch.Tensor]:
