@@ -38,6 +38,7 @@ from hpa_search.search.life import Outcome
 from hpa_search.search.log import LOG, SearchLog
 from hpa_search.search.reading import check_weights, read_search
 from hpa_search.search.shelf import Shelf
+from hpa_search.search.slot_times import SlotTimes
 from hpa_search.search.trial_files import WorkTrialFiles
 from hpa_search.search.view import View
 from hpa_search.search.workspace import Inputs, check_out, keep_changes, prepare, read_again
@@ -113,7 +114,12 @@ def run(
             files = WorkTrialFiles(work)
             shelf = Shelf(search, files)
             with Driver(
-                search, site, Trials(open_trial, ready.job), watchers=(board, validation, view), shelf=shelf, say=say
+                search,
+                site,
+                Trials(open_trial, ready.job),
+                watchers=(board, validation, view, SlotTimes(work.folder)),
+                shelf=shelf,
+                say=say,
             ) as driver:
                 log.open(work.folder)
                 ready.keep()

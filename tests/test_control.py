@@ -61,7 +61,7 @@ def handle(work, said):
 def test_a_search_without_a_driver_is_interrupted(handle):
     found = handle.status()
     assert (found.state, found.is_active, found.job) == ("interrupted", False, "")
-    assert found.facts == {"state": "interrupted", "seconds": 0.0, "trials": []}
+    assert found.facts == {"state": "interrupted", "seconds": 0.0, "slot_seconds": {}, "trials": []}
 
 
 @pytest.mark.parametrize(("wish", "word"), [("pause", "paused"), ("stop", "stopped")])

@@ -1,6 +1,6 @@
 """What a search writes for TensorBoard: a run for each trial, such as OUT/tensorboard/0007, and the run `search` for all of them."""
 
-import time
+from collections import Counter
 from collections.abc import Callable
 
 from torch.utils.tensorboard import summary
@@ -22,6 +22,7 @@ from hpa_search.board.tags import (
     tag,
 )
 from hpa_search.ledger.ledger import TrialRecord
+from hpa_search.ledger.times import TRAINING, parts_of
 from hpa_search.search.leg import EpochReport, Leg
 from hpa_search.space.search import Search
 from hpa_search.training.score import METRICS
@@ -38,7 +39,8 @@ class TensorBoard:
         self._shown_by_minutes = (-1, self._top)
         self._epochs, self._begun, self._live = 0, set[int](), set[int]()
         self._spent_seconds: Callable[[], float] = lambda: 0.0
-        self._busy = _Busy()
+        self._slot_seconds = Counter[str]()
+        """Where the slots' time went, under this driver."""
 
     def resumed(self, trials: list[TrialRecord], spent_seconds: Callable[[], float]) -> None:
         """Go on from the trials of earlier drivers, whose files are there. A new search gets the columns of its trials."""
@@ -57,8 +59,6 @@ class TensorBoard:
 
     def started(self, leg: Leg) -> None:
         """Open the trial's run and write its parameters."""
-        if leg.number not in self._live:  # the end of a leg that was lost is not told
-            self._busy.change(+1)
         self._live.add(leg.number)
         self._begun.add(leg.number)
         written = [hparams.started(self._space, leg.parameters)]  # of a run's rows, TensorBoard takes the first
@@ -76,10 +76,10 @@ class TensorBoard:
             self._best[number] = report.objective
             written |= {best_tag(name): values[name] for name in ("objective", *METRICS) if name in values}
         self._events.write(run_of(number), of_scalars(written), step=report.epoch)
-        self._busy.trained += report.metrics.get("seconds", 0.0)
+        self._slot_seconds.update(parts_of(report.metrics))
         self._epochs += 1
         self._top = max(self._top, report.objective)
-        of_all = {BEST_BY_EPOCHS: self._top, RUNNING: len(self._live), BEGUN: len(self._begun), BUSY: self._busy.share}
+        of_all = {BEST_BY_EPOCHS: self._top, RUNNING: len(self._live), BEGUN: len(self._begun), BUSY: self._busy_share}
         self._events.write(SEARCH, of_scalars(of_all), step=self._epochs)
         if (by_minutes := (int(self._spent_seconds() / 60), self._top)) != self._shown_by_minutes:
             self._events.write(SEARCH, of_scalars({BEST_BY_MINUTES: self._top}), step=by_minutes[0])
@@ -91,27 +91,9 @@ class TensorBoard:
             self._events.end(run_of(number), hparams.ended(state))
         elif number not in self._live:
             self._events.take_back_end(run_of(number))
-        if number in self._live:
-            self._busy.change(-1)
         self._live.discard(number)
 
-
-class _Busy:
-    """The share of the legs' time that passed in epochs, under this driver; the rest went into their starts."""
-
-    def __init__(self) -> None:
-        self.trained = 0.0
-        """Seconds that all epochs took together."""
-        self._held, self._slots, self._since = 0.0, 0, time.monotonic()
-
-    def change(self, by: int) -> None:
-        """Note that ``by`` more legs run from now on."""
-        now = time.monotonic()
-        self._held += self._slots * (now - self._since)
-        self._slots, self._since = self._slots + by, now
-
     @property
-    def share(self) -> float:
-        """The share, from 0 to 1."""
-        self.change(0)
-        return min(self.trained / self._held, 1.0) if self._held > 0 else 0.0
+    def _busy_share(self) -> float:
+        total = self._slot_seconds.total()
+        return self._slot_seconds[TRAINING] / total if total else 0.0

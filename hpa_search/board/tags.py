@@ -6,6 +6,7 @@ from typing import Any
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 from torch.utils.tensorboard import summary
 
+from hpa_search.ledger.times import PARTS
 from hpa_search.training.score import CLASS_F1
 
 TAGS = {
@@ -14,6 +15,7 @@ TAGS = {
     "learning_rate": "train/learning_rate",
     "validation_loss": "validation/loss",
     "seconds": "system/seconds_per_epoch",
+    **{f"{part}_seconds": f"system/seconds/{part}" for part in PARTS},
     "images_per_second": "system/images_per_second",
 }
 """The tags of an epoch's metrics. Those that are not named here are scores of the validation rows."""
@@ -21,7 +23,7 @@ SEARCH = "search"
 """The run of what belongs to all trials. Its steps are the epochs done by all of them, or minutes."""
 BEST_BY_EPOCHS, BEST_BY_MINUTES = "search/best_objective_by_epochs", "search/best_objective_by_minutes"
 RUNNING, BEGUN = "search/trials_running", "search/trials_begun"
-BUSY = "search/share_of_legs_in_epochs"
+BUSY = "search/share_of_slot_time_in_training"
 GAIN, RESULT = "search/ensemble_gain", "search/macro_f1"
 _NOT_SCALARS = {"epoch"}
 _LAYOUT = {
@@ -29,7 +31,7 @@ _LAYOUT = {
         "best objective so far, by epochs of all trials": ["Multiline", [BEST_BY_EPOCHS]],
         "best objective so far, by minutes": ["Multiline", [BEST_BY_MINUTES]],
         "trials": ["Multiline", [RUNNING, BEGUN]],
-        "share of the legs' time in epochs": ["Multiline", [BUSY]],
+        "share of the slots' time in training": ["Multiline", [BUSY]],
     },
     "Trials": {
         "objective": ["Multiline", ["^objective$"]],

@@ -14,6 +14,7 @@ from hpa_search.cli.searching import leave
 from hpa_search.cli.target import ADDRESS, TARGET, search_at
 from hpa_search.errors import UserError
 from hpa_search.handle import SearchHandle, Snapshot
+from hpa_search.ledger.times import in_words
 from hpa_search.space.limits import MOST_EPOCHS, MOST_HOURS, MOST_TRIALS
 
 WAIT = click.option("--wait", is_flag=True, help="Return only when the driver has ended.")
@@ -118,6 +119,8 @@ def _lines(found: Snapshot) -> list[str]:
 
 def _table(facts: dict[str, Any]) -> list[str]:
     lines = [f"{facts['state']}, {facts['seconds']:.0f} s spent, {len(facts['trials'])} trials"]
+    if told := in_words(facts.get("slot_seconds", {})):
+        lines.append(f"{told}.")
     for trial in facts["trials"]:
         best = max((report["objective"] for report in trial["reports"]), default=None)
         shown = "" if best is None else f"best {best:.4f}"

@@ -1,5 +1,6 @@
 """Batches of images and labels on the device, fetched in advance by a thread."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -49,7 +50,7 @@ class Batches:
     """Iterates over the batches ``parts`` of rows, in order.
 
     The image at a row goes with ``labels`` (n, 28) at that row. Each iteration starts anew. One thread fetches ahead; it ends
-    when the iteration stops.
+    when the iteration stops. ``waited`` is how many seconds the caller has waited for batches.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Batches:
         self._labels = labels
         self._parts = parts
         self._device = device or torch.device("cpu")
+        self.waited = 0.0
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -70,11 +72,17 @@ class Batches:
                 for rows in self._parts:
                     waiting.append(pool.submit(self._fetch, rows))
                     if len(waiting) > AHEAD:
-                        yield self._to_device(waiting.popleft().result())
+                        yield self._next(waiting)
                 while waiting:
-                    yield self._to_device(waiting.popleft().result())
+                    yield self._next(waiting)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    def _next(self, waiting: deque[Future[Batch]]) -> Batch:
+        began = time.perf_counter()
+        batch = self._to_device(waiting.popleft().result())
+        self.waited += time.perf_counter() - began
+        return batch
 
     def _choose_device(self) -> None:
         """Page-lock for this process's GPU: a thread starts on the first visible GPU."""

@@ -5,9 +5,10 @@ The workers of a slot that has several take the same leg. The first of them talk
 
 import gc
 import logging
+import time
 import traceback
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -89,21 +90,27 @@ def worker_loop(mailbox: ActorHandle, slot: int, trials: Trials) -> None:
     here = ray.get_runtime_context()
     ray.get(post.mailbox.group_started.remote(post.slot, post.incarnation, here.get_node_id(), here.current_actor))
     gc.freeze()  # what is loaded by now stays: spare it the collections after each leg
-    while (leg := post.take()) is not None:
-        run_leg(post, leg, trials)
+    while True:
+        freed = time.monotonic()
+        if (leg := post.take()) is None:
+            return
+        run_leg(post, leg, trials, waited=time.monotonic() - freed)
 
 
-def run_leg(post: Post, leg: Leg, trials: Trials) -> None:
-    """Train one leg. An exception is the trial's failure, and the worker takes the next leg.
+def run_leg(post: Post, leg: Leg, trials: Trials, *, waited: float = 0.0) -> None:
+    """Train one leg, for which the worker has ``waited`` so many seconds.
+
+    An exception is the trial's failure, and the worker takes the next leg.
 
     Some exceptions are raised as well, and Ray Train then replaces all workers of the slot. One kind is an error of CUDA's
     that spoils the device. The other is any exception in one of several workers, because the others wait for it. If another
     worker died, the trial resumes with the successors. If memory ran out, they train fewer images at a time.
     """
     trial, together = None, (post.ranks, leg.micro_batch) if post.ranks.several else ()
+    began = time.monotonic()
     try:
         trial = trials.open_trial(trials.job, leg.number, leg.parameters, *together)
-        _train(post, leg, trial)
+        _train(post, leg, trial, {"waiting_seconds": waited, "start_seconds": time.monotonic() - began})
     except Exception as error:
         unusable, several = _poisons_device(error), post.ranks.several
         if not is_out_of_memory(error) and (unusable or (several and lost_another(error))):
@@ -122,14 +129,18 @@ def run_leg(post: Post, leg: Leg, trials: Trials) -> None:
         gc.collect()
 
 
-def _train(post: Post, leg: Leg, trial: RunningTrial) -> None:
-    """Report the epochs of the checkpoint that the ledger lacks, then train to the target."""
+def _train(post: Post, leg: Leg, trial: RunningTrial, before: Mapping[str, float]) -> None:
+    """Report the epochs of the checkpoint that the ledger lacks, then train to the target.
+
+    The first epoch that is trained also tells what went ``before`` it.
+    """
     known = [EpochReport.of(metrics) for metrics in trial.history[leg.reported : leg.target]]
     if known and not post.report(*known):
         return
     while len(trial.history) < leg.target:
-        if not post.report(EpochReport.of(trial.run_epoch())):
+        if not post.report(EpochReport.of({**trial.run_epoch(), **before})):
             return
+        before = {}
 
 
 def _how(leg: Leg, error: Exception) -> LegEnd:

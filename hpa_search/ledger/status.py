@@ -6,6 +6,7 @@ from typing import Any
 
 from hpa_search.ledger import lease
 from hpa_search.ledger.ledger import Ledger, TrialRecord
+from hpa_search.ledger.times import read_times
 
 FINISHED = "finished"
 RESTS = "rests"
@@ -18,7 +19,7 @@ def read_status(out: Path) -> dict[str, Any]:
     The search is `running`, `finished`, `paused`, `stopped` or `interrupted`. A command has paused or stopped it, and
     `resume` resumes it. An interrupted search had its driver killed or broken off, and `resume` or the same `run` resumes it.
 
-    A trial is `running`, `paused`, `complete`, `pruned` or `failed`. A trial in training is `waiting` while its search does
+    ``slot_seconds`` says where the slots' time went, see `ledger.times`. A trial is `running`, `paused`, `complete`, `pruned` or `failed`. A trial in training is `waiting` while its search does
     not run. Raises UserError if ``out`` holds no search.
     """
     ledger = Ledger.open(out)
@@ -27,6 +28,7 @@ def read_status(out: Path) -> dict[str, Any]:
     return {
         "state": state,
         "seconds": round(noted.get("lease", {}).get("spent_seconds", 0.0), 1),
+        "slot_seconds": read_times(out),
         "trials": [_trial(trial, state) for trial in facts],
     }
 

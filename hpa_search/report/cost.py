@@ -1,10 +1,11 @@
 """What the search cost, and where the time went."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from hpa_search.figures.drawing import BLUE, drawing
+from hpa_search.ledger.times import WORDS
 from hpa_search.report.facts import Facts, TrialFacts
 from hpa_search.report.page import Block, Picture, Section, table
 
@@ -22,6 +23,8 @@ def cost(facts: Facts) -> Section:
         table("Trials by how they stand", [*shown, total]),
         table("The whole search", _whole(facts)),
     ]
+    if facts.slot_seconds:
+        blocks.append(table("Where the slots' time went", _by_parts(facts.slot_seconds)))
     if facts.ranked and any(trial.seconds for trial in facts.trials):
         blocks.append(_by_epochs(facts))
     return Section("Cost", tuple(blocks))
@@ -35,6 +38,12 @@ def _row(state: str, trials: Sequence[TrialFacts]) -> dict[str, object]:
         "epochs": sum(trial.epochs for trial in trials),
         "slot hours in epochs": f"{seconds / 3600:.2f}",
     }
+
+
+def _by_parts(seconds: Mapping[str, float]) -> list[dict[str, object]]:
+    total = sum(seconds.values())
+    shares = {name: f"{spent / total:.1%}".replace("%", " %") for name, spent in seconds.items()}
+    return [{"part": WORDS[name], "hours": f"{spent / 3600:.2f}", "share": shares[name]} for name, spent in seconds.items()]
 
 
 def _whole(facts: Facts) -> list[dict[str, object]]:

@@ -20,10 +20,11 @@ from hpa_search.errors import UserError
 from hpa_search.figures.predictions import Predictions
 from hpa_search.finish.measure import read_predictions
 from hpa_search.labels import to_vector
-from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
+from hpa_search.layout import PROVENANCE, SEARCH, SPLIT, TIMES
 from hpa_search.ledger.importance import Importance, importances
 from hpa_search.ledger.ledger import Ledger, TrialRecord
 from hpa_search.ledger.status import state_of, trial_state
+from hpa_search.ledger.times import read_times
 from hpa_search.scoring.comparison import bootstrap_macro_ap
 from hpa_search.scoring.intervals import Interval
 from hpa_search.search.roster import Roster
@@ -44,6 +45,7 @@ NEEDED = (
     SEARCH,
     PROVENANCE,
     SPLIT,
+    TIMES,
     RESULT,
     "study.j*",
     "trials/*/metrics.csv",
@@ -115,7 +117,7 @@ class Judged(Predictions):
 class Facts:
     """A search as a report tells it.
 
-    ``seconds`` were spent with a slot. ``result`` is result.json, None before the final stage. ``images`` are None if the
+    ``seconds`` were spent with a slot, and ``slot_seconds`` says on what, see `ledger.times`. ``result`` is result.json, None before the final stage. ``images`` are None if the
     dataset was not found. ``kept`` says what is on disk. ``intervals`` are those of the macro AP of the best trials at their best
     epochs, by number.
     """
@@ -123,6 +125,7 @@ class Facts:
     place: Place
     state: str
     seconds: float
+    slot_seconds: Mapping[str, float]
     text: str
     search: Search
     provenance: Provenance
@@ -168,6 +171,7 @@ def read_facts(work: WorkingCopy, cache: Path, data: Location | None = None) -> 
         place=work.place,
         state=state,
         seconds=noted.get("lease", {}).get("spent_seconds", 0.0),
+        slot_seconds=read_times(out),
         text=(out / SEARCH).read_text(encoding="utf-8"),
         search=search,
         provenance=provenance,

@@ -4,6 +4,7 @@ The store keeps the order of `checkpoint`. Files that a checkpoint refers to arr
 So the trial resumes from its last reported epoch, at whatever instant its worker or the network stops.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,7 +42,7 @@ class StoredTrial:
         Raises TakenOverError, and the errors of `Trainer.run_epoch` and `Mirror.push`.
         """
         with naming(self._mirror.folder, self._mirror.store.place):
-            metrics = self._trainer.run_epoch()
+            metrics, began = self._trainer.run_epoch(), time.perf_counter()
             if not self._first:
                 return metrics
             if not self._mirror.knows(CHECKPOINT):
@@ -49,7 +50,8 @@ class StoredTrial:
                     f"{self._mirror.store.place / CHECKPOINT} was written by another worker, which continues this trial"
                 )
             self._mirror.push()
-        return metrics
+        pushed = time.perf_counter() - began
+        return {**metrics, "checkpoint_seconds": metrics["checkpoint_seconds"] + pushed}
 
     def close(self) -> None:
         """Free the trainer's memory, and remove the mirror."""

@@ -6,6 +6,7 @@ An ordinary PyTorch program: it knows neither a cluster nor other trials.
 import gc
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,8 +133,9 @@ class Trainer:
     def run_epoch(self) -> Metrics:
         """Train one epoch, score it on the validation rows, save it, and return its metrics.
 
-        The metrics are epoch, train_loss, validation_loss, those of `Scorer.score`, seconds, learning_rate (of the last step)
-        and images_per_second (in training). The losses are the trial's own, not comparable between losses. Raises
+        The metrics are epoch, train_loss, validation_loss, those of `Scorer.score`, learning_rate (of the last step),
+        images_per_second (in training), seconds (until all scores are known), data_seconds and evaluate_seconds among them, and
+        checkpoint_seconds, which only the returned row has. The losses are the trial's own, not comparable between losses. Raises
         DivergedError if a loss is not finite. Raises TakenOverError if another worker saved an epoch meanwhile. Raises
         RuntimeError if all ``epochs`` are done.
         """
@@ -144,19 +146,19 @@ class Trainer:
         loss = self._loss(stage.config)
         # Each epoch has a seed: no generator's state has to survive a stop, and no earlier trial changes the draws.
         torch.manual_seed(_stream(self._seed, epoch, "network", self._ranks.rank))
-        train_loss, images, rate = self._train(epoch, stage, loss)
+        done = self._train(epoch, stage, loss)
         trained = time.perf_counter()
         logits = self._predict(self._data.validation)
-        metrics: Metrics = {"epoch": epoch, "train_loss": train_loss, **self._score(logits, epoch, loss)}
-        metrics["seconds"] = time.perf_counter() - started
-        metrics["learning_rate"] = rate
-        metrics["images_per_second"] = images / (trained - started)
+        metrics: Metrics = {"epoch": epoch, "train_loss": done.loss, **self._score(logits, epoch, loss)}
+        scored = time.perf_counter()
+        metrics |= {"seconds": scored - started, "data_seconds": done.waited, "evaluate_seconds": scored - trained}
+        metrics |= {"learning_rate": done.rate, "images_per_second": done.images / (trained - started)}
         self._history.append(metrics)
         self._logits[epoch] = logits
         if self._ranks.first:
             self._save()
         self._ranks.await_first()  # an epoch counts for all workers once it is saved
-        return metrics
+        return {**metrics, "checkpoint_seconds": time.perf_counter() - scored}
 
     def close(self) -> None:
         """Free the network, the optimizer and the device's memory. The trainer cannot be used afterwards."""
@@ -235,13 +237,14 @@ class Trainer:
         except (KeyError, ValidationError):
             return False
 
-    def _train(self, epoch: int, stage: Stage, loss: Loss) -> tuple[float, int, float]:
-        """Train once on the epoch's rows. Return the mean loss, the number of images and the last learning rate."""
+    def _train(self, epoch: int, stage: Stage, loss: Loss) -> "_Trained":
+        """Train once on the epoch's rows."""
         batches = split_rows(self._rows(epoch), self.config.batch_size, training=True)
         generator = torch.Generator().manual_seed(_stream(self._seed, epoch, "augment"))
         losses: list[Tensor] = []
         self._learner.begin_epoch(stage.freeze)
-        for step, own in enumerate(self._batches([rows[self._ranks.share(len(rows))] for rows in batches])):
+        coming = self._batches([rows[self._ranks.share(len(rows))] for rows in batches])
+        for step, own in enumerate(coming):
             rate, rows = self._rate(stage, step, len(batches)), len(batches[step])
             images = self._prepared(own.images, generator, Share(self._ranks.share(rows), rows))
             losses.append(self._learner.update(images, own.labels, rows, rate, loss))
@@ -249,7 +252,7 @@ class Trainer:
                 _require_finite(losses[-CHECK_EVERY:], epoch, first=len(losses) - CHECK_EVERY)
         values = _require_finite(losses, epoch)
         sizes = [len(rows) for rows in batches]
-        return float(np.average(values, weights=sizes)), sum(sizes), rate
+        return _Trained(float(np.average(values, weights=sizes)), sum(sizes), rate, coming.waited)
 
     def _rows(self, epoch: int) -> NDArray[np.int64]:
         """Return the rows of ``epoch`` in their order. In the first epoch, write the label frequencies of a sampling."""
@@ -300,6 +303,16 @@ class Trainer:
 
     def _batches(self, parts: list[NDArray[np.int64]]) -> Batches:
         return Batches(self._data.images, self._data.labels, parts, self._device.device)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What an epoch's training came to: the mean loss, the number of images, the last learning rate, the seconds without images."""
+
+    loss: float
+    images: int
+    rate: float
+    waited: float
 
 
 def _stream(seed: int, epoch: int, use: Literal["network", "augment"], rank: int = 0) -> int:

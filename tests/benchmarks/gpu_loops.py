@@ -87,7 +87,7 @@ def full_loop(task: Task, folder: Path) -> Loop:
         stage = stage_of(config, 1, 1000)
         wait(task.device)
         began = time.perf_counter()
-        _, images, _ = trainer._train(1, stage, task.loss)
+        images = trainer._train(1, stage, task.loss).images
         wait(task.device)
         return (time.perf_counter() - began) * steps * config.batch_size / images
 

@@ -77,3 +77,16 @@ def test_what_is_drawn_after_a_trials_end_reaches_a_reader_that_has_seen_the_end
     reader = EventAccumulator(str(tmp_path / "tensorboard" / "0007")).Reload()
     events.write("0007", of_scalars({"drawn": 1.0}), step=1)
     assert reader.Reload().Scalars("drawn")[0].value == 1
+
+
+def test_the_share_of_the_slots_time_in_training_is_that_of_all_epochs_so_far(make_search, tmp_path):
+    board = TensorBoard(EventFiles(tmp_path), make_search())
+    board.started(Leg(1, 0, {}, 0, 2))
+    timed = {"objective": 0.5, "seconds": 8.0, "data_seconds": 1.0, "evaluate_seconds": 1.0, "checkpoint_seconds": 1.0}
+    board.reported(0, EpochReport.of({"epoch": 1, **timed, "waiting_seconds": 1.0, "start_seconds": 2.0}))
+    board.reported(0, EpochReport.of({"epoch": 2, **timed}))
+    folder = tmp_path / "tensorboard"
+    shares = EventAccumulator(str(folder / "search")).Reload().Scalars("search/share_of_slot_time_in_training")
+    assert [round(share.value, 4) for share in shares] == [round(6 / 12, 4), round(12 / 21, 4)]
+    of_trial = EventAccumulator(str(folder / "0000")).Reload()
+    assert [event.value for event in of_trial.Scalars("system/seconds/start")] == [2.0]

@@ -1,5 +1,6 @@
 import errno
 import os
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -75,6 +76,14 @@ def test_a_leg_is_trained_to_its_target():
 )
 def test_what_the_checkpoint_holds_and_the_ledger_does_not_is_reported_once(done, reported, expected):
     assert epochs(play(Trial(done), reported)) == expected
+
+
+def test_the_first_epoch_of_a_leg_tells_what_went_before_it():
+    box = Box()
+    run_leg(box, LEG, Trials(lambda job, number, parameters: time.sleep(0.05) or Trial(), None), waited=2.5)
+    told = [{name for name in report.metrics if name.endswith("_seconds")} for report in box.reports]
+    assert told == [{"waiting_seconds", "start_seconds"}, set(), set()]
+    assert box.reports[0].metrics["waiting_seconds"] == 2.5 and box.reports[0].metrics["start_seconds"] >= 0.05
 
 
 def test_it_stops_when_told():

@@ -59,8 +59,7 @@ SETTINGS = [
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(map(str, settings.values())))
 def test_an_epochs_steps_wait_for_the_device_once(opened, settings):
     make, waits = opened
-    _, images, _ = train_an_epoch(make(**settings))
-    assert images == 48 and waits == [3]
+    assert train_an_epoch(make(**settings)).images == 48 and waits == [3]
 
 
 @pytest.mark.parametrize("tta", ["none", "mean", "max"])

@@ -33,7 +33,7 @@ def test_metrics_are_complete_and_can_be_computed_again_from_the_logits(whole_ru
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert set(history[0]) == {
         *("epoch", "train_loss", "validation_loss", *METRICS),
-        *("objective", "seconds", "learning_rate", "images_per_second"),
+        *("objective", "seconds", "data_seconds", "evaluate_seconds", "learning_rate", "images_per_second"),
         *(f"f1/{LABELS[label]}" for label in np.flatnonzero(labels.any(axis=0))),
     }
     for epoch, logits in read_logits(folder).items():
