@@ -12,10 +12,9 @@ from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 
-from hpa_search.engine.entry import enter, packed
+from hpa_search.engine.entry import enter
 from hpa_search.engine.ray_private import WorkerGroupStartupTimeoutError
 from hpa_search.engine.train_run import SlotTrainer
-from hpa_search.engine.worker import Trials, worker_loop
 from hpa_search.space.settings import Resources
 
 logger = logging.getLogger(__name__)
@@ -35,14 +34,14 @@ class Slot:
     """One slot: a thread that keeps its Train run going until the mailbox is closed.
 
     A run ends before that when its controller is killed, and is started again. After ``MOST_ENDS`` runs in a row that bring
-    no worker group up, the slot is given up.
+    no worker group up, the slot is given up. ``work`` is what its workers do, from `entry.packed`.
     """
 
     def __init__(
-        self, index: int, owner: SlotOwner, *, mailbox: ActorHandle, scaling: ScalingConfig, scratch: Path, trials: Trials
+        self, index: int, owner: SlotOwner, *, mailbox: ActorHandle, scaling: ScalingConfig, scratch: Path, work: bytes
     ) -> None:
         self.index, self._owner, self._mailbox, self._scaling, self._scratch = index, owner, mailbox, scaling, scratch
-        self._arguments = {"mailbox": mailbox, "slot": index, "work": packed(worker_loop, trials)}
+        self._arguments = {"mailbox": mailbox, "slot": index, "work": work}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep_running, name=f"{SLOT_THREAD}{index}", daemon=True)
         self._thread.start()

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -17,13 +18,14 @@ from ray.exceptions import RayError
 from ray.tune import CheckpointConfig, PlacementGroupFactory, TuneError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from hpa_search.engine.entry import packed
 from hpa_search.engine.fleet import Fleet, wait_for_places
 from hpa_search.engine.mailbox import Mailbox
 from hpa_search.engine.proxy import Proxy
 from hpa_search.engine.ray_logs import RayLogs
 from hpa_search.engine.slot import Slot, SlotOwner, count_slots, gpus_per_worker, in_words, scaling
 from hpa_search.engine.tune_adapter import ANSWER_SECONDS, AgendaScheduler, AgendaSearcher, Legs, StopWhenOver
-from hpa_search.engine.worker import Trials
+from hpa_search.engine.worker import Trials, worker_loop
 from hpa_search.errors import UserError
 from hpa_search.ledger.ledger import LedgerError
 from hpa_search.ledger.stopwatch import Stopwatch
@@ -105,7 +107,7 @@ class Stay:
             mailbox=self._mailbox,
             scaling=scaling(self._resources, self._gpus),
             scratch=self._scratch,
-            trials=self._trials,
+            work=packed(partial(worker_loop, gpus=self._gpus), self._trials),
         )
 
     def slots_changed(self, count: int) -> None:

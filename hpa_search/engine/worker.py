@@ -19,6 +19,7 @@ from hpa_search.errors import UserError
 from hpa_search.search.leg import EpochReport, Failed, Halted, Leg, LegEnd, Released
 from hpa_search.system_errors import OUT, lasts, message
 from hpa_search.training.checkpoint import TakenOverError
+from hpa_search.training.device import limit_memory
 from hpa_search.training.memory import FewerAtATimeError, is_out_of_memory
 from hpa_search.training.ranks import ALONE, Ranks, joined_ranks, lost_another
 
@@ -83,8 +84,9 @@ class Post:
         ray.get(self.mailbox.begin_again.remote(self.slot, self.incarnation, micro_batch))
 
 
-def worker_loop(mailbox: ActorHandle, slot: int, trials: Trials) -> None:
-    """Train legs until there are no more."""
+def worker_loop(mailbox: ActorHandle, slot: int, trials: Trials, *, gpus: float = 0.0) -> None:
+    """Train legs until there are no more. A worker with a share of a GPU, ``gpus`` below 1, takes no more of its memory."""
+    limit_memory(gpus)
     ranks = joined_ranks()
     post = Post(mailbox, slot, ranks.tell(uuid.uuid4().hex), ranks)
     here = ray.get_runtime_context()

@@ -35,7 +35,7 @@ LEAST_VALIDATION = CROSS_FIT_FOLDS
 """The fewest validation rows: thresholds are fitted on all folds of them but one."""
 
 
-CHANGEABLE = ("resources", "keep")
+CHANGEABLE = ("resources", "keep", "repeatable")
 """The settings of a search that may change when it is resumed."""
 
 
@@ -277,6 +277,7 @@ def make_job(out: Location, search: Search, provenance: Provenance, inputs: Inpu
         labels=search.labels,
         external=inputs.external_folder,
         external_rows=provenance.external.used if provenance.external else (),
+        repeatable=search.repeatable,
     )
 
 

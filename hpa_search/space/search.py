@@ -47,6 +47,7 @@ class Search(Record):
     keep: Literal["needed", "all"] | Annotated[float, bounded(gt=0, le=1e6)] = Field(
         default="needed", description="'needed', 'all', or a number of GB above 0"
     )
+    repeatable: bool = True
 
     @model_validator(mode="after")
     def _sound(self) -> "Search":

@@ -15,6 +15,10 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 logger = logging.getLogger(__name__)
 
 
+CONTEXT_BYTES = 600_000_000
+"""Set aside for a process's CUDA context, with the kernels of cuDNN and cuBLAS: torch's limit does not count it."""
+
+
 @dataclass(frozen=True)
 class Device:
     """A device, the type in which it computes convolutions, and whether weights lie channels last."""
@@ -43,7 +47,7 @@ class Device:
 def choose_device() -> Device:
     """Return this process's CUDA device if it has one, else the CPU. Log it with the reason the first time.
 
-    Also make torch's kernels repeatable, and take the number of threads from OMP_NUM_THREADS if that is set.
+    Also make torch's kernels repeatable, see `set_repeatable`, and take the number of threads from OMP_NUM_THREADS if that is set.
     """
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit() and int(threads) > 0:
@@ -54,7 +58,7 @@ def choose_device() -> Device:
 
 
 def _cuda() -> Device:
-    _make_cuda_repeatable()
+    set_repeatable(True)
     device = torch.device("cuda", torch.cuda.current_device())
     name = torch.cuda.get_device_name(device)
     if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -68,9 +72,26 @@ def _cpu() -> Device:
     return Device(torch.device("cpu"), torch.float32, False, f"no CUDA device is visible; {threads} threads")
 
 
-def _make_cuda_repeatable() -> None:
-    """Choose deterministic kernels, so that a trial repeats from its seed. Warn about operations without one."""
+def limit_memory(share: float) -> None:
+    """Let this process take at most ``share`` of its GPU's memory, if that is a part of it; the driver's own part counts.
+
+    Beyond that torch raises OutOfMemoryError, and the trial works on fewer images at a time. Without a limit a neighbour on the same GPU
+    would run out of memory instead.
+    """
+    if not 0 < share < 1 or not torch.cuda.is_available():
+        return
+    total = torch.cuda.mem_get_info()[1]
+    torch.cuda.set_per_process_memory_fraction(max(share - CONTEXT_BYTES / total, share / 2))
+
+
+def set_repeatable(repeatable: bool) -> None:
+    """Choose deterministic kernels of CUDA, so that a trial repeats from its seed, or whatever kernels cuDNN finds the fastest.
+
+    Operations without a deterministic kernel are warned about. A CPU's kernels repeat in any case.
+    """
+    if not torch.cuda.is_available():
+        return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(repeatable, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = not repeatable

@@ -22,7 +22,7 @@ from hpa_search.storage.naming import naming
 from hpa_search.storage.opened import opened
 from hpa_search.storage.patience import OUTAGE_SECONDS
 from hpa_search.storage.place import Location, Place
-from hpa_search.training.device import choose_device
+from hpa_search.training.device import choose_device, set_repeatable
 from hpa_search.training.ranks import ALONE, Ranks
 from hpa_search.training.score import ObjectiveMetric, Scorer
 from hpa_search.training.stored_trial import StoredTrial, open_stored
@@ -44,7 +44,7 @@ class Job:
     ``data``, ``out`` and ``external`` may be in object stores; ``cache`` is local to the node. ``epochs`` are the top rung's.
     ``classes`` are the label ids in macro AP. ``mean`` and ``std`` (4 each, in 0..1 units) are those of the training images.
     ``labels`` are the ids of the only labels to train, None for all 28. ``external`` is the folder of external images;
-    ``external_rows`` are its training rows.
+    ``external_rows`` are its training rows. ``repeatable`` is whether trials repeat to the bit on a GPU.
     """
 
     data: Location
@@ -60,6 +60,7 @@ class Job:
     labels: tuple[int, ...] | None = None
     external: Location | None = None
     external_rows: tuple[int, ...] = ()
+    repeatable: bool = True
 
     @property
     def judge(self) -> Scorer:
@@ -101,10 +102,12 @@ def open_trial(
 
 
 def _trainer(job: Job, number: int, parameters: dict[str, Any], folder: Path, ranks: Ranks, micro_batch: int | None) -> Trainer:
-    config = job.space.trial_config(parameters)
+    config, device = job.space.trial_config(parameters), choose_device()
+    set_repeatable(job.repeatable)
     if ranks.first:
         others = f"{ranks.world} workers, the first of them on\n" if ranks.several else ""
-        write_text(folder / "device.txt", f"{others}{choose_device()}\n")
+        kernels = "" if job.repeatable or device.device.type == "cpu" else "the fastest kernels, which do not repeat to the bit\n"
+        write_text(folder / "device.txt", f"{others}{device}\n{kernels}")
     return Trainer(
         config,
         trial_data(job, config.input_size),
@@ -112,6 +115,7 @@ def _trainer(job: Job, number: int, parameters: dict[str, Any], folder: Path, ra
         seed=int(np.random.SeedSequence([job.seed, number]).generate_state(1)[0]),
         folder=folder,
         judge=job.judge,
+        device=device,
         ranks=ranks,
         micro_batch=micro_batch,
     )

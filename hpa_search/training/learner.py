@@ -58,7 +58,7 @@ class Learner:
             clip_grad_norm_(self._network.parameters(), self._config.clip_norm)
         self._optimizer.step()
         if self._average is not None:
-            self._average.update(self._network)
+            self._average.update()
         return loss
 
     def state(self) -> tuple[Mapping[str, Tensor], dict[str, Any], Unaveraged | None]:

@@ -16,7 +16,7 @@ from hpa_search.config import TrialConfig
 from hpa_search.data.packed import PackedImages
 from hpa_search.models.build import Network, build_network
 from hpa_search.training.class_weights import class_weights
-from hpa_search.training.device import Device
+from hpa_search.training.device import Device, set_repeatable
 from hpa_search.training.learner import Learner
 from hpa_search.training.losses import Loss, build_loss
 from hpa_search.training.memory import MicroBatch
@@ -189,11 +189,8 @@ class _Augmented(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 @contextmanager
 def autotuned() -> Iterator[None]:
     """Let cuDNN time its kernels and take the fastest, whether they repeat or not."""
-    repeatable = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.benchmark = True
+    set_repeatable(False)
     try:
         yield
     finally:
-        torch.backends.cudnn.benchmark = False
-        torch.use_deterministic_algorithms(repeatable, warn_only=True)
+        set_repeatable(True)

@@ -92,7 +92,7 @@ def averages(images: PackedImages) -> dict[str, Loop]:
             else:
                 kept.copy_(new)
 
-    return {"all at once": timed(CPU, partial(average.update, network)), "loop": timed(CPU, one_by_one)}
+    return {"all at once": timed(CPU, average.update), "loop": timed(CPU, one_by_one)}
 
 
 def layouts(images: PackedImages, network: str) -> dict[str, Loop]:

@@ -83,7 +83,7 @@ def ended(monkeypatch, *, run="its run ended", groups=0, closed=lambda: False, n
         why_not_begun=call(lambda index: not_begun),
     )
     owner = SimpleNamespace(give_up=lambda index, told: why.append(told))
-    slot = Slot(0, owner, mailbox=mailbox, scaling=None, scratch=None, trials=None)
+    slot = Slot(0, owner, mailbox=mailbox, scaling=None, scratch=None, work=b"")
     slot.join(30)
     assert not slot.is_running
     return why[0] if why else None

@@ -27,7 +27,7 @@ def test_it_is_the_moving_average_of_weights_and_statistics():
     network = small()
     average, expected = AveragedNetwork(network, 0.5), copy.deepcopy(network).state_dict()
     for number, changed in enumerate(steps(network, 12)):
-        average.update(changed)
+        average.update()
         decay = min(0.5, (1 + number) / (10 + number))
         for name, value in changed.state_dict().items():
             expected[name] = decay * expected[name] + (1 - decay) * value if value.is_floating_point() else value
@@ -41,14 +41,14 @@ def test_it_resumes_from_its_state():
     network = small()
     whole = AveragedNetwork(network, 0.9)
     half = AveragedNetwork(network, 0.9)
-    for number, changed in enumerate(steps(network, 10)):
+    for number, _ in enumerate(steps(network, 10)):
         if number == 5:
             later = AveragedNetwork(network, 0.9)
             later.network.load_state_dict(half.network.state_dict())
             later.updates = half.updates
             half = later
-        whole.update(changed)
-        half.update(changed)
+        whole.update()
+        half.update()
     for one, other in zip(whole.network.state_dict().values(), half.network.state_dict().values(), strict=True):
         assert torch.equal(one, other)
 
@@ -56,7 +56,7 @@ def test_it_resumes_from_its_state():
 def test_the_trained_network_stays_as_it_is():
     network = small()
     before = copy.deepcopy(network.state_dict())
-    AveragedNetwork(network, 0.9).update(network)
+    AveragedNetwork(network, 0.9).update()
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert all(weight.requires_grad for weight in network.parameters())
 
