@@ -127,7 +127,7 @@ def run(
                 if (outcome := driver.run()) == "finished":
                     shown.close()  # the final stage prints lines of its own
                     validation.drain()
-                    _finish(work, given, data, view.say)
+                    _finish(work, given, data, ray_address, view.say)
                     driver.finish()
                     _remember(work, cache, search, ready)
                     view.say(f"Kept on disk: {files.in_words()} (keep: {search.keep})")
@@ -148,8 +148,8 @@ def _end_logged(log: SearchLog) -> Iterator[None]:
         raise
 
 
-def _finish(work: WorkingCopy, given: _Given, data: Location, say: Callable[[str], None]) -> None:
-    result = finish(work, given.cache, data=data, say=say)
+def _finish(work: WorkingCopy, given: _Given, data: Location, ray_address: str | None, say: Callable[[str], None]) -> None:
+    result = finish(work, given.cache, data=data, ray_address=ray_address, say=say)
     assert result is not None
     for line in summary(work.place, result):
         say(line)

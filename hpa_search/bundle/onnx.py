@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hpa_search.bundle.graph import WholeBundle
 from hpa_search.bundle.manifest import MANIFEST, Manifest, OnnxFile, sha256
 from hpa_search.bundle.onnx_check import DRAWN_FOR, compare, reference, run_graph
-from hpa_search.bundle.predict import load_network
+from hpa_search.bundle.predict import load_network, member_files
 from hpa_search.errors import UserError
 from hpa_search.files import whole, write_json
 from hpa_search.stains import NUM_STAINS
@@ -58,7 +58,7 @@ def write_onnx(bundle: Path, manifest: Manifest, images: NDArray[np.uint8]) -> E
         raise ValueError(f"images are {images.dtype} {images.shape}; expected uint8 (n, {NUM_STAINS}, S, S) with n >= 2")
     if (size := sum((bundle / member.file).stat().st_size for member in manifest.members)) > LARGEST:
         return Exported(manifest, reason=f"its weights take {size / 1e9:.1f} GB, and one file can hold {LARGEST / 1e9:.0f} GB")
-    networks = [load_network(member.config, bundle / member.file, manifest.mean, manifest.std) for member in manifest.members]
+    networks = [load_network(file) for file in member_files(bundle, manifest)]
     expected = reference(manifest, networks, images)
     try:
         with whole(bundle / MODEL) as path:

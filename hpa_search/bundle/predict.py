@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hpa_search.bundle.manifest import Manifest, Member
+from hpa_search.bundle.manifest import Manifest
 from hpa_search.config import TestTime, TrialConfig
 from hpa_search.data.loader import Batches, split_rows
 from hpa_search.errors import UserError
@@ -37,12 +38,22 @@ class SizedImages(Protocol):
         """Return the same images at ``px`` pixels."""
 
 
+@dataclass(frozen=True)
+class NetworkFile:
+    """A network on disk: its configuration, its weights (safetensors), and the statistics (4) that normalise its images."""
+
+    config: TrialConfig
+    weights: Path
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
 class OpenBundle:
     """A bundle with all networks in memory, for images that come in parts."""
 
     def __init__(self, bundle: Path, manifest: Manifest) -> None:
         self.manifest = manifest
-        self._predictors = [_member_predictor(bundle, manifest, member) for member in manifest.members]
+        self._predictors = [Predictor(network, manifest.tta) for network in member_files(bundle, manifest)]
 
     def probabilities(
         self, images: SizedImages, rows: NDArray[np.int64], progress: Progress | None = None
@@ -58,48 +69,53 @@ def bundle_probabilities(
 
     Networks are loaded one after another. ``progress`` gets the finished passes of members, and the number of all passes.
     """
-    predictors = (_member_predictor(bundle, manifest, member) for member in manifest.members)
+    predictors = (Predictor(network, manifest.tta) for network in member_files(bundle, manifest))
     return _combined(manifest, predictors, images, rows, progress)
 
 
 def network_logits(
-    config: TrialConfig,
-    weights: Path,
-    mean: Sequence[float],
-    std: Sequence[float],
-    images: SizedImages,
-    rows: NDArray[np.int64],
-    tta: TestTime = "none",
+    network: NetworkFile, images: SizedImages, rows: NDArray[np.int64], tta: TestTime = "none"
 ) -> NDArray[np.float32]:
     """Return one network's logits (n, 28), computed as in training.
 
     The kind of device, the precision and the batch size are those of the training. With ``tta`` a logit is the log odds of a
     label over eight views of an image; see `models.symmetries`.
     """
-    return _Predictor(config, weights, mean, std, tta)(images, rows)
+    return Predictor(network, tta)(images, rows)
 
 
-def load_network(config: TrialConfig, weights: Path, mean: Sequence[float], std: Sequence[float]) -> Network:
-    """Return the network of ``config`` with ``weights`` (safetensors), on the CPU in evaluation mode.
+def member_files(bundle: Path, manifest: Manifest) -> list[NetworkFile]:
+    """Return the networks of ``bundle``, in the order of its members."""
+    return [NetworkFile(member.config, bundle / member.file, manifest.mean, manifest.std) for member in manifest.members]
+
+
+def combined(manifest: Manifest, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the ensemble's calibrated probabilities (n, 28), from its members' ``logits`` (m, n, 28)."""
+    ensemble = manifest.ensemble
+    return ensemble.rule.probabilities(ensemble.logits(logits.astype(np.float64)))
+
+
+def load_network(file: NetworkFile) -> Network:
+    """Return the network of ``file`` on the CPU, in evaluation mode.
 
     Raises UserError that names a file that is damaged, or of another network.
     """
     try:
-        network = build_network(config, mean, std)
-        network.load_state_dict(safetensors.torch.load_file(weights))
+        network = build_network(file.config, file.mean, file.std)
+        network.load_state_dict(safetensors.torch.load_file(file.weights))
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         why = " ".join(str(error).split())[:300]
-        raise UserError(f"{weights}: its weights do not fit the network '{config.backbone}': {why}") from None
+        raise UserError(f"{file.weights}: its weights do not fit the network '{file.config.backbone}': {why}") from None
     return network.eval()
 
 
-class _Predictor:
+class Predictor:
     """A network on this process's device: images and rows -> logits (n, 28)."""
 
-    def __init__(self, config: TrialConfig, weights: Path, mean: Sequence[float], std: Sequence[float], tta: TestTime) -> None:
-        self._config, self._weights, self._device = config, weights, choose_device()
-        network = self._device.place(load_network(config, weights, mean, std))
-        self._at_once = MicroBatch(config.batch_size, self._say_less_memory)
+    def __init__(self, file: NetworkFile, tta: TestTime) -> None:
+        self._config, self._weights, self._device = file.config, file.weights, choose_device()
+        network = self._device.place(load_network(file))
+        self._at_once = MicroBatch(file.config.batch_size, self._say_less_memory)
         self._network: nn.Module = network if tta == "none" else Symmetric(network, tta).eval()
 
     def __call__(self, images: SizedImages, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -122,17 +138,12 @@ class _Predictor:
         logger.warning("%s: out of memory with %s images at a time; continuing with %s", self._weights, before, after)
 
 
-def _member_predictor(bundle: Path, manifest: Manifest, member: Member) -> _Predictor:
-    return _Predictor(member.config, bundle / member.file, manifest.mean, manifest.std, manifest.tta)
-
-
 def _combined(
-    manifest: Manifest, predictors: Iterable[_Predictor], images: SizedImages, rows: NDArray[np.int64], progress: Progress | None
+    manifest: Manifest, predictors: Iterable[Predictor], images: SizedImages, rows: NDArray[np.int64], progress: Progress | None
 ) -> NDArray[np.float64]:
-    members = np.empty((len(manifest.members), len(rows), NUM_LABELS))
+    members = np.empty((len(manifest.members), len(rows), NUM_LABELS), np.float32)
     for place, predictor in enumerate(predictors):
         members[place] = predictor(images, rows)
         if progress:
             progress(place + 1, len(members))
-    ensemble = manifest.ensemble
-    return ensemble.rule.probabilities(ensemble.logits(members))
+    return combined(manifest, members)

@@ -11,7 +11,6 @@ from hpa_search.cli.names import Named, rules, selections, test_time
 from hpa_search.cli.options import CACHE, FOLDER, PLACE, STUDY, console_here, told
 from hpa_search.cli.output import unwatched
 from hpa_search.cli.searching import leave
-from hpa_search.errors import UserError
 
 
 @click.command()
@@ -88,14 +87,14 @@ def plan(space: Path, folder: Any, out: Path, slots: int | None, cache: Path) ->
     "--ray",
     "address",
     default=None,
-    help="With --folds: a Ray to join, such as auto or HOST:6379.  [default: a Ray on this machine]",
+    help="A Ray to join, such as auto or HOST:6379: its slots predict, and train with --folds.  [default: this machine]",
 )
 @CACHE
 @unwatched
 @told
 def finish(out: Any, folder: Any, also: tuple[Any, ...], folds: bool, address: str | None, cache: Path, **changes: Any) -> None:
     """Choose the ensemble from the present trials in OUT, and write its bundle."""
-    if folds:
+    if folds or address is not None:
         from hpa_search.control import settle_environment
 
         settle_environment(address, click.echo)
@@ -103,11 +102,11 @@ def finish(out: Any, folder: Any, also: tuple[Any, ...], folds: bool, address: s
     from hpa_search.finish.stage import finish as finish_search
     from hpa_search.finish.summary import summary
 
-    if address is not None and not folds:
-        raise UserError("--ray: finish trains only with --folds; leave --ray out, or add --folds")
     train = partial(train_folds, cache=cache, ray_address=address, console=console_here()) if folds else None
     given = {name: value for name, value in changes.items() if value is not None}
-    result = finish_search(out, cache, data=folder, also=also, changes=given, train_folds=train, say=click.echo)
+    result = finish_search(
+        out, cache, data=folder, also=also, changes=given, train_folds=train, ray_address=address, say=click.echo
+    )
     if result is None:
         click.echo(f"Stopped; the folds trained so far are in {out / 'folds'}. To resume, give the same command again.")
         sys.exit(130)

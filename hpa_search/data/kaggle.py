@@ -13,6 +13,7 @@ square: the networks take square images.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from hpa_search.errors import UserError
 from hpa_search.labels import NUM_LABELS, parse_target, to_vector
 from hpa_search.stains import COLOURS
 from hpa_search.system_errors import refused
+
+Folder = Literal["train", "test"]
+"""The images with labels, or those without."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +60,10 @@ class Dataset:
     def test_folder(self) -> Path:
         """The folder of the images without labels."""
         return self.root / "test"
+
+    def files_of(self, folder: Folder) -> tuple[Path, tuple[str, ...]]:
+        """Return the path of ``folder`` and the ids of its images."""
+        return (self.train_folder, self.ids) if folder == "train" else (self.test_folder, self.test_ids)
 
 
 def read_dataset(root: Path) -> Dataset:

@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpa_search.bundle.export import Candidate
+from hpa_search.bundle.predict import NetworkFile
 from hpa_search.data.kaggle import Dataset, read_dataset
 from hpa_search.data.packed import PackedImages, pack
 from hpa_search.data.splits import Split, read_split
 from hpa_search.errors import UserError
 from hpa_search.finish.pool import Pool, best_on_top, joined
+from hpa_search.finish.predicts import Here, Predicts
 from hpa_search.labels import NUM_LABELS
 from hpa_search.layout import PROVENANCE, SEARCH, SPLIT
 from hpa_search.ledger.ledger import Ledger, TrialRecord
@@ -36,7 +38,8 @@ _Epoch = tuple[float, Candidate, NDArray[np.float16]]
 class Material:
     """The search in ``work`` with its data and its pool of candidates.
 
-    The dataset came from ``data``. ``others`` are further searches with candidates in the pool.
+    The dataset came from ``data``. ``others`` are further searches with candidates in the pool. ``predicts`` computes the logits of
+    networks.
     """
 
     work: WorkingCopy
@@ -47,6 +50,7 @@ class Material:
     split: Split
     pool: Pool
     data: Place
+    predicts: Predicts
     others: tuple[WorkingCopy, ...] = ()
 
     @property
@@ -61,6 +65,10 @@ class Material:
     def groups(self, rows: NDArray[np.int64]) -> NDArray[np.str_] | None:
         """Return the groups (n,) of ``rows``, None for a dataset without groups."""
         return None if self.dataset.groups is None else np.array(self.dataset.groups)[rows]
+
+    def network(self, candidate: Candidate) -> NetworkFile:
+        """Return the network of a candidate. Its weights may have to be obtained first."""
+        return NetworkFile(candidate.config, candidate.weights, self.provenance.mean, self.provenance.std)
 
     def obtain(self, entries: Sequence[int]) -> None:
         """Fetch the weights of these entries of the pool from the stores of their searches."""
@@ -94,7 +102,8 @@ def read_material(
         _check_rows(work.folder, other.folder, provenance)
     pools = [_read_pool(one, dataset, split, say) for one in (work, *others)]
     pool = pools[0] if not others else best_on_top(joined(pools), dataset.labels[split.validation])
-    return Material(work, search, provenance, dataset, images, split, pool, place, tuple(others))
+    here = Here(dataset, images, cache)
+    return Material(work, search, provenance, dataset, images, split, pool, place, here, tuple(others))
 
 
 def _check_rows(out: Path, other: Path, provenance: Provenance) -> None:

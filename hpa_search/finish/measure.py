@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from hpa_search.bundle.export import Candidate
 from hpa_search.bundle.manifest import Manifest
-from hpa_search.bundle.predict import bundle_probabilities, network_logits
+from hpa_search.bundle.predict import combined, member_files
+from hpa_search.data.kaggle import Folder
 from hpa_search.data.splits import PARTS
 from hpa_search.files import whole
 from hpa_search.finish.material import Material
@@ -162,7 +163,7 @@ def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manif
     """Score the files of the bundle, and the best single trial with a rule of its own."""
     rows = material.split.test
     labels, groups = material.labels(rows), material.groups(rows)
-    probabilities = bundle_probabilities(bundle, manifest, material.images, rows)
+    probabilities = label(material, bundle, manifest, "train", rows)
     ensemble, single = manifest.decision_rule.decide(probabilities), _best_single(material, choice, manifest)
     scored = material.pool.scored
     ours, best, truth = ensemble.labels[:, scored], single[:, scored], labels[:, scored]
@@ -175,6 +176,11 @@ def _test(material: Material, choice: FinalChoice, bundle: Path, manifest: Manif
         filled=ensemble.filled,
         classes=tuple(f1_intervals(ensemble.labels, labels, groups=groups)),
     )
+
+
+def label(material: Material, bundle: Path, manifest: Manifest, folder: Folder, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return what the files of ``bundle`` say about images: the probabilities (n, 28)."""
+    return combined(manifest, material.predicts.logits(member_files(bundle, manifest), folder, rows, manifest.tta))
 
 
 def predictions_file(out: Path, part: str) -> Path:
@@ -200,13 +206,9 @@ def _best_single(material: Material, choice: FinalChoice, manifest: Manifest) ->
 
     The entry predicts with the test-time augmentation of the bundle.
     """
-    pool, provenance = material.pool, material.provenance
+    pool = material.pool
     networks = pool.networks[pool.best_single]
     rule = choice.rule(pool.logits[pool.best_single], material.labels(pool.rows), networks[0].covers)
-    logits = [
-        network_logits(
-            one.config, one.weights, provenance.mean, provenance.std, material.images, material.split.test, manifest.tta
-        )
-        for one in networks
-    ]
+    files = [material.network(one) for one in networks]
+    logits = material.predicts.logits(files, "train", material.split.test, manifest.tta)
     return rule.predict(np.mean(logits, axis=0)).labels

@@ -18,10 +18,8 @@ from hpa_search.bundle.card import write_card
 from hpa_search.bundle.export import Candidate, check_place, publish, write_bundle
 from hpa_search.bundle.manifest import MANIFEST, Manifest
 from hpa_search.bundle.onnx import write_onnx
-from hpa_search.bundle.predict import bundle_probabilities
 from hpa_search.bundle.submission import write_submission
-from hpa_search.data.kaggle import Dataset
-from hpa_search.data.packed import pack
+from hpa_search.engine.labelling import on_slots
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.figures.predictions import Predictions
@@ -33,6 +31,7 @@ from hpa_search.finish.measure import (
     VALIDATION,
     appraise_pool,
     as_json,
+    label,
     measure,
     predictions_file,
     read_predictions,
@@ -57,7 +56,7 @@ LOCK = ".finish.lock"
 CHECKED = 4
 """The number of images on which an ONNX graph is compared with PyTorch."""
 ORDER = ((), ("provenance.json", "result.json"))
-DELETES = ("bundle/*", "*_predictions.npz")
+DELETES = ("bundle/*", "*_predictions.npz", "labelled/*")
 """The order in which a search in an object store is written, and the files that may be deleted from it."""
 
 
@@ -69,6 +68,7 @@ def finish(
     also: Sequence[Location] = (),
     changes: Mapping[str, Any] | None = None,
     train_folds: TrainFolds | None = None,
+    ray_address: str | None = None,
     say: Callable[[str], None] = print,
 ) -> MeasuredSearch | None:
     """Choose an ensemble of the search in ``out``, export it, and return what was measured.
@@ -77,8 +77,8 @@ def finish(
     writes submission.csv. ``data`` is the new place of a dataset that was moved. ``also`` are other searches on the same
     split. Their trials may become members. Trials of a search for some labels count for these labels only. ``changes``
     override the search's settings of `FinalStage`. ``train_folds`` trains the chosen members on the other folds too; see
-    `folds.train_folds`. If that training is stopped, the result is None.
-    Raises UserError if no trial has finished an epoch, and while another final stage works in the same folder.
+    `folds.train_folds`. If that training is stopped, the result is None. With ``ray_address``, the slots of that Ray compute
+    what networks say about images; else this process does. Raises UserError if no trial has finished an epoch, and while another final stage works in the same folder.
     """
     with ExitStack() as stack:
         work = stack.enter_context(opened(out, cache, *NEEDED, keeps=True, order=ORDER, deletes=DELETES, say=say))
@@ -88,7 +88,12 @@ def finish(
             tell = other.saying(tell)
         material = read_material(work, cache, data, others, tell)
         with _alone(work):
-            return _finish(material, cache, changes, train_folds, tell)
+            if ray_address is None:
+                return _finish(material, changes, train_folds, tell)
+            with on_slots(ray_address, material.search.resources, material.data, cache, work, tell) as slots:
+                result = _finish(replace(material, predicts=slots), changes, train_folds, tell)
+                slots.forget()
+                return result
 
 
 @contextmanager
@@ -113,7 +118,6 @@ def _alone(work: WorkingCopy) -> Iterator[None]:
 
 def _finish(
     material: Material,
-    cache: Path,
     changes: Mapping[str, Any] | None,
     train_folds: TrainFolds | None,
     say: Callable[[str], None],
@@ -130,10 +134,10 @@ def _finish(
         material = replace(material, pool=found)
     if final.tta != "none":
         material = replace(material, pool=under_views(material, _choice(material.pool, final), final.tta, say))
-    return _conclude(material, final, cache, say)
+    return _conclude(material, final, say)
 
 
-def _conclude(material: Material, final: FinalStage, cache: Path, say: Callable[[str], None]) -> MeasuredSearch:
+def _conclude(material: Material, final: FinalStage, say: Callable[[str], None]) -> MeasuredSearch:
     out, choice = material.out, _choice(material.pool, final)
     ensemble, nested = appraise_pool(material, choice)
     # The best single entry is scored beside the ensemble, whether it is a member or not.
@@ -151,7 +155,7 @@ def _conclude(material: Material, final: FinalStage, cache: Path, say: Callable[
         predictions_file(out, earlier).unlink(missing_ok=True)
     write_json(out / "result.json", as_json(measured))
     if material.dataset.test_ids:
-        _submit(out, manifest, material.dataset, cache)
+        _submit(material, manifest)
     try:
         _show(material, manifest, measured)
     except Exception as error:  # all that counts is written
@@ -261,7 +265,7 @@ def _with_graph(material: Material, manifest: Manifest, bundle: Path, say: Calla
     return exported.manifest
 
 
-def _submit(out: Path, manifest: Manifest, dataset: Dataset, cache: Path) -> None:
-    images = pack(dataset.test_folder, dataset.test_ids, cache)
-    probabilities = bundle_probabilities(out / "bundle", manifest, images, np.arange(len(images)))
-    write_submission(out / "submission.csv", dataset.test_ids, manifest.decision_rule.decide(probabilities).labels)
+def _submit(material: Material, manifest: Manifest) -> None:
+    ids = material.dataset.test_ids
+    probabilities = label(material, material.out / "bundle", manifest, "test", np.arange(len(ids)))
+    write_submission(material.out / "submission.csv", ids, manifest.decision_rule.decide(probabilities).labels)

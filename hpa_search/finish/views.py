@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hpa_search.bundle.predict import network_logits
 from hpa_search.config import TestTime
 from hpa_search.finish.material import Material
 from hpa_search.finish.pool import Pool
@@ -34,10 +33,8 @@ def _predict_again(material: Material, pool: Pool, entry: int, tta: TestTime) ->
 
     Each row is predicted by the network that was not trained on it.
     """
-    provenance, logits = material.provenance, np.empty_like(pool.logits[entry])
+    logits = np.empty_like(pool.logits[entry])
     for place, candidate in enumerate(pool.networks[entry]):
         mine = pool.predictor == place
-        logits[mine] = network_logits(
-            candidate.config, candidate.weights, provenance.mean, provenance.std, material.images, pool.rows[mine], tta
-        )
+        (logits[mine],) = material.predicts.logits([material.network(candidate)], "train", pool.rows[mine], tta)
     return logits

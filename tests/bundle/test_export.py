@@ -6,7 +6,7 @@ import pytest
 
 from hpa_search.bundle.export import check_place, publish, write_bundle
 from hpa_search.bundle.manifest import read_manifest
-from hpa_search.bundle.predict import load_network
+from hpa_search.bundle.predict import NetworkFile, load_network
 from hpa_search.config import TrialConfig
 from hpa_search.errors import UserError
 from hpa_search.scoring.calibration import Platt
@@ -40,7 +40,7 @@ def test_weights_that_training_started_from_are_named_without_their_folder(candi
     assert "someone" not in (tmp_path / "bundle" / "bundle.json").read_text()
     read = read_manifest(tmp_path / "bundle").members[0]
     assert read.config.weights == "file imagenet.pth"
-    load_network(read.config, tmp_path / "bundle" / read.file, (0.1,) * 4, (0.2,) * 4)
+    load_network(NetworkFile(read.config, tmp_path / "bundle" / read.file, (0.1,) * 4, (0.2,) * 4))
 
 
 def test_what_a_killed_export_left_goes(export):

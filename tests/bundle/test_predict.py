@@ -9,7 +9,7 @@ import torch
 from scipy.special import expit
 
 from hpa_search.bundle.manifest import MANIFEST, read_manifest
-from hpa_search.bundle.predict import OpenBundle, bundle_probabilities, network_logits
+from hpa_search.bundle.predict import OpenBundle, bundle_probabilities, member_files, network_logits
 from hpa_search.data.packed import pack
 from hpa_search.errors import UserError
 from hpa_search.models.build import build_network
@@ -78,7 +78,7 @@ def test_with_eight_views_a_bundle_judges_a_turned_image_as_the_image_itself(exp
 def test_eight_views_of_one_network_are_those_of_the_bundle(export, images):
     bundle, manifest = export(shares=(1.0, 0.0))
     member = manifest.members[0]
-    given = member.config, bundle / member.file, manifest.mean, manifest.std, images, np.arange(7)
+    given = member_files(bundle, manifest)[0], images, np.arange(7)
     logits = network_logits(*given, tta="mean")
     found = bundle_probabilities(bundle, manifest.model_copy(update={"tta": "mean"}), images, np.arange(7))
     np.testing.assert_allclose(expit(member.map.platt.logits(logits)), found, atol=1e-9)
@@ -95,11 +95,8 @@ def test_networks_in_memory_predict_what_a_bundle_on_disk_does(export, images):
 
 def test_rows_may_be_asked_for_in_any_order(export, images):
     bundle, manifest = export()
-    member = manifest.members[0]
-    every, some = (
-        network_logits(member.config, bundle / member.file, manifest.mean, manifest.std, images, np.array(rows))
-        for rows in (range(7), [5, 0, 3])
-    )
+    file = member_files(bundle, manifest)[0]
+    every, some = (network_logits(file, images, np.array(rows)) for rows in (range(7), [5, 0, 3]))
     np.testing.assert_allclose(some, every[[5, 0, 3]], atol=5e-2)
 
 

@@ -14,10 +14,6 @@ def test_a_local_ray_lacks_some_variables(hpa, phantom, tmp_path, monkeypatch):
     assert "The local Ray does not see these variables: RAY_SOMETHING\n" in said
 
 
-def test_finish_trains_only_with_folds(hpa, out):
-    assert "--ray: finish trains only with --folds; leave --ray out" in hpa("finish", out, "--ray", "auto", code=2)
-
-
 def test_finish_leaves_out_a_trial_without_files(hpa, out):
     before = sorted(out.rglob("*"))
     assert "Trial 0 is left out: " in hpa("finish", out, code=2)

@@ -101,14 +101,14 @@ def trained(searched):
 def test_each_row_is_judged_by_the_network_that_never_saw_it(trained):
     material, members, searches = trained
     found = gather(material, members, searches, console=quiet())
-    split, provenance = material.split, material.provenance
+    split = material.split
     assert np.array_equal(found.rows, np.setdiff1d(np.arange(len(material.images)), split.test))
     assert found.kept == tuple(range(len(members))) and found.logits.dtype == np.float32
     for index, candidates in enumerate(found.candidates):
         assert candidates[0] is members[index]
         for fold, candidate in enumerate(candidates):
             mine = found.rows[found.fold == fold]
-            logits = network_logits(candidate.config, candidate.weights, provenance.mean, provenance.std, material.images, mine)
+            logits = network_logits(material.network(candidate), material.images, mine)
             assert np.allclose(found.logits[index][found.fold == fold], logits, atol=0.02)
             if fold:
                 there = read_split(searches[fold - 1].out / "split.csv", material.dataset.ids)

@@ -15,11 +15,8 @@ def test_the_best_entries_judge_the_rows_anew(material, tta):
     found = under_views(material, choice, tta, said.append)
     assert 1 <= len(found.networks) <= 3, "twice as many as it may take, and the best single one"
     assert material.pool.candidates[material.pool.best_single] in found.candidates
-    provenance = material.provenance
     for candidate, logits in zip(found.candidates, found.logits, strict=True):
-        expected = network_logits(
-            candidate.config, candidate.weights, provenance.mean, provenance.std, material.images, found.rows, tta
-        )
+        expected = network_logits(material.network(candidate), material.images, found.rows, tta)
         np.testing.assert_array_equal(logits, expected)
     taken = f"{len(found.networks)} of {len(material.pool.networks)}"
     assert said == [f"Predicting {len(found.rows)} images by their eight views, with {taken} candidates."]
@@ -30,10 +27,7 @@ def test_each_row_is_judged_by_the_network_that_was_not_trained_on_it(material):
     predictor = np.arange(len(material.pool.rows)) % 2
     pool = replace(material.pool, networks=((one, other),), logits=material.pool.logits[:1], predictor=predictor)
     found = under_views(replace(material, pool=pool), FinalChoice(ensemble="single"), "mean", print)
-    provenance = material.provenance
     for place, candidate in enumerate((one, other)):
         rows = pool.rows[predictor == place]
-        expected = network_logits(
-            candidate.config, candidate.weights, provenance.mean, provenance.std, material.images, rows, "mean"
-        )
+        expected = network_logits(material.network(candidate), material.images, rows, "mean")
         np.testing.assert_array_equal(found.logits[0][predictor == place], expected)
