@@ -28,7 +28,7 @@ from hpa_search.finish.stage import DELETES, ORDER, finish
 from hpa_search.finish.summary import summary
 from hpa_search.hints import command
 from hpa_search.labels import LABELS
-from hpa_search.layout import BEGUN, SPLIT, STUDY
+from hpa_search.layout import BEGUN, SPLIT, STUDY, TIMES
 from hpa_search.ledger.ledger import Ledger
 from hpa_search.ledger.study_place import check_url, choose_study, read_study_place
 from hpa_search.plan.earlier import remember
@@ -121,6 +121,7 @@ def run(
                 shelf=shelf,
                 say=say,
             ) as driver:
+                work.fetch(LOG, TIMES)  # an earlier driver may have written until this one had the lease
                 log.open(work.folder)
                 ready.keep()
                 work.push()

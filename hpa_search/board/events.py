@@ -4,6 +4,8 @@ import os
 import socket
 import threading
 import time
+from collections import defaultdict
+from functools import cached_property
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
@@ -24,8 +26,9 @@ class EventFiles:
     Two files begun within one second may be read in the wrong order, so this process goes on in the file that it has begun. It keeps
     none open: a search may have more trials than a process may have open files.
 
-    How a run ended is a file of its own, since of several ends TensorBoard takes the first: a run that goes on loses that file. What is
-    written after the end begins another file, since TensorBoard never returns to one that it has left.
+    How a run ended is a file of its own, since of several ends TensorBoard takes the first. If the run goes on, that file is emptied: a
+    TensorBoard that has read it shows the old end until it is started again, and others none. What is written after the end begins
+    another file, since TensorBoard never returns to one that it has left.
     """
 
     def __init__(self, out: WorkingCopy | Path) -> None:
@@ -35,9 +38,23 @@ class EventFiles:
         self._begun = 0
         self._lock = threading.Lock()
 
+    @cached_property
+    def _runs(self) -> dict[str, list[str]]:
+        """The names of the files of earlier drivers and of this one that tell an end, by run. A run without an end has no names."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for name, size in self._work.sizes(FOLDER).items():
+            of_run = found[Path(name).parent.relative_to(FOLDER).as_posix()]
+            if name.endswith(_ENDED) and size:
+                of_run.append(name)
+        return found
+
     def has(self, run: str) -> bool:
         """Return whether there is a run of that name, also of an earlier driver."""
-        return (self._work.folder / FOLDER / run).is_dir()
+        return run in self._runs or run in self._files
+
+    def has_end(self, run: str) -> bool:
+        """Return whether it is told how a run has ended."""
+        return bool(self._runs.get(run))
 
     def write(self, run: str, *summaries: Summary, step: int = 0) -> None:
         """Append ``summaries`` to the file of ``run``; readers see them at once."""
@@ -49,14 +66,17 @@ class EventFiles:
         """Write the ``summary`` that tells how ``run`` has ended."""
         now = time.time()
         with self._lock:
-            self._files[run] = self._new_file(run, now, _ENDED)
+            path = self._files[run] = self._new_file(run, now, _ENDED)
             self._append(run, now, [_version(now), Event(wall_time=now, summary=summary)])
             del self._files[run]
+            self._runs.setdefault(run, []).append(path.relative_to(self._work.folder).as_posix())
 
     def take_back_end(self, run: str) -> None:
-        """Remove what told how ``run`` has ended, if anything did: it goes on."""
-        for name in [name for name in self._work.sizes(f"{FOLDER}/{run}") if name.endswith(_ENDED)]:
-            self._work.remove(name)
+        """Empty what tells how ``run`` has ended, if anything does: it goes on. Raises OSError or UserError if that cannot be written."""
+        with self._lock:
+            for name in self._runs.get(run, []):
+                self._work.empty(name)
+            self._runs[run] = []
 
     def _append(self, run: str, now: float, events: list[Event]) -> None:
         if run not in self._files:

@@ -1,5 +1,6 @@
 """What a search writes for TensorBoard: a run for each trial, such as OUT/tensorboard/0007, and the run `search` for all of them."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 
@@ -17,15 +18,19 @@ from hpa_search.board.tags import (
     best_tag,
     layout,
     of_scalars,
+    part_tag,
     run_of,
     scalars,
     tag,
 )
+from hpa_search.errors import UserError
 from hpa_search.ledger.ledger import TrialRecord
 from hpa_search.ledger.times import TRAINING, parts_of
 from hpa_search.search.leg import EpochReport, Leg
 from hpa_search.space.search import Search
 from hpa_search.training.score import METRICS
+
+logger = logging.getLogger(__name__)
 
 
 class TensorBoard:
@@ -48,10 +53,14 @@ class TensorBoard:
         self._epochs = sum(len(trial.reports) for trial in trials)
         self._best = {trial.number: max(trial.reports.values()) for trial in trials if trial.reports}
         self._top = max(self._best.values(), default=self._top)
-        if not self._events.has(SEARCH):
+        is_new = not self._events.has(SEARCH)
+        if is_new:
             self._events.write(SEARCH, hparams.experiment(self._space, ["objective", *METRICS]), layout())
-            for trial in trials:  # of a search that was begun before its trials had rows
+        for trial in trials:
+            if is_new:  # of a search that was begun before its trials had rows
                 self._events.write(run_of(trial.number), hparams.started(self._space, trial.parameters))
+            # An earlier driver may have been killed between the ledger's note and the end here.
+            if trial.end is None or not self._events.has_end(run_of(trial.number)):
                 self.ended(trial.number, trial.end or "paused", "")
 
     def extended(self, search: Search) -> None:
@@ -71,12 +80,14 @@ class TensorBoard:
     def reported(self, number: int, report: EpochReport) -> None:
         """Write an epoch's scalars."""
         values = scalars(report.metrics)
+        parts = parts_of(report.metrics)
         written = {tag(name): value for name, value in values.items()}
+        written |= {part_tag(part): seconds for part, seconds in parts.items() if seconds}
         if report.objective > self._best.get(number, float("-inf")):
             self._best[number] = report.objective
             written |= {best_tag(name): values[name] for name in ("objective", *METRICS) if name in values}
         self._events.write(run_of(number), of_scalars(written), step=report.epoch)
-        self._slot_seconds.update(parts_of(report.metrics))
+        self._slot_seconds.update(parts)
         self._epochs += 1
         self._top = max(self._top, report.objective)
         of_all = {BEST_BY_EPOCHS: self._top, RUNNING: len(self._live), BEGUN: len(self._begun), BUSY: self._busy_share}
@@ -90,8 +101,14 @@ class TensorBoard:
         if state != "paused":
             self._events.end(run_of(number), hparams.ended(state))
         elif number not in self._live:
-            self._events.take_back_end(run_of(number))
+            self._take_back_end(run_of(number))
         self._live.discard(number)
+
+    def _take_back_end(self, run: str) -> None:
+        try:
+            self._events.take_back_end(run)
+        except (OSError, UserError) as error:  # what is shown ends no search
+            logger.warning("TensorBoard shows %s as ended, though it goes on: %s", run, error)
 
     @property
     def _busy_share(self) -> float:

@@ -15,7 +15,6 @@ TAGS = {
     "learning_rate": "train/learning_rate",
     "validation_loss": "validation/loss",
     "seconds": "system/seconds_per_epoch",
-    **{f"{part}_seconds": f"system/seconds/{part}" for part in PARTS},
     "images_per_second": "system/images_per_second",
 }
 """The tags of an epoch's metrics. Those that are not named here are scores of the validation rows."""
@@ -25,13 +24,13 @@ BEST_BY_EPOCHS, BEST_BY_MINUTES = "search/best_objective_by_epochs", "search/bes
 RUNNING, BEGUN = "search/trials_running", "search/trials_begun"
 BUSY = "search/share_of_slot_time_in_training"
 GAIN, RESULT = "search/ensemble_gain", "search/macro_f1"
-_NOT_SCALARS = {"epoch"}
+_NOT_SCALARS = {"epoch", *(f"{part}_seconds" for part in PARTS)}
 _LAYOUT = {
     "Search": {
         "best objective so far, by epochs of all trials": ["Multiline", [BEST_BY_EPOCHS]],
         "best objective so far, by minutes": ["Multiline", [BEST_BY_MINUTES]],
         "trials": ["Multiline", [RUNNING, BEGUN]],
-        "share of the slots' time in training": ["Multiline", [BUSY]],
+        "training's share of the reported epochs' slot time": ["Multiline", [BUSY]],
     },
     "Trials": {
         "objective": ["Multiline", ["^objective$"]],
@@ -50,6 +49,11 @@ def run_of(number: int) -> str:
 def tag(metric: str) -> str:
     """Return the tag of a metric of an epoch."""
     return TAGS.get(metric, metric if metric.startswith(CLASS_F1) else f"validation/{metric}")
+
+
+def part_tag(part: str) -> str:
+    """Return the tag of the seconds of a part of an epoch, see `ledger.times`."""
+    return f"system/seconds/{part}"
 
 
 def best_tag(metric: str) -> str:

@@ -101,7 +101,7 @@ def _crops_one_by_one(images: Tensor, corners: Tensor, size: int) -> Tensor:
 
 
 def _crops_at_once(images: Tensor, corners: Tensor, size: int) -> Tensor:
-    """Do the same in one kernel."""
+    """Do the same in a few kernels, whatever the number of images."""
     device = images.device
     top, left = corners.to(device, non_blocking=True).view(-1, 2, 1, 1, 1).unbind(1)
     along = torch.arange(size, device=device)

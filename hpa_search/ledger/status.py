@@ -19,8 +19,8 @@ def read_status(out: Path) -> dict[str, Any]:
     The search is `running`, `finished`, `paused`, `stopped` or `interrupted`. A command has paused or stopped it, and
     `resume` resumes it. An interrupted search had its driver killed or broken off, and `resume` or the same `run` resumes it.
 
-    ``slot_seconds`` says where the slots' time went, see `ledger.times`. A trial is `running`, `paused`, `complete`, `pruned` or `failed`. A trial in training is `waiting` while its search does
-    not run. Raises UserError if ``out`` holds no search.
+    A trial is `running`, `paused`, `complete`, `pruned` or `failed`. A trial in training is `waiting` while its search does
+    not run. ``slot_seconds`` says where the slots' time went, see `ledger.times`. Raises UserError if ``out`` holds no search.
     """
     ledger = Ledger.open(out)
     facts, noted = ledger.trials(), ledger.noted()

@@ -1,7 +1,8 @@
 """OUT/times.csv: where the slots' time went, a row for each epoch that was reported.
 
-trial, epoch, and the seconds of: waiting for the leg, its start (both only in a leg's first epoch), waiting for images, training,
-evaluation, checkpoint (with the way to an object store)
+A row has the trial, the epoch, and the seconds of each part: waiting for the leg and its start (both only in a leg's first epoch),
+waiting for images, training, evaluation, and the checkpoint with its way to an object store. Slots that wait for no further leg, trials
+that fail, and epochs that are lost have no row.
 """
 
 import csv
@@ -47,14 +48,19 @@ def read_times(out: Path) -> dict[str, float]:
 
 
 def in_words(sums: Mapping[str, float]) -> str:
-    """Return which share of the slots' time each part took, the training first; empty if nothing is known."""
+    """Return which share of the reported epochs' time each part took, the training first; empty if nothing is known.
+
+    Not in it: slots that wait for no further leg, trials that failed, epochs that were lost.
+    """
     total = sum(sums.values())
     if not total:
         return ""
     others = sorted((name for name in sums if name != TRAINING), key=lambda name: -sums[name])
     listed = ", ".join(f"{WORDS[name]} {sums[name] / total:.0%}" for name in others if sums[name] / total >= 0.005)
     rest = f" ({listed})" if listed else ""
-    return f"Slots trained for {sums[TRAINING] / total:.0%} of their {total / 3600:.2f} h{rest}".replace("%", " %")
+    return f"Of the reported epochs' {total / 3600:.2f} slot hours {sums[TRAINING] / total:.0%} were training{rest}".replace(
+        "%", " %"
+    )
 
 
 WORDS = {

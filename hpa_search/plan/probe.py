@@ -20,8 +20,8 @@ from hpa_search.plan.simulate import Cost
 from hpa_search.search.suggestions import suggest
 from hpa_search.space.search import Search
 from hpa_search.training.checkpoint import CHECKPOINT
-from hpa_search.training.device import choose_device
-from hpa_search.training.job import Job, trial_data
+from hpa_search.training.device import set_repeatable
+from hpa_search.training.job import Job, trial_data, where
 from hpa_search.training.score import Scorer
 from hpa_search.training.trainer import Trainer
 from hpa_search.training.trial_data import TrialData
@@ -106,6 +106,7 @@ def cost_like(probed: Sequence[Probed], config: TrialConfig) -> Cost:
 
 def _cost(job: Job, config: TrialConfig, folder: Path) -> tuple[Cost, str]:
     """Train two short epochs, and carry the second one up to the rows of a whole epoch."""
+    set_repeatable(job.repeatable)
     whole = trial_data(job, config.input_size)
     few = _few(whole, STEPS * config.batch_size)
     judge = Scorer(_present(few, job.judge), job.judge.objective, job.judge.only)
@@ -133,7 +134,7 @@ def _cost(job: Job, config: TrialConfig, folder: Path) -> tuple[Cost, str]:
         weights=max(weights),
         checkpoint=(folder / CHECKPOINT).stat().st_size,
     )
-    return cost, str(choose_device())
+    return cost, where(job)
 
 
 def _few(data: TrialData, rows: int) -> TrialData:

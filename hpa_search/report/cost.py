@@ -24,7 +24,7 @@ def cost(facts: Facts) -> Section:
         table("The whole search", _whole(facts)),
     ]
     if facts.slot_seconds:
-        blocks.append(table("Where the slots' time went", _by_parts(facts.slot_seconds)))
+        blocks.append(table("Where the slots' time went, in the epochs that were reported", _by_parts(facts.slot_seconds)))
     if facts.ranked and any(trial.seconds for trial in facts.trials):
         blocks.append(_by_epochs(facts))
     return Section("Cost", tuple(blocks))

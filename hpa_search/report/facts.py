@@ -117,9 +117,9 @@ class Judged(Predictions):
 class Facts:
     """A search as a report tells it.
 
-    ``seconds`` were spent with a slot, and ``slot_seconds`` says on what, see `ledger.times`. ``result`` is result.json, None before the final stage. ``images`` are None if the
-    dataset was not found. ``kept`` says what is on disk. ``intervals`` are those of the macro AP of the best trials at their best
-    epochs, by number.
+    ``seconds`` were spent with a slot, and ``slot_seconds`` says on what, see `ledger.times`. ``result`` is result.json, None
+    before the final stage. ``images`` are None if the dataset was not found. ``kept`` says what is on disk. ``intervals`` are
+    those of the macro AP of the best trials at their best epochs, by number.
     """
 
     place: Place

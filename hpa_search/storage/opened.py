@@ -94,6 +94,13 @@ class WorkingCopy:
             self.mirror.store.delete(name)
         (self.folder / name).unlink(missing_ok=True)
 
+    def empty(self, name: str) -> None:
+        """Leave nothing in a file of the place, nor in its copy in ``folder`` if there is one."""
+        if self.mirror is not None:
+            self.mirror.store.write(name, b"")
+        if self.mirror is None or (self.folder / name).is_file():
+            (self.folder / name).write_bytes(b"")
+
     def shown(self, text: str) -> str:
         """Return ``text`` with paths in the mirror replaced by their places."""
         return shown(text, self.folder, self.place)

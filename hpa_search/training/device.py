@@ -80,8 +80,11 @@ def limit_memory(share: float) -> None:
     """
     if not 0 < share < 1 or not torch.cuda.is_available():
         return
-    total = torch.cuda.mem_get_info()[1]
-    torch.cuda.set_per_process_memory_fraction(max(share - CONTEXT_BYTES / total, share / 2))
+    try:
+        total = torch.cuda.mem_get_info()[1]
+        torch.cuda.set_per_process_memory_fraction(max(share - CONTEXT_BYTES / total, share / 2))
+    except RuntimeError as error:  # what is wrong with the GPU is then the trial's failure, which is told
+        logger.warning("the GPU's memory cannot be limited to this process's share: %s", error)
 
 
 def set_repeatable(repeatable: bool) -> None:

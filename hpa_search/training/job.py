@@ -106,8 +106,7 @@ def _trainer(job: Job, number: int, parameters: dict[str, Any], folder: Path, ra
     set_repeatable(job.repeatable)
     if ranks.first:
         others = f"{ranks.world} workers, the first of them on\n" if ranks.several else ""
-        kernels = "" if job.repeatable or device.device.type == "cpu" else "the fastest kernels, which do not repeat to the bit\n"
-        write_text(folder / "device.txt", f"{others}{device}\n{kernels}")
+        write_text(folder / "device.txt", f"{others}{where(job)}\n")
     return Trainer(
         config,
         trial_data(job, config.input_size),
@@ -119,6 +118,12 @@ def _trainer(job: Job, number: int, parameters: dict[str, Any], folder: Path, ra
         ranks=ranks,
         micro_batch=micro_batch,
     )
+
+
+def where(job: Job) -> str:
+    """Return where this process trains the job's trials, in words."""
+    device = choose_device()
+    return f"{device}" if job.repeatable or device.device.type == "cpu" else f"{device}; with its fastest kernels"
 
 
 def trial_data(job: Job, size: int) -> TrialData:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from input_pipeline import PngDataset
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 
 from hpa_search.config import TrialConfig
 from hpa_search.data.packed import PackedImages
@@ -81,9 +81,10 @@ def full_loop(task: Task, folder: Path) -> Loop:
 
     def loop(steps: int) -> float:
         config = task.config.model_copy(update={"steps_per_epoch": steps})
-        trainer = trainers.setdefault(
-            steps, Trainer(config, data, epochs=1000, seed=0, folder=folder, judge=Scorer(np.ones(28, bool)), device=task.device)
-        )
+        if steps not in trainers:
+            judge = Scorer(np.ones(28, bool))
+            trainers[steps] = Trainer(config, data, epochs=1000, seed=0, folder=folder, judge=judge, device=task.device)
+        trainer = trainers[steps]
         stage = stage_of(config, 1, 1000)
         wait(task.device)
         began = time.perf_counter()
@@ -107,7 +108,7 @@ def eager_step(task: Task, *, compiled: bool = False) -> Loop:
 
 
 def graphed_step(task: Task) -> Loop:
-    """Return the same update, recorded once as a CUDA graph: no launches by the host."""
+    """Return an update by AdamW, recorded once as a CUDA graph: no launches by the host."""
     network = task.device.place(task.network())
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True, capturable=True)
     (images, labels), loss_of = task.batch(), task.loss
@@ -127,9 +128,15 @@ def graphed_step(task: Task) -> Loop:
             step()
     torch.cuda.current_stream().wait_stream(beside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # a loader's thread may pin memory meanwhile
         step()
-    return timed(task.device, graph.replay)
+    recorded = step, network, optimizer, images, labels, loss_of  # the graph holds no reference to what it works on
+
+    def replay() -> None:
+        assert recorded
+        graph.replay()
+
+    return timed(task.device, replay)
 
 
 def usual_loop(task: Task, folder: Path, ids: Sequence[str], workers: int) -> Loop:
@@ -141,8 +148,8 @@ def usual_loop(task: Task, folder: Path, ids: Sequence[str], workers: int) -> Lo
     loader = DataLoader(
         dataset,
         task.config.batch_size,
-        shuffle=True,
-        drop_last=True,
+        # An epoch without end: a short one would start the workers' pipeline anew each few steps.
+        sampler=RandomSampler(dataset, replacement=True, num_samples=10**7),
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=device.device.type == "cuda",
@@ -163,7 +170,13 @@ def usual_loop(task: Task, folder: Path, ids: Sequence[str], workers: int) -> Lo
         loss.backward()
         optimizer.step()
 
-    return timed(device, step)
+    loop = timed(device, step)
+
+    def after_what_lies_ready(steps: int) -> float:
+        loop(2 * workers)  # what the workers fetched while other loops ran
+        return loop(steps)
+
+    return after_what_lies_ready
 
 
 class _Augmented(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):

@@ -1,5 +1,6 @@
 """The checks of `gpu.py`: small trials on a device do what they do on the CPU. Each check raises AssertionError, or returns a remark."""
 
+import gc
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -114,6 +115,7 @@ def halves_when_memory_runs_out(device: Device, folder: Path) -> str:
     torch.cuda.reset_peak_memory_stats()
     loss = train("enough").history[0]["train_loss"]
     peak, total = torch.cuda.max_memory_allocated(), torch.cuda.get_device_properties(0).total_memory
+    gc.collect()  # a trainer is in a cycle
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(0.6 * peak / total)
     try:

@@ -1,6 +1,6 @@
 """Samples a second handed to training: from the packed cache, from a DataLoader over the PNG files, from webdataset and litdata.
 
-    python tests/benchmarks/input_pipeline.py [--images 200] [--passes 5] [--folder DIR]
+    python tests/benchmarks/input_pipeline.py [--images 960] [--passes 5] [--folder DIR]
 
 All hand over batches of 32 uint8 images 4 x 256 x 256, shuffled, before augmentation and normalisation, of a dataset of 512 px PNG files
 made here, with the page cache warm. webdataset and litdata read the images at 256 px without compression, packed by their own writers.
@@ -172,7 +172,7 @@ def run(root: Path, count: int, passes: int) -> bool:
 def main() -> int:
     """Read the options and run in a folder that is removed afterwards."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--images", type=int, default=960)
     parser.add_argument("--passes", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where to write the files (default: the folder for temporary files)")
     options = parser.parse_args()

@@ -8,8 +8,8 @@ a driver's first 20 s, the others into its training: up to `--within` seconds af
 search: every trial is there once and has ended, no trial has a hole in its epochs, what was reported before a kill is there
 unchanged, trials and epochs are within the budget, and every trial that went beyond a rung was among the best 1/eta of a
 prefix of the reports before its promotion, or is a member that was trained to the end. At most 1/eta of each rung's trials
-and the members went on. Every other search has a limit in `keep:`, which its weights and checkpoints exceed by one trial's at
-most; in all the best trials have the weights of their best epoch.
+and the members went on. Every other search has a limit in `keep:`, which its weights and checkpoints exceed at the end by one trial's
+at most; in all the best trials have the weights of their best epoch.
 A kill takes some 30 to 60 s on 2 cores, most of them for the driver's start. Exits with 1 if anything is amiss.
 """
 
@@ -183,7 +183,8 @@ def check(kind: str, out: Path, facts: list[TrialRecord], tally: Tally, *, limit
         if sorted(trial.reports) != list(range(1, trial.epochs + 1)):
             amiss(f"trial {trial.number} has epochs {sorted(trial.reports)}")
         begun = (out / "trials" / f"{trial.number:04d}" / "begun").read_text().split()
-        tally.begun_again += len(begun) - len(set(begun))
+        if not limited:  # a trial whose checkpoint went begins again without any kill
+            tally.begun_again += len(begun) - len(set(begun))
     tally.trials += len(facts)
     check_files(amiss, out, facts, limited=limited)
     check_promotions(amiss, in_order(out), facts, tally)

@@ -199,7 +199,7 @@ def show(runs: list[dict[str, Any]], console: Console) -> None:
     taken = {
         name: np.mean([found["seconds"] / len(found["regrets"]) for found in runs if found["searcher"] == name]) for name in names
     }
-    regrets.add_row("ms an epoch", "", *(f"{1000 * taken[name]:.1f}" for name in names))
+    regrets.add_row("ms an epoch of the simulation", "", *(f"{1000 * taken[name]:.1f}" for name in names))
     console.print(regrets)
     if OURS not in names or len(names) < 2:
         return

@@ -1,3 +1,4 @@
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import api_pb2, metadata
@@ -5,7 +6,9 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from hpa_search.board.events import EventFiles
 from hpa_search.board.runs import TensorBoard
 from hpa_search.board.tags import of_scalars
+from hpa_search.ledger.ledger import TrialRecord
 from hpa_search.search.leg import EpochReport, Leg
+from hpa_search.storage.opened import opened
 
 
 def test_a_trial_of_many_legs_is_one_run_of_one_file(make_search, tmp_path):
@@ -90,3 +93,55 @@ def test_the_share_of_the_slots_time_in_training_is_that_of_all_epochs_so_far(ma
     assert [round(share.value, 4) for share in shares] == [round(6 / 12, 4), round(12 / 21, 4)]
     of_trial = EventAccumulator(str(folder / "0000")).Reload()
     assert [event.value for event in of_trial.Scalars("system/seconds/start")] == [2.0]
+
+
+def record(number, end):
+    return TrialRecord(number, {}, 1, {1: 0.1}, end, end)
+
+
+def told_ends(folder):
+    """Return the statuses of all trials that a TensorBoard reads in ``folder``."""
+    return {path.name: statuses(path) for path in sorted((folder / "tensorboard").glob("[0-9]*"))}
+
+
+@pytest.mark.long
+def test_in_an_object_store_an_extended_search_takes_ends_back_and_writes_none_twice(make_search, bucket, tmp_path):
+    with opened(bucket / "out", tmp_path / "one") as work:
+        board = TensorBoard(EventFiles(work), make_search())
+        board.resumed([], lambda: 0.0)
+        for number in range(3):
+            board.started(Leg(number, number, {}, 0, 1))
+            board.reported(number, EpochReport.of({"epoch": 1, "objective": 0.1}))
+            board.ended(number, "pruned", "the budget is used up")
+        work.push()
+    with opened(bucket / "out", tmp_path / "two") as work:
+        board = TensorBoard(EventFiles(work), make_search())
+        board.resumed([record(0, "pruned"), record(1, "pruned"), record(2, None)], lambda: 0.0)
+        board.ended(1, "paused", "waits at epoch 1 again")
+        work.push()
+    with opened(bucket / "out", tmp_path / "three") as work:
+        work.fetch("tensorboard/*")
+        assert told_ends(work.folder) == {"0000": [api_pb2.STATUS_SUCCESS], "0001": [], "0002": []}
+        assert len(list((work.folder / "tensorboard/search").iterdir())) == 1
+
+
+def test_a_kill_between_the_ledger_and_tensorboard_is_made_good(make_search, tmp_path):
+    board = TensorBoard(EventFiles(tmp_path), make_search())
+    for number in range(2):
+        board.started(Leg(number, number, {}, 0, 1))
+    board.ended(0, "pruned", "the budget is used up")
+    later = TensorBoard(EventFiles(tmp_path), make_search())
+    later.resumed([record(0, None), record(1, "failed")], lambda: 0.0)
+    assert told_ends(tmp_path) == {"0000": [], "0001": [api_pb2.STATUS_FAILURE]}
+
+
+def test_a_reader_that_has_seen_the_end_sees_what_comes_after_it_was_taken_back(make_search, tmp_path):
+    board = TensorBoard(EventFiles(tmp_path), make_search())
+    board.started(Leg(1, 7, {}, 0, 1))
+    board.reported(7, EpochReport.of({"epoch": 1, "objective": 0.1}))
+    board.ended(7, "pruned", "the budget is used up")
+    reader = EventAccumulator(str(tmp_path / "tensorboard" / "0007")).Reload()
+    board.ended(7, "paused", "waits at epoch 1 again")
+    board.started(Leg(2, 7, {}, 1, 2))
+    board.reported(7, EpochReport.of({"epoch": 2, "objective": 0.2}))
+    assert [event.step for event in reader.Reload().Scalars("objective")] == [1, 2]

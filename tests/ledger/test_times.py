@@ -46,4 +46,4 @@ def test_nothing_is_known_of_a_search_without_times(tmp_path):
 
 def test_the_shares_in_words():
     words = in_words({"waiting": 0.0, "start": 36.0, "data": 0.0, "train": 288.0, "evaluate": 36.0, "checkpoint": 0.1})
-    assert words == "Slots trained for 80 % of their 0.10 h (start of legs 10 %, evaluation 10 %)"
+    assert words == "Of the reported epochs' 0.10 slot hours 80 % were training (start of legs 10 %, evaluation 10 %)"

@@ -1,7 +1,8 @@
 """A CUDA device that only keeps account of devices, types and shapes, for machines without one.
 
-Under torch's FakeTensorMode, tensors of two devices in one operation and values read back by the host (`item`, `tolist`, `cpu`)
-raise. Backward passes do not run on it: weights get empty gradients.
+Under torch's FakeTensorMode, tensors of two devices in one operation and values read back by the host (`item`, `tolist`, a mask)
+raise; here a copy to the host, and one to the device that the host waits for, do as well. Backward passes do not run on it: weights get
+empty gradients.
 """
 
 from collections.abc import Iterator
@@ -35,6 +36,27 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[Device]:
     patch.setattr(torch.cuda, "set_device", lambda device: None)
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield DEVICE
+
+
+@contextmanager
+def no_waiting(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Raise HostWaitsError where the host waits for a copy between itself and the device. Building a trial copies so, and may."""
+    moved = torch.Tensor.to
+
+    def to(tensor, *arguments, non_blocking=False, **named):
+        found = moved(tensor, *arguments, non_blocking=non_blocking, **named)
+        if found.device.type != tensor.device.type and (tensor.is_cuda or not non_blocking):
+            raise HostWaitsError(f"a copy from {tensor.device} to {found.device}")
+        return found
+
+    with patch.context() as within:
+        within.setattr(torch.Tensor, "to", to)
+        within.setattr(torch.Tensor, "cpu", lambda tensor: to(tensor, "cpu"))
+        yield
+
+
+class HostWaitsError(Exception):
+    """The host waits for the device."""
 
 
 def _really(function):

@@ -14,7 +14,7 @@ from hpa_search.training.losses import LOSSES
 from hpa_search.training.memory import MicroBatch
 from hpa_search.training.optim import OPTIMIZERS
 from hpa_search.training.stages import stage_of
-from tests.training.fake_cuda import fake_cuda
+from tests.training.fake_cuda import HostWaitsError, fake_cuda, no_waiting
 from tests.training.trial import CONFIG, EPOCHS, make_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
@@ -40,9 +40,11 @@ def opened(tmp_path, monkeypatch):
         yield make, waits
 
 
-def train_an_epoch(trial):
+def train_an_epoch(trial, loss=None):
     stage = stage_of(trial.config, 1, EPOCHS)
-    return trial._train(1, stage, trial._loss(stage.config))
+    loss = loss or trial._loss(stage.config)
+    with no_waiting(pytest.MonkeyPatch()):
+        return trial._train(1, stage, loss)
 
 
 SETTINGS = [
@@ -67,7 +69,8 @@ def test_prediction_never_waits_for_the_device(opened, tta):
     trial = opened[0]()
     network = trial.network.eval() if tta == "none" else Symmetric(trial.network, tta).eval()
     batches = trial._batches(split_rows(trial._data.validation, 16, training=False))
-    logits = torch.cat([predict(network, batch.images, trial._device, MicroBatch(16, print)) for batch in batches])
+    with no_waiting(pytest.MonkeyPatch()):
+        logits = torch.cat([predict(network, batch.images, trial._device, MicroBatch(16, print)) for batch in batches])
     assert logits.is_cuda and logits.shape == (32, 28) and logits.dtype == torch.float32
 
 
@@ -95,5 +98,16 @@ def test_a_wait_that_is_not_meant_is_found(opened, monkeypatch):
 def test_two_devices_in_one_step_are_found(opened, monkeypatch):
     trial = opened[0]()
     loss = trial._loss(trial.config)
+    on_the_host = torch.ones(16, 28)
     with pytest.raises(RuntimeError, match="device"):
-        trial._train(1, stage_of(trial.config, 1, EPOCHS), lambda logits, labels: loss(logits, labels.cpu()))
+        train_an_epoch(trial, lambda logits, labels: loss(logits, on_the_host))
+
+
+@pytest.mark.parametrize(
+    "copied", [lambda logits: logits.cpu(), lambda logits: logits.to("cpu"), lambda logits: torch.ones(1).to("cuda")]
+)
+def test_a_copy_that_the_host_waits_for_is_found(opened, copied):
+    trial = opened[0]()
+    loss = trial._loss(trial.config)
+    with pytest.raises(HostWaitsError):
+        train_an_epoch(trial, lambda logits, labels: (copied(logits), loss(logits, labels))[1])
