@@ -121,6 +121,7 @@ def test_tags_are_grouped_and_the_whole_search_has_a_run(server, out):
         "f1/Lipid droplets",
         "train/loss",
         "system/seconds_per_epoch",
+        "system/seconds/train",
         "best/objective",
         "best/macro_f1",
     }

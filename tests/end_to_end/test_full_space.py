@@ -60,6 +60,7 @@ def test_every_configuration_trains_scores_and_survives_save_and_load(block, tmp
         }
         trainer = Trainer(config, data(config.input_size), **settings)
         rows = tuple(trainer.run_epoch() for _ in range(1 + config.last_epochs))
+        assert all(row.pop("checkpoint_seconds") > 0 for row in rows)  # known only when the row is saved
         kept = {name: value.cpu() for name, value in trainer.network.state_dict().items()}
         trainer.close()
         for row in rows:

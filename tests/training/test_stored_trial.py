@@ -34,7 +34,7 @@ def results(folder, store=None):
     """Everything that a finished trial's folder holds, without what differs from run to run."""
     logits = np.load(folder / "logits.npz")
     weights = {path.name: safetensors.torch.load_file(path) for path in (folder / "weights").iterdir()}
-    metrics = pd.read_csv(folder / "metrics.csv").drop(columns=list(TIMES))
+    metrics = pd.read_csv(folder / "metrics.csv").drop(columns=list(TIMES), errors="ignore")
     return {name: logits[name] for name in logits.files}, weights, metrics
 
 
