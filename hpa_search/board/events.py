@@ -67,8 +67,10 @@ class EventFiles:
         now = time.time()
         with self._lock:
             path = self._files[run] = self._new_file(run, now, _ENDED)
-            self._append(run, now, [_version(now), Event(wall_time=now, summary=summary)])
-            del self._files[run]
+            try:
+                self._append(run, now, [_version(now), Event(wall_time=now, summary=summary)])
+            finally:
+                del self._files[run]
             self._runs.setdefault(run, []).append(path.relative_to(self._work.folder).as_posix())
 
     def take_back_end(self, run: str) -> None:

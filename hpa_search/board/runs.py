@@ -44,6 +44,7 @@ class TensorBoard:
         self._shown_by_minutes = (-1, self._top)
         self._epochs, self._begun, self._live = 0, set[int](), set[int]()
         self._spent_seconds: Callable[[], float] = lambda: 0.0
+        self._ends_stay = False
         self._slot_seconds = Counter[str]()
         """Where the slots' time went, under this driver."""
 
@@ -105,10 +106,13 @@ class TensorBoard:
         self._live.discard(number)
 
     def _take_back_end(self, run: str) -> None:
+        if self._ends_stay:
+            return
         try:
             self._events.take_back_end(run)
-        except (OSError, UserError) as error:  # what is shown ends no search
-            logger.warning("TensorBoard shows %s as ended, though it goes on: %s", run, error)
+        except (OSError, UserError) as error:  # what is shown ends no search, and a store that is away is not waited for again
+            self._ends_stay = True
+            logger.warning("TensorBoard shows trials as ended that go on, such as %s: %s", run, error)
 
     @property
     def _busy_share(self) -> float:

@@ -95,14 +95,15 @@ def combined(manifest: Manifest, logits: NDArray[np.floating]) -> NDArray[np.flo
     return ensemble.rule.probabilities(ensemble.logits(logits.astype(np.float64)))
 
 
-def load_network(file: NetworkFile) -> Network:
-    """Return the network of ``file`` on the CPU, in evaluation mode.
+def load_network(file: NetworkFile, content: bytes | None = None) -> Network:
+    """Return the network of ``file`` on the CPU, in evaluation mode. ``content`` is what the file holds, if it lies elsewhere.
 
     Raises UserError that names a file that is damaged, or of another network.
     """
     try:
         network = build_network(file.config, file.mean, file.std)
-        network.load_state_dict(safetensors.torch.load_file(file.weights))
+        held = safetensors.torch.load_file(file.weights) if content is None else safetensors.torch.load(content)
+        network.load_state_dict(held)
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         why = " ".join(str(error).split())[:300]
         raise UserError(f"{file.weights}: its weights do not fit the network '{file.config.backbone}': {why}") from None
@@ -112,9 +113,9 @@ def load_network(file: NetworkFile) -> Network:
 class Predictor:
     """A network on this process's device: images and rows -> logits (n, 28)."""
 
-    def __init__(self, file: NetworkFile, tta: TestTime) -> None:
+    def __init__(self, file: NetworkFile, tta: TestTime, content: bytes | None = None) -> None:
         self._config, self._weights, self._device = file.config, file.weights, choose_device()
-        network = self._device.place(load_network(file))
+        network = self._device.place(load_network(file, content))
         self._at_once = MicroBatch(file.config.batch_size, self._say_less_memory)
         self._network: nn.Module = network if tta == "none" else Symmetric(network, tta).eval()
 

@@ -7,12 +7,12 @@ gave is kept in OUT/labelled until the final stage is over, so that a killed dri
 import hashlib
 import logging
 import shutil
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,17 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
 from hpa_search.bundle.predict import NetworkFile, Predictor
-from hpa_search.config import TestTime, TrialConfig
-from hpa_search.data.kaggle import Folder, read_dataset
+from hpa_search.config import TestTime
+from hpa_search.data.kaggle import Dataset, Folder, read_dataset
 from hpa_search.data.packed import PackedImages, pack
 from hpa_search.engine.cluster_up import ray_up
 from hpa_search.engine.scratch import scratch_folder
 from hpa_search.engine.slot import count_slots, gpus_per_worker, in_words
+from hpa_search.engine.stay import GPUS
 from hpa_search.errors import UserError
 from hpa_search.files import whole
 from hpa_search.labels import NUM_LABELS
+from hpa_search.ledger.ledger import Ledger
 from hpa_search.space.settings import Resources
 from hpa_search.storage.data_cache import localise, usable
 from hpa_search.storage.opened import WorkingCopy
@@ -46,22 +48,10 @@ LABELLED = "labelled"
 ROWS = 256
 """The number of images of a portion."""
 MOST_TRIES = 4
-"""How often a portion may lose its actor before it is given up."""
+"""How often a portion may fail before the final stage is given up, and how often an actor is replaced on average."""
 SLOW_SECONDS = 60.0
-"""If no portion comes back for so long, an idle actor computes one of those that are awaited as well."""
+"""If no portion comes back for so long, idle actors compute those that are awaited as well, and new nodes get actors."""
 TELL_SECONDS = 15.0
-
-
-@dataclass(frozen=True)
-class _Network:
-    """A network as it is sent: its configuration and statistics, its file's name and hash, its weights in Ray's object store."""
-
-    config: TrialConfig
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    name: str
-    sha256: str
-    weights: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,27 +72,25 @@ class Labeller:
         self._data, self._cache = Place.of(data), cache
         self._images: dict[Folder, PackedImages] = {}
         self._last: tuple[object, Predictor] | None = None
-        self._file = ""
+
+    def ready(self) -> None:
+        """Return when the actor is up."""
 
     def label(
-        self, network: _Network, weights: NDArray[np.uint8], folder: Folder, rows: NDArray[np.int64], tta: TestTime
+        self,
+        network: NetworkFile,
+        weights: NDArray[np.uint8],
+        digest: str,
+        folder: Folder,
+        rows: NDArray[np.int64],
+        tta: TestTime,
     ) -> NDArray[np.float32]:
-        """Return the logits (n, 28) of the images at ``rows`` of ``folder``. Raises UserError that names the network's file."""
-        try:
-            return self._predictor(network, weights, tta)(self._of(folder), rows)
-        except UserError as error:
-            raise UserError(str(error).replace(self._file, network.name)) from None
-
-    def _predictor(self, network: _Network, weights: NDArray[np.uint8], tta: TestTime) -> Predictor:
-        wanted = network.sha256, network.config, tta
+        """Return the logits (n, 28) of the images at ``rows`` of ``folder``. ``weights`` are the bytes of the network's file."""
+        wanted = digest, network, tta
         if self._last is None or self._last[0] != wanted:
             self._last = None  # before the next one takes memory
-            with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
-                file.write(weights.tobytes())
-                file.flush()
-                self._file = file.name
-                self._last = wanted, Predictor(NetworkFile(network.config, Path(file.name), network.mean, network.std), tta)
-        return self._last[1]
+            self._last = wanted, Predictor(network, tta, weights.tobytes())
+        return self._last[1](self._of(folder), rows)
 
     def _of(self, folder: Folder) -> PackedImages:
         if folder not in self._images:
@@ -120,111 +108,67 @@ class OnSlots:
         address: str,
         resources: Resources,
         data: Location,
+        dataset: Dataset,
         cache: Path,
         work: WorkingCopy,
         say: Callable[[str], None],
     ) -> None:
         self._stack, self._address, self._resources, self._work, self._say = stack, address, resources, work, say
-        self._data, self._cache = Place.of(data).resolve().plain, usable(cache).resolve()
+        self._data, self._cache, self._dataset = Place.of(data).resolve().plain, usable(cache).resolve(), dataset
         self._kept = work.folder / LABELLED
-        self._actors: list[ActorHandle] = []
+        self._crew: _Crew | None = None
 
     def logits(
         self, networks: Sequence[NetworkFile], folder: Folder, rows: NDArray[np.int64], tta: TestTime
     ) -> NDArray[np.float32]:
         """Return the logits (m, n, 28) of m networks for the images at ``rows`` (n,) of ``folder``.
 
-        Raises UserError for a network that cannot be used, and if portions lose their actors again and again.
+        Raises UserError for a network that cannot be used, and if portions fail again and again.
         """
-        self._join()
-        sent = [_sent(network) for network in networks]
+        crew = self._joined()
+        digests = [hashlib.sha256(network.weights.read_bytes()).hexdigest() for network in networks]
+        ids = self._dataset.files_of(folder)[1]
         portions = [
-            _Portion(place, start, part := rows[start : start + ROWS], _key(network, folder, part, tta))
-            for place, network in enumerate(sent)
+            _Portion(place, start, part := rows[start : start + ROWS], _key(network, digest, folder, part, ids, tta))
+            for place, (network, digest) in enumerate(zip(networks, digests, strict=True))
             for start in range(0, len(rows), ROWS)
         ]
-        found = np.empty((len(networks), len(rows), NUM_LABELS), np.float32)
+        found = np.full((len(networks), len(rows), NUM_LABELS), np.nan, np.float32)
 
         def take(portion: _Portion, logits: NDArray[np.float32]) -> None:
             found[portion.network, portion.start : portion.start + len(portion.rows)] = logits
 
-        waiting = deque[_Portion]()
+        waiting = []
         for portion in portions:
             kept = self._read(portion)
             if kept is None:
                 waiting.append(portion)
             else:
                 take(portion, kept)
-        before = len(portions) - len(waiting)
+        if before := len(portions) - len(waiting):
+            self._say(f"{before} of {len(portions)} portion(s) are known already.")
         if waiting:
-            told = f", {before} of them known already" if before else ""
             self._say(
-                f"Labelling {len(rows)} images with {len(networks)} network(s) on {len(self._actors)} slot(s), "
-                f"{in_words(self._resources, self._gpus)}: {len(portions)} portion(s){told}."
+                f"Labelling {len(rows)} images with {len(networks)} network(s) on the cluster's slots, {crew.in_words}: "
+                f"{len(waiting)} portion(s)."
             )
-            for done, (portion, logits) in enumerate(self._compute(waiting, sent, folder, tta), start=before + 1):
+            sent = _Sent(networks, digests, waiting)
+            start = partial(_label, sent=sent, folder=folder, tta=tta)
+            for done, (portion, logits) in enumerate(crew.compute(waiting, start), start=before + 1):
+                sent.done(portion)
                 self._keep(portion, logits)
                 take(portion, logits)
-                self._tell(done, len(portions))
+                crew.tell(done, len(portions))
         return found
 
-    def forget(self) -> None:
-        """Remove what portions gave: the final stage is over."""
-        for name in self._work.sizes(LABELLED):
-            self._work.remove(name)
-        shutil.rmtree(self._kept, ignore_errors=True)
-
-    def _join(self) -> None:
-        if self._actors:
-            return
-        self._stack.enter_context(ray_up(self._address, self._stack.enter_context(scratch_folder())))
-        self._work.fetch(f"{LABELLED}/*")
-        self._gpus, self._told = gpus_per_worker(self._resources), time.monotonic()
-        places = max(count_slots(self._resources, self._gpus) * self._resources.workers, 1)
-        # An actor whose node is gone comes up on another.
-        actor = ray.remote(Labeller).options(
-            num_cpus=self._resources.cpus, num_gpus=self._gpus, max_restarts=-1, scheduling_strategy="SPREAD"
-        )
-        self._actors = [actor.remote(self._data, self._cache, self._gpus) for _ in range(places)]
-
-    def _compute(
-        self, waiting: deque[_Portion], networks: Sequence[_Network], folder: Folder, tta: TestTime
-    ) -> Iterator[tuple[_Portion, NDArray[np.float32]]]:
-        """Yield each portion that waits with its logits, in the order in which they come."""
-        idle, running, tries, done = deque(self._actors), dict[Any, tuple[ActorHandle, _Portion]](), Counter[str](), set[str]()
-
-        def start(portion: _Portion) -> None:
-            actor, network = idle.popleft(), networks[portion.network]
-            running[actor.label.remote(network, network.weights, folder, portion.rows, tta)] = actor, portion
-
-        while waiting or any(portion.key not in done for _, portion in running.values()):
-            while idle and waiting:
-                start(waiting.popleft())
-            finished, _ = ray.wait(list(running), num_returns=1, timeout=SLOW_SECONDS)
-            if not finished and idle:
-                start(next(portion for _, portion in running.values() if portion.key not in done))
-            for reference in finished:
-                actor, portion = running.pop(reference)
-                idle.append(actor)
-                try:
-                    logits = ray.get(reference)
-                except RayTaskError as error:
-                    raise error.cause if isinstance(error.cause, UserError) else error from None
-                except RayActorError as error:
-                    tries[portion.key] += 1
-                    if tries[portion.key] == MOST_TRIES:
-                        raise UserError(f"labelling: {MOST_TRIES} processes in turn died at the same images ({error})") from None
-                    if portion.key not in done:
-                        waiting.append(portion)
-                    continue
-                if portion.key not in done:
-                    done.add(portion.key)
-                    yield portion, logits
-
-    def _tell(self, done: int, total: int) -> None:
-        if done == total or time.monotonic() - self._told > TELL_SECONDS:
-            self._told = time.monotonic()
-            self._say(f"Labelled {done} of {total} portion(s).")
+    def _joined(self) -> "_Crew":
+        if self._crew is None:
+            self._stack.enter_context(ray_up(self._address, self._stack.enter_context(scratch_folder())))
+            self._work.fetch(f"{LABELLED}/*")
+            needed = bool(Ledger.open(self._work.folder).noted().get(GPUS))
+            gpus = gpus_per_worker(self._resources, needed=needed)
+            self._crew = _Crew(self._resources, gpus, partial(_actor, self._resources, gpus, self._data, self._cache), self._say)
+        return self._crew
 
     def _keep(self, portion: _Portion, logits: NDArray[np.float32]) -> None:
         with whole(self._kept / f"{portion.key}.npy") as path, path.open("wb") as file:
@@ -239,21 +183,148 @@ class OnSlots:
         return found if found.shape == (len(portion.rows), NUM_LABELS) and found.dtype == np.float32 else None
 
 
+class _Crew:
+    """The actors, as many as there are slots, and what each of them does. One that fails is replaced by another."""
+
+    def __init__(self, resources: Resources, gpus: float, make: Callable[[], ActorHandle], say: Callable[[str], None]) -> None:
+        self._resources, self._gpus, self._make, self._say = resources, gpus, make, say
+        self._idle: list[ActorHandle] = []
+        self._busy: dict[Any, tuple[ActorHandle, _Portion | None]] = {}
+        """By the reference to what comes back: the actor, and its portion. Without one it is coming up."""
+        self._replaced, self._told = 0, time.monotonic()
+        self._fill()
+
+    @property
+    def in_words(self) -> str:
+        """What each slot has."""
+        return in_words(self._resources, self._gpus)
+
+    def compute(
+        self, wanted: Sequence[_Portion], start: Callable[[ActorHandle, _Portion], Any]
+    ) -> Iterator[tuple[_Portion, NDArray[np.float32]]]:
+        """Yield each portion with its logits, in the order in which they come. ``start`` hands one to an actor."""
+        waiting, awaited, tries, doubled = deque(wanted), set(wanted), Counter[_Portion](), set[_Portion]()
+        while awaited:
+            while self._idle and waiting:
+                if (portion := waiting.popleft()) in awaited:  # another actor may have been faster
+                    actor = self._idle.pop()
+                    self._busy[start(actor, portion)] = actor, portion
+            finished, _ = ray.wait(list(self._busy), num_returns=1, timeout=SLOW_SECONDS)
+            if not finished:
+                self._fill()
+                again = [portion for _, portion in self._busy.values() if portion in awaited and portion not in doubled]
+                waiting += again[: len(self._idle)]
+                doubled.update(waiting)
+                if not again and not self._idle:
+                    self._say("No slot has come up yet: the cluster's places are taken, or their nodes are not there.")
+            for reference in finished:
+                actor, done = self._busy.pop(reference)
+                try:
+                    logits = ray.get(reference)
+                except (RayActorError, RayTaskError) as error:
+                    self._replace(actor, error)
+                    if done is not None and done in awaited:
+                        tries[done] += 1
+                        _give_up(error, tries[done] == MOST_TRIES)
+                        waiting.append(done)
+                    continue
+                self._idle.append(actor)
+                if done is not None and done in awaited:
+                    awaited.remove(done)
+                    yield done, logits
+
+    def tell(self, done: int, total: int) -> None:
+        """Say how far it is, every few seconds."""
+        if done == total or time.monotonic() - self._told > TELL_SECONDS:
+            self._told = time.monotonic()
+            self._say(f"Labelled {done} of {total} portion(s).")
+
+    def _fill(self) -> None:
+        """Bring up an actor for each place that has none."""
+        places = max(count_slots(self._resources, self._gpus) * self._resources.workers, 1)
+        for _ in range(places - len(self._idle) - len(self._busy)):
+            self._begin()
+
+    def _begin(self) -> None:
+        actor = self._make()
+        self._busy[actor.ready.remote()] = actor, None
+
+    def _replace(self, actor: ActorHandle, error: Exception) -> None:
+        """Bring up another actor: this one's process may be spoiled, or its node unfit."""
+        ray.kill(actor)
+        self._replaced += 1
+        actors = len(self._idle) + len(self._busy) + 1
+        _give_up(error, self._replaced > MOST_TRIES * actors)
+        self._begin()
+
+
+class _Sent:
+    """The weights of networks in Ray's object store, from the first of their portions to the last."""
+
+    def __init__(self, networks: Sequence[NetworkFile], digests: Sequence[str], portions: Sequence[_Portion]) -> None:
+        self.networks, self.digests = networks, digests
+        self._left = Counter(portion.network for portion in portions)
+        self._weights: dict[int, Any] = {}
+
+    def weights(self, network: int) -> Any:
+        """Return the reference to a network's weights."""
+        if network not in self._weights:
+            self._weights[network] = ray.put(np.frombuffer(self.networks[network].weights.read_bytes(), np.uint8))
+        return self._weights[network]
+
+    def done(self, portion: _Portion) -> None:
+        """Note that a portion has come back."""
+        self._left[portion.network] -= 1
+        if not self._left[portion.network]:
+            self._weights.pop(portion.network, None)
+
+
+def _label(actor: ActorHandle, portion: _Portion, *, sent: _Sent, folder: Folder, tta: TestTime) -> Any:
+    network, digest = sent.networks[portion.network], sent.digests[portion.network]
+    return actor.label.remote(network, sent.weights(portion.network), digest, folder, portion.rows, tta)
+
+
+def _actor(resources: Resources, gpus: float, data: Location, cache: Path) -> ActorHandle:
+    # A call waits while its actor's node is gone, and the actor comes up on another one.
+    options = {"max_restarts": -1, "max_task_retries": MOST_TRIES - 1, "scheduling_strategy": "SPREAD"}
+    actor: ActorHandle = ray.remote(Labeller).options(num_cpus=resources.cpus, num_gpus=gpus, **options).remote(data, cache, gpus)
+    return actor
+
+
+def _give_up(error: Exception, over: bool) -> None:
+    """Raise what an actor raised if that is the user's to mend, or if enough was tried."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, UserError) or (over and isinstance(cause, OSError)):
+        raise cause
+    if over:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise UserError(f"labelling on the slots failed again and again: {lines[-1] if lines else type(error).__name__}")
+    logger.warning("labelling on a slot is tried again: %s", error)
+
+
 @contextmanager
 def on_slots(
-    address: str, resources: Resources, data: Location, cache: Path, work: WorkingCopy, say: Callable[[str], None]
+    address: str,
+    resources: Resources,
+    data: Location,
+    dataset: Dataset,
+    cache: Path,
+    work: WorkingCopy,
+    say: Callable[[str], None],
 ) -> Iterator[OnSlots]:
-    """Yield what computes logits on the slots of the Ray at ``address``, on the dataset at ``data``; leave Ray at the end."""
+    """Yield what computes logits on the slots of the Ray at ``address``, on the ``dataset`` at ``data``; leave Ray at the end."""
     with ExitStack() as stack:
-        yield OnSlots(stack, address, resources, data, cache, work, say)
+        yield OnSlots(stack, address, resources, data, dataset, cache, work, say)
 
 
-def _sent(network: NetworkFile) -> _Network:
-    content = network.weights.read_bytes()
-    weights, digest = ray.put(np.frombuffer(content, np.uint8)), hashlib.sha256(content).hexdigest()
-    return _Network(network.config, tuple(network.mean), tuple(network.std), str(network.weights), digest, weights)
+def forget(work: WorkingCopy) -> None:
+    """Remove what portions gave: the final stage is over, or another one begins."""
+    for name in work.sizes(LABELLED):
+        work.remove(name)
+    shutil.rmtree(work.folder / LABELLED, ignore_errors=True)
 
 
-def _key(network: _Network, folder: Folder, rows: NDArray[np.int64], tta: TestTime) -> str:
-    words = network.sha256, network.config.model_dump_json(), network.mean, network.std, folder, tta
-    return hashlib.sha256(repr(words).encode() + rows.tobytes()).hexdigest()[:32]
+def _key(network: NetworkFile, digest: str, folder: Folder, rows: NDArray[np.int64], ids: Sequence[str], tta: TestTime) -> str:
+    words = digest, network.config.model_dump_json(), tuple(network.mean), tuple(network.std), folder, tta
+    images = [ids[row] for row in rows]
+    return hashlib.sha256(repr((words, images)).encode()).hexdigest()[:32]

@@ -19,7 +19,7 @@ from hpa_search.bundle.export import Candidate, check_place, publish, write_bund
 from hpa_search.bundle.manifest import MANIFEST, Manifest
 from hpa_search.bundle.onnx import write_onnx
 from hpa_search.bundle.submission import write_submission
-from hpa_search.engine.labelling import on_slots
+from hpa_search.engine.labelling import forget, on_slots
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.figures.predictions import Predictions
@@ -88,12 +88,13 @@ def finish(
             tell = other.saying(tell)
         material = read_material(work, cache, data, others, tell)
         with _alone(work):
-            if ray_address is None:
-                return _finish(material, changes, train_folds, tell)
-            with on_slots(ray_address, material.search.resources, material.data, cache, work, tell) as slots:
-                result = _finish(replace(material, predicts=slots), changes, train_folds, tell)
-                slots.forget()
-                return result
+            if ray_address is not None:
+                resources, data = material.search.resources, material.data
+                slots = stack.enter_context(on_slots(ray_address, resources, data, material.dataset, cache, work, tell))
+                material = replace(material, predicts=slots)
+            result = _finish(material, changes, train_folds, tell)
+            forget(work)
+            return result
 
 
 @contextmanager

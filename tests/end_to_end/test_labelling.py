@@ -82,7 +82,7 @@ def test_the_slots_label_what_a_head_without_resources_asks_for_and_a_kill_costs
         kill_one("ray::Labeller.label")
         assert process.wait(300) == 0, (tmp_path / "log").read_text()
         again = (tmp_path / "log").read_text().split("Choosing among")[-1]
-        assert f"{portions} portion(s), " in again and "of them known already" in again, again
+        assert f" of {portions} portion(s) are known already." in again, again
         assert not list(kept.glob("*")) and before
         assert head.living() == []
     manifest, dataset = read_manifest(out / "bundle"), read_dataset(tmp_path / "data")
