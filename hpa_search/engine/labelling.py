@@ -10,7 +10,7 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,11 +100,13 @@ class Labeller:
 
 
 class OnSlots:
-    """Computes logits on slots, for `finish.stage`. Ray is joined when the first are asked for."""
+    """Computes logits on the slots of the Ray at ``address``, on the ``dataset`` at ``data``, for the search in ``work``.
+
+    Ray is joined when the first are asked for, and left when the block ends.
+    """
 
     def __init__(
         self,
-        stack: ExitStack,
         address: str,
         resources: Resources,
         data: Location,
@@ -113,10 +115,16 @@ class OnSlots:
         work: WorkingCopy,
         say: Callable[[str], None],
     ) -> None:
-        self._stack, self._address, self._resources, self._work, self._say = stack, address, resources, work, say
+        self._stack, self._address, self._resources, self._work, self._say = ExitStack(), address, resources, work, say
         self._data, self._cache, self._dataset = Place.of(data).resolve().plain, usable(cache).resolve(), dataset
         self._kept = work.folder / LABELLED
         self._crew: _Crew | None = None
+
+    def __enter__(self) -> "OnSlots":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
 
     def logits(
         self, networks: Sequence[NetworkFile], folder: Folder, rows: NDArray[np.int64], tta: TestTime
@@ -300,21 +308,6 @@ def _give_up(error: Exception, over: bool) -> None:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise UserError(f"labelling on the slots failed again and again: {lines[-1] if lines else type(error).__name__}")
     logger.warning("labelling on a slot is tried again: %s", error)
-
-
-@contextmanager
-def on_slots(
-    address: str,
-    resources: Resources,
-    data: Location,
-    dataset: Dataset,
-    cache: Path,
-    work: WorkingCopy,
-    say: Callable[[str], None],
-) -> Iterator[OnSlots]:
-    """Yield what computes logits on the slots of the Ray at ``address``, on the ``dataset`` at ``data``; leave Ray at the end."""
-    with ExitStack() as stack:
-        yield OnSlots(stack, address, resources, data, dataset, cache, work, say)
 
 
 def forget(work: WorkingCopy) -> None:

@@ -19,7 +19,7 @@ from hpa_search.bundle.export import Candidate, check_place, publish, write_bund
 from hpa_search.bundle.manifest import MANIFEST, Manifest
 from hpa_search.bundle.onnx import write_onnx
 from hpa_search.bundle.submission import write_submission
-from hpa_search.engine.labelling import forget, on_slots
+from hpa_search.engine.labelling import OnSlots, forget
 from hpa_search.errors import UserError
 from hpa_search.explain import explain
 from hpa_search.figures.predictions import Predictions
@@ -90,7 +90,7 @@ def finish(
         with _alone(work):
             if ray_address is not None:
                 resources, data = material.search.resources, material.data
-                slots = stack.enter_context(on_slots(ray_address, resources, data, material.dataset, cache, work, tell))
+                slots = stack.enter_context(OnSlots(ray_address, resources, data, material.dataset, cache, work, tell))
                 material = replace(material, predicts=slots)
             result = _finish(material, changes, train_folds, tell)
             forget(work)
