@@ -134,7 +134,7 @@ def _progress(facts: Facts) -> Picture:
     last = int(np.argmax(scores))
     alt = f"Best {facts.search.objective.metric} of each trial in the order of their start. The best is trial {numbers[last]} of {len(facts.trials)}."
     return Picture(
-        "progress", drawn.content, "Later trials should be better than the first ones: what TPE learns shows here.", alt
+        "progress", drawn.content, "Later trials should be better than the first ones: what the sampler learns shows here.", alt
     )
 
 

@@ -6,7 +6,6 @@ epochs that the members lack; all others are for exploring: for new trials and p
 """
 
 from collections.abc import Callable
-from itertools import islice
 
 from hpa_search.search.roster import Roster
 from hpa_search.space.settings import Budget
@@ -15,18 +14,27 @@ from hpa_search.space.settings import Budget
 class Account:
     """Answers whether epochs may be spent.
 
-    ``members`` is the number of trials to finish; the budget's ``reserve`` is kept for them. ``spent_seconds`` returns the seconds
-    spent of the budget's hours.
+    ``members`` is the number of trials to finish; the budget's ``reserve`` is kept for them. ``bounded`` says that no more trials
+    than the promoted ones and so many are finished, though a member that is finished may turn out to be none. ``spent_seconds``
+    returns the seconds spent of the budget's hours.
     """
 
-    def __init__(self, budget: Budget, roster: Roster, *, members: int, spent_seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, budget: Budget, roster: Roster, *, members: int, bounded: bool, spent_seconds: Callable[[], float]
+    ) -> None:
         self.budget = budget
-        self._roster, self._members, self._spent_seconds = roster, members, spent_seconds
+        self._roster, self._members, self._bounded, self._spent_seconds = roster, members, bounded, spent_seconds
 
     @property
     def members(self) -> list[int]:
-        """The trials that would be the ensemble's candidates now, the best first."""
-        return list(islice(self._roster.rungs.best(), self._members))
+        """The trials that are expected to be the best at the top rung, the best first."""
+        return self._roster.rungs.first(self._members)
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The members that lack epochs to the top rung, beside those that they may train, and may be finished."""
+        lacking = [member for member in self.members if self._lacks(member)]
+        return lacking[: max(self._members - self._roster.rungs.beyond_quota(), 0)] if self._bounded else lacking
 
     @property
     def out_of_time(self) -> bool:
@@ -50,7 +58,7 @@ class Account:
         if self.budget.epochs is None:
             return True
         lacking = 0
-        for member in self.members:
+        for member in self.unfinished:
             lacks = self._lacks(member)
             if self.holds(lacks):  # nothing is kept for a member that cannot be finished any more
                 lacking += lacks - (epochs if member == trial else 0)

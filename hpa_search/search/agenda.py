@@ -55,7 +55,13 @@ class Agenda:
         self.life = life or Life()
         self.rungs = Rungs(search.rungs, search.scheduler.eta)
         self._roster = Roster(self.rungs)
-        self._account = Account(_budget(search), self._roster, members=search.final.members, spent_seconds=spent_seconds)
+        self._account = Account(
+            _budget(search),
+            self._roster,
+            members=search.final.members,
+            bounded=search.scheduler.kind == "promotion",
+            spent_seconds=spent_seconds,
+        )
         self._legs = 0
         self._spent_seconds, self._watchers, self._shelf = spent_seconds, Watchers(watchers), shelf
         self._losses, self._failures_in_a_row = Counter[int](), 0
@@ -253,7 +259,7 @@ class Agenda:
 
     def _add(self, number: int) -> None:
         point = self._points[number] if number < len(self._points) else None
-        known = self._roster.known() if self.search.sampler == "tpe" else ()
+        known = self._roster.known() if self.search.sampler in ("gp", "tpe") else ()
         parameters, distributions = suggest(self.search, number, known, start_point=point)
         target = self._first_target(number)
         self.ledger.add(number, parameters, distributions, target=target)
@@ -261,9 +267,8 @@ class Agenda:
 
     def _finisher(self) -> int | None:
         """Return one of the best trials to train to the top rung: an ensemble needs finished members."""
-        for number in self._account.members:
-            facts = self.trials[number]
-            if number not in self.live and facts.end is None and self._account.holds(self.rungs.levels[-1] - facts.epochs):
+        for number in self._account.unfinished:
+            if number not in self.live and self._account.holds(self.rungs.levels[-1] - self.trials[number].epochs):
                 return number
         return None
 

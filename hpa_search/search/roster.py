@@ -13,8 +13,8 @@ from itertools import islice
 from typing import Literal
 
 from hpa_search.ledger.ledger import TrialRecord
+from hpa_search.search.known import Known
 from hpa_search.search.rungs import Rungs
-from hpa_search.search.suggestions import Known
 
 MOST_KNOWN = 200
 Where = Literal["live", "paused", "interrupted", "ended"]
@@ -62,17 +62,19 @@ class Roster:
         """
         begun, half = len(self.records), MOST_KNOWN // 2
         chosen = self.records if begun <= MOST_KNOWN else {*islice(self.rungs.best(), half), *range(begun - half, begun)}
-        scores = {number: self.expected(number) for number in sorted(chosen) if self.records[number].end != "failed"}
-        return [
-            Known(self.records[number].parameters, score)
-            for number, score in scores.items()
-            if score is not None or number in self.live
-        ]
+        known = {number: self._known(number) for number in sorted(chosen) if self.records[number].end != "failed"}
+        return [trial for number, trial in known.items() if trial.scores or number in self.live]
 
     def expected(self, number: int) -> float | None:
-        """Return the score that a trial is expected to have at the top rung. One that ended below all rungs has its best."""
-        record, score = self.records[number], self.rungs.expected(number)
-        return max(record.reports.values()) if score is None and record.end == "complete" else score
+        """Return the score that a trial is expected to have at the top rung, None if it has no score yet."""
+        return self._known(number).expected
+
+    def _known(self, number: int) -> Known:
+        """Return a trial and its expected scores. One that was complete below all rungs has its best score."""
+        record, scores = self.records[number], self.rungs.expectations(number)
+        if not scores and record.end == "complete":
+            scores = {0: max(record.reports.values())}
+        return Known(record.parameters, scores)
 
     def _at_rest(self, number: int) -> Where:
         record = self.records[number]

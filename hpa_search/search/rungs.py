@@ -3,28 +3,27 @@
 A trial pauses at a rung. The best one that waits there is promoted to the next rung as long as less than 1/eta of the rung's
 trials went on. Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2, promote each one that is
 among the best 1/eta of the trials that have reached its rung. As suggestions improve, each new trial is, and most epochs go into
-promotions.
+promotions. To the top rung 1/eta^2 of the rung below are promoted: these promotions cost most, and the best of all trials are trained
+to the top in the end (`account.py`).
 
 The rungs keep themselves sorted: no answer takes a walk over all trials.
 """
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from typing import TypeVar
+from heapq import merge
+from itertools import islice
 
 from hpa_search.search.lines import Line
 
 Place = tuple[float, int]
 """A trial's place at a rung: its negative score and its number. The best place sorts first."""
-Standing = tuple[int, float, int]
-"""A trial's place among all trials: its highest rung's negative index, its negative score there, and its number."""
-T = TypeVar("T", Place, Standing)
 
 
 class Rungs:
     """Keeps the trials' scores at the rungs, and chooses which paused trial to promote.
 
-    ``levels`` are the rungs' epochs, ascending; 1/``eta`` of the trials at a rung are promoted.
+    ``levels`` are the rungs' epochs, ascending. `quota` says how many of a rung's trials are promoted.
     """
 
     def __init__(self, levels: tuple[int, ...], eta: int) -> None:
@@ -34,11 +33,14 @@ class Rungs:
         self._scores: list[dict[int, float]] = [{} for _ in levels]
         self._ranked: list[list[Place]] = [[] for _ in levels]
         self._waiting: list[list[Place]] = [[] for _ in levels]
-        self._standings: list[Standing] = []
+        self._standings: list[list[Place]] = [[] for _ in levels]
+        """The trials that are not dropped, at the highest rung of each."""
         self._highest: dict[int, int] = {}
         self._dropped: set[int] = set()
         self._lines = [Line() for _ in levels[1:]]
         self._aims: dict[int, int] = {}
+        self._to_the_top: set[int] = set()
+        """The trials that may train to the top rung and are not dropped."""
         self._gone = [0 for _ in levels]
         """How many of each rung's trials were let beyond it."""
 
@@ -55,10 +57,10 @@ class Rungs:
         if index > before:
             self.leave(trial)
             if before >= 0 and trial not in self._dropped:
-                _remove(self._standings, self._standing(trial))
+                _remove(self._standings[before], self._place(trial, before))
             self._highest[trial] = index
             if trial not in self._dropped:
-                insort(self._standings, self._standing(trial))
+                insort(self._standings[index], self._place(trial, index))
 
     def wait(self, trial: int) -> None:
         """Let a trial wait at its highest rung for its promotion."""
@@ -77,30 +79,45 @@ class Rungs:
         for index, level in enumerate(self.levels):
             self._gone[index] += before <= level < epochs and trial in self._scores[index]
         self._aims[trial] = max(before, epochs)
+        self._count_at_the_top(trial)
 
     def drop(self, trial: int) -> None:
         """Leave a trial out of `best`: it has failed or was pruned. Its scores still count at the rungs."""
         if trial not in self._dropped:
             self._dropped.add(trial)
-            if trial in self._highest:
-                _remove(self._standings, self._standing(trial))
+            self._count_at_the_top(trial)
+            if (index := self._highest.get(trial)) is not None:
+                _remove(self._standings[index], self._place(trial, index))
 
     def restore(self, trial: int) -> None:
         """Undo `drop`."""
         if trial in self._dropped:
             self._dropped.discard(trial)
-            if trial in self._highest:
-                insort(self._standings, self._standing(trial))
+            self._count_at_the_top(trial)
+            if (index := self._highest.get(trial)) is not None:
+                insort(self._standings[index], self._place(trial, index))
 
     def next_level(self, epoch: int) -> int:
         """Return the epochs of the first rung above ``epoch``, which must be below the top rung."""
         return next(level for level in self.levels if level > epoch)
 
     def promotable(self) -> Iterator[int]:
-        """Yield the trials to promote, the highest rung first: of each rung the best that waits, if less than 1/eta went on."""
-        for ranked, waiting, gone in reversed(list(zip(self._ranked[:-1], self._waiting[:-1], self._gone[:-1], strict=True))):
-            if waiting and gone < len(ranked) // self.eta:
+        """Yield the trials to promote, the highest rung first: of each rung the best that waits, if its `quota` is not used up."""
+        for index in reversed(range(len(self.levels) - 1)):
+            waiting, gone = self._waiting[index], self._gone[index]
+            if waiting and gone < self.quota(self.levels[index], len(self._ranked[index])):
                 yield waiting[0][1]
+
+    def quota(self, level: int, trials: int) -> int:
+        """Return how many of so many trials at the rung ``level`` are promoted."""
+        below_the_top = self._index[level] == len(self.levels) - 2
+        return trials // (self.eta**2 if below_the_top else self.eta)
+
+    def beyond_quota(self) -> int:
+        """Return how many more trials train, or have trained, to the top rung than are promoted to it; 0 if it is the only rung."""
+        if len(self.levels) == 1:
+            return 0
+        return len(self._to_the_top) - self.quota(self.levels[-2], len(self._ranked[-2]))
 
     def waiting(self, level: int) -> tuple[list[int], int]:
         """Return the trials that wait at the rung ``level``, the best first, and how many of its trials went on."""
@@ -114,22 +131,32 @@ class Rungs:
         return bisect_left(ranked, self._place(trial, index)) < max(1, len(ranked) // self.eta)
 
     def best(self) -> Iterator[int]:
-        """Yield the trials that have reached a rung, the best first: by their highest rung, then by the score there."""
-        return (trial for _, _, trial in self._standings)
+        """Yield the trials that have reached a rung, by the score that is expected at the top rung, the best first."""
+        ordered = (self._expected(index, places) for index, places in enumerate(self._standings))
+        return (trial for _, _, _, trial in merge(*ordered))
 
     def first(self, count: int) -> list[int]:
         """Return the first ``count`` of `best`."""
-        return [trial for _, _, trial in self._standings[:count]]
+        return list(islice(self.best(), count))
 
-    def expected(self, trial: int) -> float | None:
-        """Return the score that a trial is expected to have at the top rung, by its score at its highest rung, or None."""
-        index = self._highest.get(trial)
-        if index is None:
-            return None
-        score = self._scores[index][trial]
+    def expectations(self, trial: int) -> dict[int, float]:
+        """Return the scores that a trial is expected to have at the top rung, by the index of the rung whose score each is from."""
+        return {index: self._at_the_top(index, scores[trial]) for index, scores in enumerate(self._scores) if trial in scores}
+
+    def _expected(self, index: int, places: list[Place]) -> Iterator[tuple[float, int, float, int]]:
+        """Yield places at a rung by what is expected of them. A line never falls, so their order is that of their scores."""
+        return ((-self._at_the_top(index, -negative), -index, negative, trial) for negative, trial in places)
+
+    def _at_the_top(self, index: int, score: float) -> float:
         for line in self._lines[index:]:
             score = line.at(score)
         return score
+
+    def _count_at_the_top(self, trial: int) -> None:
+        if self._aims.get(trial, 0) >= self.levels[-1] and trial not in self._dropped:
+            self._to_the_top.add(trial)
+        else:
+            self._to_the_top.discard(trial)
 
     def _fit(self, trial: int, index: int) -> None:
         """Tell the lines a trial's new score at a rung. Scores may come in any order."""
@@ -140,12 +167,8 @@ class Rungs:
     def _place(self, trial: int, index: int) -> Place:
         return -self._scores[index][trial], trial
 
-    def _standing(self, trial: int) -> Standing:
-        index = self._highest[trial]
-        return -index, *self._place(trial, index)
 
-
-def _remove(ordered: list[T], item: T) -> None:
+def _remove(ordered: list[Place], item: Place) -> None:
     """Remove ``item`` from an ascending list, if it is there."""
     at = bisect_left(ordered, item)
     if at < len(ordered) and ordered[at] == item:

@@ -56,7 +56,7 @@ class Shelf:
 
     def __init__(self, search: Search, files: TrialFiles) -> None:
         self._files, self._keep = files, search.keep
-        self._eta, self._levels = search.scheduler.eta, search.rungs
+        self._levels = search.rungs
         self._promotes = search.scheduler.kind == "promotion"
         self._spared = max(search.final.members, search.final.max_members)
         """The number of trials that no limit touches, the best by standing and the best by their objective."""
@@ -119,15 +119,14 @@ class Shelf:
         return legs_are_over or record.epochs >= record.target
 
     def _hopeless(self, roster: Roster, most_trials: int | None) -> set[int]:
-        """Return the trials that wait behind more than their rung can still promote."""
+        """Return the trials that wait behind more than their rung can still promote, and behind more than may be members."""
         if most_trials is None or not self._promotes:
             return set()
         found, most = set[int](), most_trials
-        spared = set(roster.rungs.first(self._spared))
         for level in self._levels[:-1]:
             waiting, gone = roster.rungs.waiting(level)
-            can_go = max(most // self._eta, gone)
-            found |= {number for number in waiting[max(can_go - gone, 0) :] if number in self._sizes and number not in spared}
+            can_go = max(roster.rungs.quota(level, most), gone)
+            found |= self._sizes.keys() & waiting[max(can_go - gone, self._spared) :]
             most = can_go + self._spared  # members pass the rungs whatever their rank
         return found
 

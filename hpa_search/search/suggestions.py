@@ -1,17 +1,17 @@
-"""Suggest a trial's parameters with TPE (Bergstra et al. 2011), from the scores that the trials are expected to have.
+"""Suggest a trial's parameters, by the search's `sampler`.
 
-TPE knows finished trials and trials in training. It counts a trial in training as bad (`constant_liar`), so that trials side by
-side differ. Most trials of a search are paused at a rung, though, and the promoted ones are in training and the best there are.
-So TPE is shown each trial that has reached a rung as finished, with its expected score at the top rung (`Rungs.expected`).
+`gp` draws from a Gaussian process of the scores at all rungs (`thompson.py`), once FEWEST trials have one; before that at random.
 
-Every other suggestion is made by one model of all parameters together (Falkner et al. 2018, BOHB), the rest by a model of each
-parameter alone. The first learns which values belong together; the second needs fewer trials to come close to the best.
+`tpe` is Optuna's TPE (Bergstra et al. 2011). It counts a trial in training as bad (`constant_liar`), so that trials side by side
+differ. Most trials of a search are paused at a rung, though, and the promoted ones are in training and the best there are. So TPE is
+shown each trial that has reached a rung as finished, with its expected score at the top rung (`Rungs.expected`). Every other
+suggestion is made by one model of all parameters together (Falkner et al. 2018, BOHB), the rest by a model of each parameter
+alone. The first learns which values belong together; the second needs fewer trials to come close to the best.
 """
 
 import random
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,24 +22,19 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hpa_search.config import Value
+from hpa_search.search.known import Known
+from hpa_search.search.thompson import likely_best
 from hpa_search.space.dimension import Dimension
 from hpa_search.space.search import Point, Search
 
 MOST_ATTEMPTS = 10
+FEWEST = 8
+"""The Gaussian process needs the scores of so many trials."""
 _SOME_DAY = datetime(2000, 1, 1)
 
 
-@dataclass(frozen=True)
-class Known:
-    """A trial's parameters, and its expected score at the top rung. None is for a trial that trains to its first rung."""
-
-    parameters: Mapping[str, Value]
-    expected: float | None
-
-
 def suggest(
-    search: Search, number: int, known: Iterable[Known], *, start_point: Point | None = None
+    search: Search, number: int, known: Sequence[Known], *, start_point: Point | None = None
 ) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
     """Return the parameters of trial ``number``, and their distributions.
 
@@ -48,7 +43,10 @@ def suggest(
     """
     word = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
     distributions = {name: _distribution(dimension) for name, dimension in search.space.items()}
-    study = _study([_shown(trial, distributions) for trial in known], _sampler(search, number, word))
+    if search.sampler == "gp" and start_point is None and search.space and sum(bool(trial.scores) for trial in known) >= FEWEST:
+        start_point = likely_best(search, known, np.random.default_rng([search.seed, number]))
+    shown = [_shown(trial, distributions) for trial in known] if search.sampler == "tpe" else []
+    study = _study(shown, _sampler(search, number, word))
     for attempt in range(MOST_ATTEMPTS + 1):
         if attempt == MOST_ATTEMPTS:
             start_point = search.draw(random.Random(word), start_point)

@@ -34,7 +34,7 @@ class Search(Record):
     space: Mapping[str, Dimension] = Field(default_factory=dict)
     exclude: tuple[Choices, ...] = Field(default=(), strict=False)
     start_points: tuple[Point, ...] = Field(default=(), strict=False)
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    sampler: Literal["gp", "tpe", "random", "grid"] = "gp"
     labels: tuple[Annotated[int, Field(ge=0, lt=NUM_LABELS)], ...] | None = Field(
         default=None, min_length=1, strict=False, description=f"a list of label ids from 0 to {NUM_LABELS - 1}"
     )

@@ -42,7 +42,7 @@ class Searcher(Protocol):
 class Ours:
     """The agenda and the ledger of a search."""
 
-    def __init__(self, problem: Problem, slots: int, epochs: int, sampler: str = "tpe", members: int | None = None) -> None:
+    def __init__(self, problem: Problem, slots: int, epochs: int, sampler: str = "gp", members: int | None = None) -> None:
         storage = InMemoryStorage()
         ledger = Ledger(storage, storage.create_new_study([StudyDirection.MAXIMIZE], "replay"), "memory")
         search = problem.search(sampler=sampler, epochs=epochs)

@@ -25,13 +25,13 @@ PROBED = (
 @pytest.mark.parametrize("kind", ["promotion", "none"])
 @pytest.mark.parametrize("slots", [1, 3])
 def test_trials_and_epochs_are_those_that_the_search_comes_to(make_search, tmp_path, budget, kind, slots):
-    """By other scores: as many are promoted whatever they are."""
+    """By other scores: as many are promoted whatever they are. Members come from other rungs, and lack more or fewer epochs."""
     search = make_search(budget=budget, kind=kind).model_copy(update={"sampler": "random"})
     run = simulate(search, slots)
     agenda = open_agenda(search, tmp_path, slots=slots)
     epochs = play(agenda, random.Random(0))
     if "trials" in budget or kind == "none":
-        assert (run.trials, run.epochs) == (len(agenda.trials), epochs)
+        assert run.trials == len(agenda.trials) and abs(run.epochs - epochs) <= (kind == "promotion") * 2 * search.final.members
     else:
         assert abs(run.epochs - epochs) <= search.rungs[-1] and run.epochs <= search.budget.epochs
     assert run.reached[search.rungs[0]] == run.trials
@@ -113,7 +113,7 @@ def test_rungs_that_no_trial_reaches_are_named(make_search, budget, scheduler, w
 @pytest.mark.parametrize(
     ("changes", "free", "words"),
     [
-        ({}, 10**8, r"/out has 0.1 GB free, and the search may need \d.\d GB; free some"),
+        ({}, 10**8, r"/out has 0.1 GB free, and the search may need \d+.\d GB; free some"),
         ({"keep": 0.5}, 10**12, r"keep 0.5 GB is below 2.24 GB, which the trials in training and the members need"),
         ({"budget": Budget(hours=0.01)}, 10**12, r"budget.hours 0.01 is less than the 0.0 h of one trial of 9 epochs"),
     ],

@@ -7,14 +7,14 @@ from hpa_search.search.rungs import Rungs
 from hpa_search.space.settings import Budget
 
 
-def account(budget, epochs=(), *, members=2, reserve=0.5, seconds=0.0):
+def account(budget, epochs=(), *, members=2, reserve=0.5, seconds=0.0, bounded=True):
     """Return the account of trials that have done so many epochs and wait; a later one is better."""
     roster = Roster(Rungs((1, 3, 9), 3))
     for number, done in enumerate(epochs):
         reports = {epoch: float(number) for epoch in range(1, done + 1)}
         roster.put(TrialRecord(number, {}, done, reports, "complete" if done == 9 else None, None))
     budget = budget.model_copy(update={"reserve": reserve})
-    return Account(budget, roster, members=members, spent_seconds=lambda: seconds), roster
+    return Account(budget, roster, members=members, bounded=bounded, spent_seconds=lambda: seconds), roster
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,8 @@ def account(budget, epochs=(), *, members=2, reserve=0.5, seconds=0.0):
         ((), 40),  # nobody lacks anything yet
         ((1,), 31),  # 1 is spent, and 8 are kept
         ((1, 1, 1), 21),  # of three trials two are members
-        ((9, 9, 1), 21),  # 19 are spent, and the members are finished
+        ((1, 9, 9), 21),  # 19 are spent, and the members are finished
+        ((9, 1, 1), 21),  # the last are expected to be the best, and one of them may be finished
         ((3, 9), 22),
     ],
 )
@@ -31,6 +32,14 @@ def test_what_members_lack_is_kept(epochs, most):
     opened, _ = account(Budget(epochs=40), epochs)
     assert opened.may_explore(most) and not opened.may_explore(most + 1)
     assert opened.holds(40 - sum(epochs)) and not opened.holds(41 - sum(epochs))
+
+
+def test_no_more_are_finished_than_members_and_those_that_are_promoted():
+    """Two were finished, and turned out worse than two others are expected to be. Of 27 at the rung below the top three are promoted."""
+    finished = (9, 9)
+    assert account(Budget(epochs=100), (*finished, 3, 3))[0].unfinished == []
+    assert account(Budget(epochs=400), (*finished, *[3] * 25))[0].unfinished == [26, 25]
+    assert account(Budget(epochs=100), (*finished, 3, 3), bounded=False)[0].unfinished == [3, 2]
 
 
 def test_nothing_is_kept_for_a_member_that_cannot_be_finished_any_more():

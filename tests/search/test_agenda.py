@@ -151,7 +151,7 @@ def test_trials_that_patience_ends_at_a_rung_take_no_promotion_from_others(make_
                 break
     stale = [facts for facts in agenda.trials.values() if facts.ended == "no better in 2 epochs"]
     assert len(stale) == 30 and {facts.epochs for facts in stale} == {3}
-    assert sum(facts.epochs == 9 for facts in agenda.trials.values()) == 60 // 3
+    assert sum(facts.epochs == 9 for facts in agenda.trials.values()) == 60 // 9
 
 
 def test_start_points_come_first_and_once(make_search, tmp_path):

@@ -41,7 +41,7 @@ def test_live_and_interrupted_trials_count_with_the_epochs_that_they_have_yet_to
 
 
 def test_a_trial_that_was_pruned_and_is_taken_back_is_among_the_best_again():
-    roster = Roster(Rungs((1, 3), 3))
+    roster = Roster(Rungs((1, 3, 9), 3))
     for number in range(3):
         roster.put(record(number, 1, 1))
     assert list(roster.rungs.best()) == [2, 1, 0] and next(roster.rungs.promotable()) == 2
@@ -116,6 +116,5 @@ def test_sets_and_sum_are_those_of_a_walk_over_all_trials(taken):
     assert roster.epochs == sum(f.target if f.number in begun else f.epochs for f in facts)
     reached = {f.number: max((level for level in (1, 3) if level in f.reports), default=0) for f in facts}
     left = [f for f in facts if reached[f.number] and f.end not in ("pruned", "failed")]
-    assert list(roster.rungs.best()) == [
-        f.number for f in sorted(left, key=lambda f: (-reached[f.number], -(f.number % 3), f.number))
-    ]
+    ranked = sorted(left, key=lambda f: (-roster.expected(f.number), -reached[f.number], -(f.number % 3), f.number))
+    assert list(roster.rungs.best()) == [f.number for f in ranked]
