@@ -2,7 +2,7 @@
 
 A code is a row of one number a dimension: the index of a choice, the place of a number between its bounds, 0 to 1, or NaN where the
 dimension does not exist. Features are what distances are measured between. A choice has one feature a value, which is 1/sqrt(2) or 0:
-two different values are at distance 1. A number has its place, and a second feature that tells a number that does not exist.
+two different values are at distance 1. A number has its place, and one that may not exist a second feature that tells.
 """
 
 import math
@@ -34,15 +34,18 @@ class Encoding:
         self._when = [self._conditions(dimension.when) for dimension in search.space.values()]
         self._unless = [self._conditions(dimension.unless) for dimension in search.space.values()]
         self._exclude = [self._conditions(choices) for choices in search.exclude]
-        self.owners = np.concatenate([np.full(count or 2, index) for index, count in enumerate(self.choices)])
+        self._may_be_absent = [bool(dimension.when or dimension.unless) for dimension in search.space.values()]
+        widths = [count or 1 + absent for count, absent in zip(self.choices.tolist(), self._may_be_absent, strict=True)]
+        self.owners = np.repeat(np.arange(len(widths)), widths)
         """The dimension that each feature belongs to."""
 
     def codes(self, points: Sequence[Point]) -> Codes:
         """Return the codes of configurations."""
         found = np.full((len(points), len(self._space)), np.nan)
-        for row, point in zip(found, points, strict=True):
-            for name, value in point.items():
-                row[self._index[name]] = _code(self._space[name], value)
+        for name, index in self._index.items():
+            rows = [row for row, point in enumerate(points) if name in point]
+            if rows:
+                found[rows, index] = _codes(self._space[name], [points[row][name] for row in rows])
         return found
 
     def point(self, code: Codes) -> dict[str, Value]:
@@ -73,12 +76,14 @@ class Encoding:
     def features(self, codes: Codes) -> NDArray[np.float64]:
         """Return the features of codes, configurations by features."""
         parts = []
-        for column, count in zip(codes.T, self.choices, strict=True):
+        for column, count, may_be_absent in zip(codes.T, self.choices, self._may_be_absent, strict=True):
             if count:
                 parts.append((column[:, None] == np.arange(count)) * 0.5**0.5)
-            else:
+            elif may_be_absent:
                 absent = np.isnan(column)
-                parts.append(np.stack([np.where(absent, 0.0, column - 0.5), np.where(absent, ABSENCE, 0.0)], axis=1))
+                parts += [np.where(absent, 0.0, column - 0.5)[:, None], np.where(absent, ABSENCE, 0.0)[:, None]]
+            else:
+                parts.append(column[:, None] - 0.5)
         return np.concatenate(parts, axis=1)
 
     def _conditions(self, choices: Choices) -> list[_Condition]:
@@ -94,15 +99,16 @@ def _holds(condition: _Condition, codes: Codes) -> NDArray[np.bool_]:
     return np.isin(codes[:, index], wanted)
 
 
-def _code(dimension: Dimension, value: Value) -> float:
+def _codes(dimension: Dimension, values: list[Value]) -> NDArray[np.float64]:
     if dimension.choice is not None:
-        return dimension.choice.index(value)
-    (low, high), number = dimension.bounds, float(value)  # type: ignore[arg-type]
+        indices = {choice: index for index, choice in enumerate(dimension.choice)}
+        return np.array([indices[value] for value in values], float)
+    (low, high), numbers = dimension.bounds, np.array(values, float)
     if low == high:
-        return 0.0
+        return np.zeros(len(values))
     if dimension.log_range is not None:
-        return math.log(number / low) / math.log(high / low)
-    return (number - low) / (high - low)
+        return np.log(numbers / low) / math.log(high / low)
+    return (numbers - low) / (high - low)
 
 
 def _value(dimension: Dimension, place: float) -> Value:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
+from scipy.linalg import LinAlgError, cho_solve, cholesky, lapack, solve_triangular
 from scipy.optimize import Bounds, minimize
 
 Array = NDArray[np.float64]
@@ -27,8 +27,8 @@ REACH = 5.0
 """How far from its prior's median a hyperparameter may lie, in natural logarithms."""
 LEAST_NOISE = 1e-4
 """Added to each noise, as a share of the kernel's variance: the matrices stay positive definite."""
-MOST_STEPS = 15
-MOST_FITTED = 100
+MOST_STEPS = 20
+MOST_FITTED = 120
 """The hyperparameters are fitted to so many scores at most."""
 
 
@@ -117,8 +117,7 @@ class GaussianProcess:
         return self._mean + self._scale * (across.T @ self._solved), self._scale * deviation
 
     def _covariance(self, points: Array, rungs: NDArray[np.int64], others: Array, their: NDArray[np.int64]) -> Array:
-        kernel, _ = _matern(_squared_distances(points, others))
-        return kernel * self._found.variances[np.maximum.outer(rungs, their)]
+        return _matern(_squared_distances(points, others)) * self._found.variances[np.maximum.outer(rungs, their)]
 
 
 class _Fit:
@@ -150,7 +149,8 @@ class _Fit:
         """Return the negative logarithm of the posterior density, and its gradient. See Rasmussen and Williams, equation 5.9."""
         scores, found = self._scores, self._read(logarithms)
         points = scores.features * np.sqrt(found.weights[self._owners])
-        kernel, slope = _matern(_squared_distances(points, points))
+        squares = _squared_distances(points, points)
+        kernel = _matern(squares)
         variances = found.variances[self._higher]
         covariance = kernel * variances
         covariance[np.diag_indices_from(covariance)] += found.noise[scores.rungs] + found.least_noise
@@ -158,9 +158,9 @@ class _Fit:
         factor = cholesky(covariance, lower=True)
         solved = cho_solve((factor, True), scores.values)
         loss = 0.5 * scores.values @ solved + np.log(np.diag(factor)).sum() + 0.5 * away @ away
-        inverse = cho_solve((factor, True), np.eye(len(factor)))
+        inverse = _inverse(factor)
         steep = 0.5 * (inverse - np.outer(solved, solved))
-        of_distance = steep * variances * slope
+        of_distance = steep * variances * _matern_slope(squares)
         by_feature = 2 * (
             of_distance.sum(axis=0) @ self._squares - ((of_distance @ scores.features) * scores.features).sum(axis=0)
         )
@@ -181,11 +181,16 @@ def _squared_distances(points: Array, others: Array) -> Array:
     return np.maximum(lengths - 2 * points @ others.T, 0.0)
 
 
-def _matern(squares: Array) -> tuple[Array, Array]:
-    """Return the Matérn 5/2 kernel of squared distances, and its derivative by them."""
+def _matern(squares: Array) -> Array:
+    """Return the Matérn 5/2 kernel of squared distances."""
     far = np.sqrt(5 * squares)
-    falling = np.exp(-far)
-    return (1 + far + far * far / 3) * falling, -5 / 6 * (1 + far) * falling
+    return (1 + far * (1 + far / 3)) * np.exp(-far)
+
+
+def _matern_slope(squares: Array) -> Array:
+    """Return the kernel's derivative by the squared distance."""
+    far = np.sqrt(5 * squares)
+    return -5 / 6 * (1 + far) * np.exp(-far)
 
 
 def _fitted(scores: Scores, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -196,6 +201,15 @@ def _fitted(scores: Scores, rng: np.random.Generator) -> NDArray[np.int64]:
     order = np.lexsort((-scores.values, -scores.rungs))
     half = MOST_FITTED // 2
     return np.concatenate([order[:half], rng.permutation(order[half:])[: MOST_FITTED - half]])
+
+
+def _inverse(factor: Array) -> Array:
+    """Return the inverse of the matrix with this lower Cholesky factor."""
+    half, fault = lapack.dpotri(factor, lower=1)  # the lower triangle; above it is the factor's, which is 0
+    assert fault == 0
+    whole = half + half.T
+    whole[np.diag_indices_from(whole)] -= np.diag(half)
+    return whole
 
 
 def _root(matrix: Array) -> Array:

@@ -18,7 +18,7 @@ from hpa_search.search.gaussian_process import GaussianProcess, Scores
 from hpa_search.search.known import Known
 from hpa_search.space.search import Search
 
-RANDOM, ROUNDS, PARENTS, CHILDREN = 300, 3, 16, 12
+RANDOM, ROUNDS, PARENTS, CHILDREN = 400, 3, 16, 16
 WIDEST = 0.2
 """The standard deviation of a number's change in the first round, as a share of its range. It halves with each round."""
 CHANGED_CHOICES, CHANGED_NUMBERS = 1.5, 0.4

@@ -80,8 +80,8 @@ def test_distances_are_1_for_two_choices_and_the_share_of_the_range_for_numbers(
 
 
 def test_a_number_that_does_not_exist_is_away_from_all_that_do(encoding):
-    with_it = {"optimizer": "sgd", "momentum": 0.45}
-    without = {"optimizer": "sgd"}
+    without = {"optimizer": "sgd", "batch_size": 20, "learning_rate": 1e-3}  # no momentum, though beside sgd it exists
+    with_it = {**without, "momentum": 0.45}
     assert distance(encoding, with_it, without) == pytest.approx(ABSENCE**2)
     assert distance(encoding, {**with_it, "momentum": 0.9}, without) == pytest.approx(ABSENCE**2 + 0.25)
     assert distance(encoding, without, without) == 0
