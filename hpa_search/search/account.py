@@ -32,8 +32,8 @@ class Account:
 
     @property
     def unfinished(self) -> list[int]:
-        """The members that lack epochs to the top rung, beside those that they may train, and may be finished."""
-        lacking = [member for member in self.members if self._lacks(member)]
+        """The members that lack epochs to the top rung, beside those that they may train, and may be finished with what is left."""
+        lacking = [member for member in self.members if self._lacks(member) and self.holds(self._lacks(member))]
         return lacking[: max(self._members - self._roster.rungs.beyond_quota(), 0)] if self._bounded else lacking
 
     @property
@@ -57,11 +57,7 @@ class Account:
         """
         if self.budget.epochs is None:
             return True
-        lacking = 0
-        for member in self.unfinished:
-            lacks = self._lacks(member)
-            if self.holds(lacks):  # nothing is kept for a member that cannot be finished any more
-                lacking += lacks - (epochs if member == trial else 0)
+        lacking = sum(self._lacks(member) - (epochs if member == trial else 0) for member in self.unfinished)
         return self.holds(epochs + min(lacking, int(self.budget.reserve * self.budget.epochs)))
 
     def _lacks(self, number: int) -> int:

@@ -267,10 +267,7 @@ class Agenda:
 
     def _finisher(self) -> int | None:
         """Return one of the best trials to train to the top rung: an ensemble needs finished members."""
-        for number in self._account.unfinished:
-            if number not in self.live and self._account.holds(self.rungs.levels[-1] - self.trials[number].epochs):
-                return number
-        return None
+        return next((number for number in self._account.unfinished if number not in self.live), None)
 
     def _start(self, number: int) -> Leg:
         facts = self.trials[number]

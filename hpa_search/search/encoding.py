@@ -31,6 +31,8 @@ class Encoding:
         self._index = {name: index for index, name in enumerate(search.space)}
         self.choices = np.array([len(dimension.choice or ()) for dimension in search.space.values()])
         """The number of each dimension's choices, 0 for a number."""
+        self._steps = np.array([_steps(dimension) for dimension in search.space.values()])
+        """The steps between the bounds of each whole number, 0 for others."""
         self._when = [self._conditions(dimension.when) for dimension in search.space.values()]
         self._unless = [self._conditions(dimension.unless) for dimension in search.space.values()]
         self._exclude = [self._conditions(choices) for choices in search.exclude]
@@ -59,8 +61,13 @@ class Encoding:
         return np.where(self.choices > 0, np.floor(drawn * self.choices), drawn)
 
     def settle(self, codes: Codes) -> Codes:
-        """Return a copy without the dimensions that do not exist beside the others, and without the rows that are excluded."""
+        """Return a copy without the dimensions that do not exist beside the others, and without the rows that are excluded.
+
+        Whole numbers are where they can be.
+        """
         settled = codes.copy()
+        whole = self._steps > 0
+        settled[:, whole] = np.round(settled[:, whole] * self._steps[whole]) / self._steps[whole]
         for index, (when, unless) in enumerate(zip(self._when, self._unless, strict=True)):
             active = np.ones(len(settled), bool)
             for condition in when:
@@ -109,6 +116,10 @@ def _codes(dimension: Dimension, values: list[Value]) -> NDArray[np.float64]:
     if dimension.log_range is not None:
         return np.log(numbers / low) / math.log(high / low)
     return (numbers - low) / (high - low)
+
+
+def _steps(dimension: Dimension) -> int:
+    return int(dimension.bounds[1] - dimension.bounds[0]) if dimension.integer is not None else 0
 
 
 def _value(dimension: Dimension, place: float) -> Value:

@@ -2,7 +2,7 @@
 
 A trial needs its checkpoint, with the optimizer, to be promoted or to resume. Its weights are needed to enter the ensemble. So a
 checkpoint goes when its trial has ended. Checkpoint and weights go when a trial is not among the ensemble's candidates and cannot go
-on: it has ended, or waits behind more trials than the budget can promote. Logits and metrics stay.
+on: it has ended, or waits behind more trials than the budget can promote and members may be. Logits and metrics stay.
 
 A limit in bytes makes trials go that may still need theirs, the worst first. A trial that lost its checkpoint and is promoted all the
 same trains again from its first epoch, to the same result. It is no candidate, so the ensemble loses nothing meanwhile.
@@ -119,14 +119,17 @@ class Shelf:
         return legs_are_over or record.epochs >= record.target
 
     def _hopeless(self, roster: Roster, most_trials: int | None) -> set[int]:
-        """Return the trials that wait behind more than their rung can still promote, and behind more than may be members."""
+        """Return the trials that wait behind more than their rung can still promote, and behind more than may be members.
+
+        Members may be finished and turn out worse than others, which are members then: so many again.
+        """
         if most_trials is None or not self._promotes:
             return set()
         found, most = set[int](), most_trials
         for level in self._levels[:-1]:
             waiting, gone = roster.rungs.waiting(level)
             can_go = max(roster.rungs.quota(level, most), gone)
-            found |= self._sizes.keys() & waiting[max(can_go - gone, self._spared) :]
+            found |= self._sizes.keys() & waiting[can_go - gone + 2 * self._spared :]
             most = can_go + self._spared  # members pass the rungs whatever their rank
         return found
 

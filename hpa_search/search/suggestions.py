@@ -4,7 +4,7 @@
 
 `tpe` is Optuna's TPE (Bergstra et al. 2011). It counts a trial in training as bad (`constant_liar`), so that trials side by side
 differ. Most trials of a search are paused at a rung, though, and the promoted ones are in training and the best there are. So TPE is
-shown each trial that has reached a rung as finished, with its expected score at the top rung (`Rungs.expected`). Every other
+shown each trial that has reached a rung as finished, with its expected score at the top rung (`Rungs.expectations`). Every other
 suggestion is made by one model of all parameters together (Falkner et al. 2018, BOHB), the rest by a model of each parameter
 alone. The first learns which values belong together; the second needs fewer trials to come close to the best.
 """
@@ -13,6 +13,7 @@ import random
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import ThreadpoolController
 
 from hpa_search.search.known import Known
 from hpa_search.search.thompson import likely_best
@@ -44,7 +46,8 @@ def suggest(
     word = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
     distributions = {name: _distribution(dimension) for name, dimension in search.space.items()}
     if search.sampler == "gp" and start_point is None and search.space and sum(bool(trial.scores) for trial in known) >= FEWEST:
-        start_point = likely_best(search, known, np.random.default_rng([search.seed, number]))
+        with _threads().limit(limits=1, user_api="blas"):
+            start_point = likely_best(search, known, np.random.default_rng([search.seed, number]))
     shown = [_shown(trial, distributions) for trial in known] if search.sampler == "tpe" else []
     study = _study(shown, _sampler(search, number, word))
     for attempt in range(MOST_ATTEMPTS + 1):
@@ -58,6 +61,12 @@ def suggest(
             return parameters, trial.distributions
         study.tell(trial, state=TrialState.FAIL)  # TPE ignores failed trials
     raise AssertionError("a draw is never excluded")
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """Return what bounds the threads of linear algebra. Many small steps on threads that wait for busy cores take seconds."""
+    return ThreadpoolController()
 
 
 def _sampler(search: Search, number: int, word: int) -> optuna.samplers.BaseSampler:

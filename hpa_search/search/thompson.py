@@ -1,9 +1,10 @@
 """Suggest a configuration by Thompson sampling from a Gaussian process of the scores that are known.
 
 For each of some candidates a score at the top rung is drawn from what the model thinks possible, and the candidate with the highest
-draw is suggested (Thompson 1933; for many candidates, as here, Salinas et al. 2023). So suggestions made side by side differ without
-further ado, and what is uncertain is tried as often as it may be best. Some candidates are random. The others come in rounds, each
-from changes to the best so far and to the best that is known.
+draw is suggested (Thompson 1933; for many candidates, as here, Salinas et al. 2023). Each is drawn by itself, not together with its
+neighbours: the highest of so many draws is near an upper confidence bound of two to three standard deviations. So suggestions made
+side by side differ, and what is uncertain is tried. Some candidates are random. The others come in rounds, each from changes to the
+best so far and to the best that is known.
 """
 
 from collections.abc import Sequence
@@ -19,10 +20,14 @@ from hpa_search.search.known import Known
 from hpa_search.space.search import Search
 
 RANDOM, ROUNDS, PARENTS, CHILDREN = 400, 3, 16, 16
+MOST_SCORES = 320
+"""The model is told so many scores at most. Its cost grows with their third power."""
+_Row = tuple[int, int, float]
+"""A trial's place among those with a score, the index of a rung, and the score that is expected by it."""
 WIDEST = 0.2
 """The standard deviation of a number's change in the first round, as a share of its range. It halves with each round."""
 CHANGED_CHOICES, CHANGED_NUMBERS = 1.5, 0.4
-"""How many choices of a parent change, and which share of its numbers."""
+"""The probability that a choice is drawn anew, times the number of dimensions, and the probability that a number changes."""
 
 
 def likely_best(search: Search, known: Sequence[Known], rng: np.random.Generator) -> dict[str, Value] | None:
@@ -43,7 +48,7 @@ def _model(search: Search, encoding: Encoding, known: Sequence[Known], rng: np.r
     """Return a model of what is known, and the codes of all that is known."""
     scored = [trial for trial in known if trial.scores]
     codes = encoding.codes([trial.parameters for trial in scored])
-    rows = [(row, rung, score) for row, trial in enumerate(scored) for rung, score in trial.scores.items()]
+    rows = _most_telling([(row, rung, score) for row, trial in enumerate(scored) for rung, score in trial.scores.items()])
     which, rungs, values = (np.array(column) for column in zip(*rows, strict=True))
     scores = Scores(encoding.features(codes)[which], rungs, _without_outliers(values.astype(float)))
     model = GaussianProcess(scores, rungs=len(search.rungs), owners=encoding.owners, is_choice=encoding.choices > 0, rng=rng)
@@ -53,10 +58,17 @@ def _model(search: Search, encoding: Encoding, known: Sequence[Known], rng: np.r
     return model, np.concatenate([codes, in_training])
 
 
+def _most_telling(rows: list[_Row]) -> list[_Row]:
+    """Return at most MOST_SCORES scores: of trials with several the lowest rungs' go first."""
+    highest = {row: rung for row, rung, _ in rows}
+    order = sorted(range(len(rows)), key=lambda at: (rows[at][1] < highest[rows[at][0]], -rows[at][1]))
+    return [rows[at] for at in sorted(order[:MOST_SCORES])]
+
+
 def _without_outliers(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the scores with the worst ones raised: how bad a bad one is says nothing of the good ones."""
     middle, high = np.quantile(values, [0.5, 0.9])
-    return np.maximum(values, middle - 2 * (high - middle))
+    return values if middle == high else np.maximum(values, middle - 2 * (high - middle))
 
 
 @dataclass
@@ -83,7 +95,7 @@ class _Candidates:
 
 
 def _children(encoding: Encoding, parents: Codes, width: float, rng: np.random.Generator) -> Codes:
-    """Return changed copies of each parent. Choices change to any other, numbers by ``width`` of their range, more or less."""
+    """Return changed copies of each parent. Choices are drawn anew, numbers move by ``width`` of their range, more or less."""
     copies, is_choice = np.repeat(parents, CHILDREN, axis=0), encoding.choices > 0
     fresh = encoding.random(rng, len(copies))
     copies = np.where(np.isnan(copies), fresh, copies)  # what does not exist may come to exist

@@ -241,7 +241,7 @@ def _say_versions(provenance: Provenance, say: Callable[[str], None]) -> None:
 
 
 def _packages() -> dict[str, str]:
-    return {name: version(name) for name in ("torch", "timm", "ray", "optuna", "numpy", "scikit-learn")}
+    return {name: version(name) for name in ("torch", "timm", "ray", "optuna", "numpy", "scipy", "scikit-learn")}
 
 
 def _say_what(search: Search, split: Split, provenance: Provenance, say: Callable[[str], None]) -> None:

@@ -5,7 +5,7 @@
 
 The real agenda and ledger decide. An epoch is only a step of a virtual clock; each trial has a length of its own for it. Regret
 is 1 minus the true quality of the trial that one would pick: the one whose last report is the best. A search has --epochs epochs,
-or 15 a slot if that is more. "hpa_search, 1 member" trains one trial to the end for the ensemble, not three; peers train none.
+or 15 a slot if that is more. "hpa_search, 1 member" trains one trial to the end for the ensemble, not three; peers train none. "hpa_search, TPE" has `sampler: tpe`.
 --before is another version's checkout, whose search is run beside this one's. --out keeps each run as a line of JSON. The family
 `real` reads learning_curves.csv in the folder HPA_TEST_DATA.
 """
@@ -31,13 +31,13 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [*([] if os.environ.get("PYTHONPATH") else [str(ROOT)]), str(Path(__file__).parent)]
 from replay_problems import FAMILIES, Problem  # noqa: E402
-from replay_searchers import ONE_MEMBER, OURS, RANDOM, SEARCHERS, Searcher, Work  # noqa: E402
+from replay_searchers import ONE_MEMBER, OUR_TPE, OURS, RANDOM, SEARCHERS, Searcher, Work  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 EPOCHS_PER_SLOT = 15
 BEFORE = "hpa_search before"
-NO_PEERS = (OURS, ONE_MEMBER, BEFORE)
+NO_PEERS = (OURS, ONE_MEMBER, OUR_TPE, BEFORE)
 Cell = tuple[str, int]
 """A family and a number of slots."""
 
@@ -168,7 +168,7 @@ def against_the_best(runs: list[dict[str, Any]], names: list[str]) -> Table:
                 of[found["searcher"]].append(found)
         means = {name: float(np.mean([final(found) for found in of[name]])) for name in names}
         bests = [min(among, key=means.__getitem__) for among in (peers, [name for name in peers if name != RANDOM]) if among]
-        for name in (OURS, ONE_MEMBER):
+        for name in (OURS, ONE_MEMBER, OUR_TPE):
             if name in names:
                 row = []
                 for best in bests:
@@ -206,7 +206,7 @@ def show(runs: list[dict[str, Any]], console: Console) -> None:
     ours = by_cell(runs, OURS)
     peers = Table("peer", "ahead by 2 s.e.", "behind by 1 s.e.", "our regret / its", "its epochs / ours to its final regret")
     for name in names:
-        if name in (OURS, ONE_MEMBER):
+        if name in (OURS, ONE_MEMBER, OUR_TPE):
             continue
         gains, theirs = differences(runs, name), by_cell(runs, name)
         ratios, missed = [], 0

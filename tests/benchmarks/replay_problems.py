@@ -262,6 +262,43 @@ def unstable(seed: int) -> Problem:
     return Problem(SMOOTH, stable, height, 0.02, seed)
 
 
+def entangled(seed: int) -> Problem:
+    """Choices that fit together or do not: what one of them is worth depends on another one, as much as on itself."""
+    landscape, _ = _landscape(CATEGORICAL, seed, 1)
+    rng = np.random.default_rng([seed, 1])
+    names = [name for name, dimension in landscape.space.items() if dimension.choice is not None and not dimension.when]
+    pairs = list(zip(*[iter(rng.permutation(names).tolist())] * 2, strict=False))
+    tables = {}
+    for first, second in pairs:
+        shape = (len(landscape.space[first].choice or ()), len(landscape.space[second].choice or ()))
+        table = rng.uniform(0, 1, shape)
+        best = tuple(min(landscape.tables[name], key=landscape.tables[name].__getitem__) for name in (first, second))
+        table[
+            tuple((landscape.space[name].choice or ()).index(value) for name, value in zip((first, second), best, strict=True))
+        ] = 0
+        tables[first, second] = table
+
+    def quality(parameters: Mapping[str, Any]) -> float:
+        loss = landscape.loss(parameters)
+        for (first, second), table in tables.items():
+            at = tuple((landscape.space[name].choice or ()).index(parameters[name]) for name in (first, second))
+            loss += 0.8 * table[at]
+        return float(np.exp(-0.3 * loss))
+
+    return Problem(CATEGORICAL, quality, lambda parameters, epoch: power(0.5, epoch), 0.02, seed)
+
+
+def late(seed: int) -> Problem:
+    """Nothing is learnt for some epochs, the longer the lower the learning rate: the first rungs are full of ties at zero."""
+    landscape, quality = _landscape(SMOOTH, seed, 0.6)
+
+    def height(parameters: Mapping[str, Any], epoch: int) -> float:
+        begins = 1 + 6 * (1 - unit(landscape.space["learning_rate"], parameters["learning_rate"]))
+        return power(0.0, epoch) if epoch >= begins else 0.0
+
+    return Problem(SMOOTH, quality, height, 0.005, seed)
+
+
 FAMILIES: dict[str, Callable[[int], Problem]] = {
     "smooth": smooth,
     "categorical": categorical,
@@ -271,4 +308,6 @@ FAMILIES: dict[str, Callable[[int], Problem]] = {
     "real": real,
     "slow starters": slow_starters,
     "unstable": unstable,
+    "entangled": entangled,
+    "late": late,
 }

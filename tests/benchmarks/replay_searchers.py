@@ -139,10 +139,12 @@ def syne_tune(scheduler: str) -> Callable[[Problem, int, int], Searcher]:
     return make
 
 
-OURS, ONE_MEMBER, RANDOM = "hpa_search", "hpa_search, 1 member", "random, same rungs"
+OURS, ONE_MEMBER, OUR_TPE = "hpa_search", "hpa_search, 1 member", "hpa_search, TPE"
+RANDOM = "random, same rungs"
 SEARCHERS: dict[str, Callable[[Problem, int, int], Searcher]] = {
     OURS: Ours,
     ONE_MEMBER: lambda problem, slots, epochs: Ours(problem, slots, epochs, members=1),
+    OUR_TPE: lambda problem, slots, epochs: Ours(problem, slots, epochs, "tpe"),
     RANDOM: lambda problem, slots, epochs: Ours(problem, slots, epochs, "random"),
     "Ray OptunaSearch + ASHA": lambda problem, slots, epochs: RayTune(problem),
     "Optuna TPE + halving": lambda problem, slots, epochs: OptunaStudy(

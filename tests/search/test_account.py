@@ -42,6 +42,12 @@ def test_no_more_are_finished_than_members_and_those_that_are_promoted():
     assert account(Budget(epochs=100), (*finished, 3, 3), bounded=False)[0].unfinished == [3, 2]
 
 
+def test_a_member_that_the_budget_cannot_finish_takes_no_place_from_one_that_it_can():
+    """The best lacks 8 epochs of which 7 are left, the other lacks 6; only one may be finished, as a bad one was."""
+    opened, roster = account(Budget(epochs=9 + 3 + 1 + 7), (9, 3, 1))
+    assert opened.members == [2, 1] and opened.unfinished == [1]
+
+
 def test_nothing_is_kept_for_a_member_that_cannot_be_finished_any_more():
     opened, _ = account(Budget(epochs=8), (1, 1))
     assert opened.may_explore(6) and not opened.may_explore(7)

@@ -93,3 +93,10 @@ def test_one_value_alone_is_no_distance():
     )
     code = encoding.codes([{"dropout": 0.2, "loss": "bce"}])[0]
     assert list(code) == [0, 0] and encoding.point(code) == {"dropout": 0.2, "loss": "bce"}
+
+
+def test_whole_numbers_are_where_they_can_be(encoding):
+    codes = encoding.settle(encoding.random(np.random.default_rng(0), 200))
+    assert set(np.round(24 * codes[:, 3], 9)) <= set(range(25))
+    points = [encoding.point(code) for code in codes]
+    assert encoding.codes(points) == pytest.approx(codes, nan_ok=True)

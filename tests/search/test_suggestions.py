@@ -2,6 +2,7 @@ import random
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from hpa_search.ledger.ledger import Ledger
 from hpa_search.search.agenda import Agenda
@@ -128,6 +129,20 @@ def test_a_start_point_counts_though_much_is_known(make_search):
 def test_a_space_without_a_dimension_has_one_suggestion(make_search):
     search = make_search().model_copy(update={"space": {}})
     assert suggest(search, 20, [scored({}, 0.5)] * 10) == ({}, {})
+
+
+def test_a_suggestion_computes_on_one_thread(make_search, monkeypatch):
+    """Beside workers that train, threads that wait for one another take seconds."""
+    threads = []
+
+    def look(*_):
+        threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+
+    monkeypatch.setattr("hpa_search.search.suggestions.likely_best", look)
+    with threadpool_limits(2, "blas"):
+        suggest(make_search(), 20, known(RATES))
+        assert set(threads) == {1}
+        assert 2 in {pool["num_threads"] for pool in threadpool_info()}
 
 
 PAIR = """

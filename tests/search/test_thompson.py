@@ -3,6 +3,7 @@ import random
 import numpy as np
 import pytest
 
+from hpa_search.search import thompson as module
 from hpa_search.search.known import Known
 from hpa_search.search.thompson import likely_best
 from hpa_search.space.parsing import parse_search
@@ -49,9 +50,17 @@ def test_suggestions_are_better_than_all_that_is_known(search):
     assert not any(search.excluded(point) for point in found)
 
 
-def test_suggestions_side_by_side_differ(search):
-    found = suggestions(search, known(search, 10))
-    assert len({round(point["learning_rate"], 6) for point in found}) == len(found)
+def test_what_is_uncertain_is_tried_too(search, monkeypatch):
+    """With draws from the posterior suggestions side by side lie further apart than the best means."""
+    trials = known(search, 12)
+
+    def spread():
+        return np.std([np.log10(point["learning_rate"]) for point in suggestions(search, trials, 20)])
+
+    drawn = spread()
+    at_the_top = module.GaussianProcess.at_the_top
+    monkeypatch.setattr(module.GaussianProcess, "at_the_top", lambda *given: (at_the_top(*given)[0], 0.0))
+    assert drawn > 1.5 * spread()
 
 
 def test_the_generator_alone_makes_them_differ(search):
@@ -82,3 +91,17 @@ def test_one_terrible_score_hides_no_difference(search):
     terrible = Known(trials[0].parameters, {0: -1e9})
     found = suggestions(search, [terrible, *trials[1:]])
     assert np.median([quality(point) for point in found]) > np.quantile([quality(trial.parameters) for trial in trials], 0.9)
+
+
+def test_a_best_score_that_half_of_the_trials_share_hides_no_difference(search):
+    trials = [Known(trial.parameters, {0: 1.0 if trial.parameters["loss"] == "bce" else 0.2}) for trial in known(search, 60)]
+    assert sum(trial.scores[0] == 1.0 for trial in trials) > 30
+    assert all(point["loss"] == "bce" for point in suggestions(search, trials))
+
+
+def test_of_too_many_scores_those_of_the_lowest_rungs_go_where_there_are_higher_ones(monkeypatch):
+    rows = [(0, 0, 0.1), (0, 1, 0.2), (0, 2, 0.3), (1, 0, 0.4), (2, 0, 0.5), (2, 1, 0.6)]
+    monkeypatch.setattr(module, "MOST_SCORES", 4)
+    assert module._most_telling(rows) == [(0, 1, 0.2), (0, 2, 0.3), (1, 0, 0.4), (2, 1, 0.6)]
+    monkeypatch.setattr(module, "MOST_SCORES", 6)
+    assert module._most_telling(rows) == rows
