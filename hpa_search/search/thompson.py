@@ -20,7 +20,7 @@ from hpa_search.search.known import Known
 from hpa_search.space.search import Search
 
 RANDOM, ROUNDS, PARENTS, CHILDREN = 400, 3, 16, 16
-MOST_SCORES = 320
+MOST_SCORES = 240
 """The model is told so many scores at most. Its cost grows with their third power."""
 _Row = tuple[int, int, float]
 """A trial's place among those with a score, the index of a rung, and the score that is expected by it."""
