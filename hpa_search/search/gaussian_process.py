@@ -81,7 +81,6 @@ class GaussianProcess:
         mean, deviation = float(values.mean()), float(values.std()) or 1.0
         self._mean, self._scale = largest * mean, largest * deviation
         standard = Scores(scores.features, scores.rungs, (values - mean) / deviation)
-        self._owners = owners
         self._found = _Fit(standard[_fitted(standard, rng)], rungs, owners, is_choice).best()
         self._weights = np.sqrt(self._found.weights[owners])
         self._points, self._rungs = standard.features * self._weights, standard.rungs

@@ -268,22 +268,19 @@ def entangled(seed: int) -> Problem:
     rng = np.random.default_rng([seed, 1])
     names = [name for name, dimension in landscape.space.items() if dimension.choice is not None and not dimension.when]
     pairs = list(zip(*[iter(rng.permutation(names).tolist())] * 2, strict=False))
-    tables = {}
-    for first, second in pairs:
-        shape = (len(landscape.space[first].choice or ()), len(landscape.space[second].choice or ()))
-        table = rng.uniform(0, 1, shape)
-        best = tuple(min(landscape.tables[name], key=landscape.tables[name].__getitem__) for name in (first, second))
-        table[
-            tuple((landscape.space[name].choice or ()).index(value) for name, value in zip((first, second), best, strict=True))
-        ] = 0
-        tables[first, second] = table
+    choices = {name: landscape.space[name].choice or () for name in names}
+
+    def at(pair: tuple[str, str], parameters: Mapping[str, Any]) -> tuple[int, ...]:
+        return tuple(choices[name].index(parameters[name]) for name in pair)
+
+    best = {name: min(landscape.tables[name], key=landscape.tables[name].__getitem__) for name in names}
+    tables = {pair: rng.uniform(0, 1, [len(choices[name]) for name in pair]) for pair in pairs}
+    for pair, table in tables.items():
+        table[at(pair, best)] = 0
 
     def quality(parameters: Mapping[str, Any]) -> float:
-        loss = landscape.loss(parameters)
-        for (first, second), table in tables.items():
-            at = tuple((landscape.space[name].choice or ()).index(parameters[name]) for name in (first, second))
-            loss += 0.8 * table[at]
-        return float(np.exp(-0.3 * loss))
+        misfit = sum(table[at(pair, parameters)] for pair, table in tables.items())
+        return float(np.exp(-0.3 * (landscape.loss(parameters) + 0.8 * misfit)))
 
     return Problem(CATEGORICAL, quality, lambda parameters, epoch: power(0.5, epoch), 0.02, seed)
 
